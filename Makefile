@@ -1,0 +1,40 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each installs what it needs, says so, and needs no
+# more than root's apt-get (or, without root, the packages that it names).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help demo test check unit live clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+demo: ## See what kiptail makes of a recorded journal; needs no cluster and writes nothing outside of this folder
+	@tools/prepare demo
+	@tools/demo
+
+test: ## Run everything: the checks, then all tests with Debian 12's package versions and with PyPI's newest
+	@tools/prepare pypi debian live
+	@$(MAKE) check
+	@tools/pytest debian
+	@tools/pytest pypi
+
+check: ## Run the linters: ruff, mypy --strict, import-linter (which holds the architecture)
+	@tools/prepare pypi
+	.venv/pypi/bin/ruff check .
+	.venv/pypi/bin/mypy
+	.venv/pypi/bin/lint-imports
+
+unit: ## Run the tests that need no root, with PyPI's newest packages; ARGS="-k name" selects
+	@tools/prepare pypi
+	@tools/pytest pypi -m "not live" $(ARGS)
+
+live: ## Run, as root, the tests on this machine's kernel, journald and systemd; ARGS="-k name" selects
+	@tools/prepare debian live
+	@tools/pytest debian -m live $(ARGS)
+
+clean: ## Remove everything that these targets made in this folder
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis kiptail.egg-info
+	find kiptail tests tools -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,5 @@
+"""``python -m kiptail``."""
+
+from kiptail.cli import main
+
+main()

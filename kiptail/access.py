@@ -1,0 +1,62 @@
+"""Whether the cluster lets this kiptail do its work, asked once at start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+from kiptail.errors import ApiError, ClusterError
+
+__all__ = ["POST_RIGHTS", "WATCH_RIGHTS", "Reviewer", "Right", "require_rights"]
+
+
+class Right(NamedTuple):
+    """A verb on a resource of the core API group, cluster-wide."""
+
+    verb: str
+    resource: str
+
+
+WATCH_RIGHTS = (Right("list", "pods"), Right("watch", "pods"))
+POST_RIGHTS = (Right("create", "events"), Right("patch", "events"))
+
+
+class Reviewer(Protocol):
+    """What is asked of the API server."""
+
+    @property
+    def server(self) -> str:
+        """Its URL."""
+
+    def allowed(self, verb: str, resource: str) -> bool | None:
+        """By SelfSubjectAccessReview; None when that cannot be asked. Raises ApiError."""
+
+
+def require_rights(api: Reviewer, rights: Iterable[Right], *, must_answer: bool) -> None:
+    """Raise :class:`ClusterError` when the cluster refuses: certificate, credential or a missing right.
+
+    A server that does not answer is no refusal, unless ``must_answer``.
+    """
+    missing = []
+    try:
+        missing = [right for right in rights if api.allowed(*right) is False]
+    except ApiError as error:
+        if error.untrusted:
+            raise ClusterError(
+                f"the certificate of the API server {api.server} is not trusted: {error};"
+                " put the cluster's CA into the kubeconfig"
+            ) from error
+        if error.status == 401:
+            raise ClusterError(
+                f"the API server {api.server} does not accept the credential (401 Unauthorized);"
+                " renew the token or certificate in the kubeconfig"
+            ) from error
+        if not error.transient:
+            raise ClusterError(f"the API server {api.server} refuses: {error}") from error
+        if must_answer:
+            raise ClusterError(f"the API server {api.server} does not answer: {error}") from error
+    if missing:
+        wanted = ", ".join(f"{verb} {resource}" for verb, resource in missing)
+        raise ClusterError(
+            f"the cluster does not allow this credential to {wanted}; grant it as packaging/rbac.yaml does"
+        )

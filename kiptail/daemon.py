@@ -1,0 +1,412 @@
+"""Wiring, signals and systemd's notifications: what runs between ``kiptail`` and its exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from systemd.daemon import notify  # type: ignore[import-untyped]  # systemd-python ships no types
+
+from kiptail.access import POST_RIGHTS, WATCH_RIGHTS, require_rights
+from kiptail.delivery import EventSink
+from kiptail.dryrun import Printer, load_pods
+from kiptail.errors import ClusterError, KiptailError
+from kiptail.event import CHANGING, EventStyle
+from kiptail.follower import Follower
+from kiptail.journal import Journal
+from kiptail.kubeapi import KubeApi
+from kiptail.ledger import Ledger
+from kiptail.locate import Locator
+from kiptail.metrics import Metrics, MetricsServer, Reading
+from kiptail.names import Names
+from kiptail.ownership import Handover
+from kiptail.podindex import ClusterIndex, SnapshotIndex
+from kiptail.poster import Poster
+from kiptail.prefixes import PrefixRule, Prefixes, Verdict
+from kiptail.settings import DEFAULT_LOOK_BACK_US, Settings
+from kiptail.store import Saved, Store
+
+__all__ = ["run"]
+
+log = logging.getLogger(__name__)
+
+#: So long the start waits for the cluster's word; a server that is slower is treated as one that is away.
+START_PATIENCE = 3.0
+#: So long the last counts may take on a stop, in seconds; systemd kills after 90.
+STOP_PATIENCE = 8.0
+#: So long a run that ends with the journal waits for the cluster, in seconds.
+DRAIN_PATIENCE = 120.0
+#: A deleted pod's addresses are remembered for so many seconds.
+GONE_TTL = 120.0
+#: An Event that could not be delivered is given up so many seconds after its flow's last drop.
+GIVE_UP_AFTER = 24 * 3600.0
+#: STATUS is renewed so often, in seconds.
+STATUS_INTERVAL = 5.0
+
+ALL_NETNS = Path("/proc/sys/net/netfilter/nf_log_all_netns")
+
+
+def run(settings: Settings) -> int:
+    """Run until the journal's end or a signal; returns the exit code. Raises :class:`KiptailError`."""
+    with ExitStack() as stack:
+        return _Daemon(settings, stack).run()
+
+
+class _ApiSink:
+    """Events to the API server; an :class:`~kiptail.delivery.EventSink`."""
+
+    def __init__(self, api: KubeApi) -> None:
+        self._api = api
+
+    def create(self, event: dict[str, Any]) -> None:
+        self._api.create_event(event["metadata"]["namespace"], event)
+        _announce("created", event)
+
+    def update(self, event: dict[str, Any]) -> None:
+        metadata = event["metadata"]
+        patch = {field: event[field] for field in CHANGING}
+        self._api.patch_event(metadata["namespace"], metadata["name"], patch)
+        _announce("updated", event)
+
+
+def _announce(done: str, event: dict[str, Any]) -> None:
+    pod = event["involvedObject"]
+    log.info("Event %s: %s/%s: %s (x%d)", done, pod["namespace"], pod["name"], event["message"], event["count"])
+
+
+class _Daemon:
+    """The parts of a running kiptail. Everything is closed by ``stack``, in reverse."""
+
+    def __init__(self, settings: Settings, stack: ExitStack) -> None:
+        self._settings, self._stack = settings, stack
+        self._stop = _StopSignal(stack)
+        self._handovers: dict[str, int] = {}
+        self._handover_lock = threading.Lock()
+        self._metrics = Metrics(self._readings)
+        self._all_netns = _logs_all_namespaces()
+
+        prefixes = Prefixes(PrefixRule(p.text, Verdict(p.verdict)) for p in settings.prefixes)
+        pods = load_pods(settings.pods, label=settings.pod_identifier_label) if settings.pods else None
+        self._api = self._connect() if settings.pods is None else None
+        node_name = settings.node_name or (self._api.node_name if self._api else None)
+        self._node_name = node_name or socket.gethostname().lower()
+
+        # The store before the journal: what another kiptail uses is not to be touched.
+        self._store = Store.in_memory() if settings.dry_run else Store.open(settings.state_directory)
+        stack.callback(self._store.close)
+        saved = self._store.load()
+        self._journal = stack.enter_context(self._open_journal(prefixes, saved))
+
+        self._names: Names | None = None
+        if self._api is not None:
+            self._names = Names(on_ready=self._wake_poster)
+            stack.callback(self._names.close)
+        self._index: ClusterIndex | SnapshotIndex
+        if self._api is None or pods is not None:
+            self._index = SnapshotIndex(pods or [], now_us=_now_us())
+        else:
+            self._index = ClusterIndex(
+                self._api,
+                label=settings.pod_identifier_label,
+                ttl=GONE_TTL,
+                on_handover=self._note_handovers,
+                on_ready=self._index_ready,
+                observe=self._metrics.watch_interrupted,
+            )
+        self._poster = Poster(
+            sink=self._sink(),
+            locate=Locator(self._index, self._name_of, settings.pod_cidrs),
+            outbox=self._store,
+            style=EventStyle(
+                settings.event_reason, settings.event_component, self._node_name, settings.pod_identifier
+            ),
+            repeat_interval=settings.repeat_interval_s,
+            give_up_after=GIVE_UP_AFTER,
+            hold=settings.dry_run and not settings.follow,
+            paced=not settings.dry_run,
+            observe=self._metrics.event_written,
+        )
+        for flow in saved.flows:
+            self._poster.restore(flow.flow, flow.states, flow.records)
+        self._follower = Follower(
+            journal=self._journal,
+            prefixes=prefixes,
+            ledger=Ledger(
+                (saved_flow.flow for saved_flow in saved.flows),
+                next_id=saved.next_flow_id,
+                watermark_us=saved.watermark_us,
+            ),
+            book=self._store,
+            offer=self._poster.offer,
+            keep_position=not settings.journal_files,
+            expire_after=settings.expire_after_s,
+            log_drops=settings.log_drops,
+        )
+
+    # -- the run --------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Start the threads, follow, and stop in order."""
+        self._start_cluster()
+        if not self._settings.dry_run:
+            self._serve_metrics()
+        self._poster.start()
+        log.info(
+            "following %s as node %s for %d log prefixes",
+            self._settings.journal_directory or "the journal", self._node_name, len(self._settings.prefixes),
+        )  # fmt: skip
+        if self._all_netns:
+            log.warning(
+                "nf_log_all_netns=1: whoever has CAP_NET_ADMIN in any network namespace can log under any prefix;"
+                " its lines cannot be told from the node's own"
+            )
+        notify("READY=1")
+        try:
+            self._follow()
+        finally:
+            notify("STOPPING=1")
+            left = self._shut_down()
+        if left and not self._settings.follow and not self._stop.is_set():
+            if not self._index.ready():
+                raise ClusterError("the cluster's pods could not be listed in time; see --kubeconfig and --server")
+            raise ClusterError(f"{left} Events could not be delivered; they are kept for the next run")
+        return 1 if self._stop.crashed else 0
+
+    def _follow(self) -> None:
+        watchdog = _watchdog_interval()
+        beat_at = status_at = 0.0
+        while not self._stop.is_set():
+            at_end = self._follower.step()
+            self._apply_handovers()
+            now = time.monotonic()
+            if watchdog and now >= beat_at:
+                notify("WATCHDOG=1")
+                beat_at = now + watchdog
+            if now >= status_at:
+                notify(f"STATUS={self._status()}")
+                status_at = now + STATUS_INTERVAL
+            if at_end:
+                if not self._settings.follow:
+                    return
+                self._journal.wait(1.0, self._stop.fileno())
+
+    def _shut_down(self) -> int:
+        """Commit, send the last counts and end the threads; returns how many Events are left."""
+        self._follower.commit()
+        drain = not self._settings.follow and not self._stop.is_set()
+        patience = DRAIN_PATIENCE if drain else STOP_PATIENCE
+        left = self._poster.finish(patience, drain=drain, stop=self._stop.is_set if drain else _never)
+        if isinstance(self._index, ClusterIndex):
+            self._index.stop()
+        return left
+
+    # -- the start ------------------------------------------------------------------------------------------
+
+    def _connect(self) -> KubeApi:
+        settings = self._settings
+        if settings.kubeconfig is None:
+            raise ClusterError("no kubeconfig: name one with --kubeconfig")
+        api = KubeApi.from_kubeconfig(settings.kubeconfig, context=settings.context, server=settings.server)
+        self._stack.callback(api.close)
+        return api
+
+    def _open_journal(self, prefixes: Prefixes, saved: Saved) -> Journal:
+        settings = self._settings
+        position = None if settings.journal_files else saved.position
+        since_us = settings.since_us
+        if position is not None and since_us is not None:
+            log.warning("--since is not used: the journal is read on from the stored position")
+        if since_us is None and settings.follow:
+            since_us = _now_us() - DEFAULT_LOOK_BACK_US
+        return Journal(
+            directory=settings.journal_directory,
+            files=settings.journal_files,
+            wanted=prefixes.wanted,
+            position=position,
+            since_us=since_us,
+        )
+
+    def _sink(self) -> EventSink:
+        if self._api is not None and not self._settings.dry_run:
+            return _ApiSink(self._api)
+        return Printer(sys.stdout, as_json=self._settings.output == "json", on_closed=self._stop.set)
+
+    def _start_cluster(self) -> None:
+        """Ask whether the cluster takes us, but wait for its word no longer than a moment."""
+        if self._api is None:
+            return
+        api, dry_run = self._api, self._settings.dry_run
+        rights = WATCH_RIGHTS if dry_run else (*WATCH_RIGHTS, *POST_RIGHTS)
+        answered = threading.Event()
+        refusals: list[KiptailError] = []
+
+        def ask() -> None:
+            try:
+                require_rights(api, rights, must_answer=dry_run)
+            except KiptailError as error:
+                refusals.append(error)
+            answered.set()
+
+        threading.Thread(target=ask, name="start-check", daemon=True).start()
+        deadline = time.monotonic() + (DRAIN_PATIENCE if dry_run else START_PATIENCE)
+        while not answered.wait(0.05) and time.monotonic() < deadline and not self._stop.is_set():
+            pass
+        if refusals:
+            raise refusals[0]
+        if not answered.is_set():
+            log.warning("the API server %s does not answer yet; drops are counted meanwhile", api.server)
+        if isinstance(self._index, ClusterIndex):
+            self._index.start()
+
+    def _serve_metrics(self) -> None:
+        address = self._settings.metrics_address
+        if address is None:
+            return
+        try:
+            server = MetricsServer(self._metrics, address)
+        except OSError as error:
+            # Counting drops matters more than being scraped.
+            log.error("no metrics: cannot listen on %s:%d: %s", *address, error.strerror)
+            return
+        self._stack.callback(server.close)
+
+    # -- between the threads --------------------------------------------------------------------------------
+
+    def _name_of(self, address: str) -> str | None:
+        if self._names is None:
+            return ""
+        return self._names.lookup(address)
+
+    def _wake_poster(self) -> None:
+        self._poster.wake()
+
+    def _index_ready(self) -> None:
+        if isinstance(self._index, ClusterIndex) and not self._index.has_node(self._node_name):
+            log.warning(
+                "no pod runs on a node named %s: if that is not this machine's name in the cluster, set --node-name",
+                self._node_name,
+            )
+        self._poster.wake()
+
+    def _note_handovers(self, handovers: list[Handover]) -> None:
+        with self._handover_lock:
+            for handover in handovers:
+                self._handovers[handover.address] = max(handover.at_us, self._handovers.get(handover.address, 0))
+
+    def _apply_handovers(self) -> None:
+        if self._handovers:
+            with self._handover_lock:
+                handovers, self._handovers = self._handovers, {}
+            self._follower.hand_over(handovers)
+
+    # -- what is told ---------------------------------------------------------------------------------------
+
+    def _status(self) -> str:
+        follower, progress = self._follower, self._poster.progress
+        parts = [f"{sum(follower.intake.drops.values())} drops counted", f"{progress.waiting} Events due"]
+        if not self._index.ready():
+            parts.append(f"{progress.unplaced} flows wait for the list of pods")
+        troubles = [progress.trouble, follower.trouble]
+        if isinstance(self._index, ClusterIndex):
+            troubles.append(self._index.trouble)
+        if self._all_netns:
+            troubles.append("nf_log_all_netns=1: log lines can come from any namespace")
+        return "; ".join([", ".join(parts), *filter(None, troubles)]).replace("\n", " ")
+
+    def _readings(self) -> Iterator[Reading]:
+        counts, intake, progress = self._journal.counts, self._follower.intake, self._poster.progress
+        for outcome, value in (
+            ("scanned", counts.scanned),
+            ("wanted", counts.wanted),
+            ("untrusted", counts.untrusted),
+            ("unreadable", counts.unreadable),
+            ("unparsed", intake.unparsed),
+            ("expired", intake.expired),
+        ):
+            yield Reading("kiptail_journal_entries", "Kernel entries, by outcome.", value, {"outcome": outcome})
+        yield Reading("kiptail_missed_kernel_messages", "Kernel messages that journald missed.", counts.missed)
+        yield Reading("kiptail_journal_gaps", "Times that unread entries had been vacuumed.", counts.lost)
+        yield Reading("kiptail_journal_reopens", "Times that the journal was opened anew.", counts.reopened)
+        for (verdict, protocol), value in list(intake.drops.items()):
+            labels = {"verdict": verdict, "protocol": protocol or "unknown"}
+            yield Reading("kiptail_drops", "Packets dropped, rejected or logged.", value, labels)
+        yield Reading("kiptail_events_due", "Events that wait to be written.", progress.waiting, counter=False)
+        yield Reading("kiptail_flows_unplaced", "Flows whose ends are undecided.", progress.unplaced, counter=False)
+        yield Reading("kiptail_index_ready", "1 once all pods are known.", self._index.ready(), counter=False)
+        yield Reading(
+            "kiptail_nf_log_all_netns", "1: any namespace can log under any prefix.", self._all_netns, counter=False
+        )
+
+
+class _StopSignal:
+    """Set by SIGTERM or SIGINT, or by a thread that died; wakes whoever polls :meth:`fileno`."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._set = threading.Event()
+        #: A thread ended with an exception: the run must not go on as if nothing had happened.
+        self.crashed = False
+        self._read, self._write = socket.socketpair()
+        for end in (self._read, self._write):
+            end.setblocking(False)
+            stack.callback(end.close)
+        stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            stack.callback(signal.signal, number, signal.signal(number, self._on_signal))
+        before = threading.excepthook
+        threading.excepthook = self._on_crash
+        stack.callback(setattr, threading, "excepthook", before)
+
+    def is_set(self) -> bool:
+        return self._set.is_set()
+
+    def fileno(self) -> int:
+        return self._read.fileno()
+
+    def set(self) -> None:
+        self._set.set()
+        try:
+            self._write.send(b"\0")
+        except OSError:
+            pass  # full: it is readable already
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        log.info("stopping on %s", signal.Signals(number).name)
+        self._set.set()
+
+    def _on_crash(self, args: threading.ExceptHookArgs) -> None:
+        name = args.thread.name if args.thread else "a thread"
+        if args.exc_value is not None:
+            log.critical("internal error in %s", name, exc_info=args.exc_value)
+        self.crashed = True
+        self.set()
+
+
+def _watchdog_interval() -> float:
+    """Half of what systemd asks for in $WATCHDOG_USEC, in seconds; 0.0 when it does not watch."""
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    return int(microseconds) / 2e6 if microseconds.isdigit() else 0.0
+
+
+def _logs_all_namespaces() -> bool:
+    try:
+        return ALL_NETNS.read_text().strip() == "1"
+    except OSError:
+        return False  # an older kernel, or hidden by a sandbox
+
+
+def _never() -> bool:
+    return False
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

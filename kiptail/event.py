@@ -1,0 +1,149 @@
+"""Wording and body of an Event (pure). Source: the Kubernetes type core/v1 Event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any
+
+from kiptail.ledger import Flow, FlowKey
+from kiptail.locate import Endpoint, Kind
+from kiptail.ownership import PodRef
+from kiptail.protocols import icmp_name, protocol_name
+
+__all__ = ["CHANGING", "EventRecord", "EventStyle", "event_body", "event_name", "message"]
+
+#: Longest text of an Event, in bytes: what the API server takes when ``eventTime`` is set, and plenty.
+MESSAGE_LIMIT = 1024
+
+#: The fields of an Event that differ between two writes of it: what a patch sends.
+CHANGING = ("count", "firstTimestamp", "lastTimestamp", "message")
+
+#: An object's name has at most 253 characters; 17 are for the dot and the 16 hexadecimal digits.
+POD_NAME_LIMIT = 236
+
+_VERBS = {"drop": "dropped", "reject": "rejected"}
+
+
+@dataclass(frozen=True, slots=True)
+class EventStyle:
+    """How this installation's Events look."""
+
+    reason: str
+    component: str
+    node_name: str
+    #: ``name_with_namespace``, ``namespace``, ``name`` or ``label``: what a pod is called in the text.
+    pod_identifier: str
+
+
+@dataclass(slots=True)
+class EventRecord:
+    """The Event at one end of a flow, and what the API server has of it."""
+
+    flow_id: int
+    #: ``src`` or ``dst``.
+    end: str
+    pod: PodRef
+    #: ``metadata.name``, stored before the first send.
+    name: str
+    message: str
+    #: The count of the last successful write; 0 = never written.
+    sent_count: int = 0
+    sent_message: str = ""
+    #: Wall clock of the last successful write, µs since the epoch.
+    sent_at_us: int = 0
+    #: Successful writes so far: how quickly the next one follows.
+    writes: int = 0
+    #: How often the Event had to be created anew because the API server no longer had it.
+    rounds: int = 0
+    #: Why it is no longer sent, or "".
+    given_up: str = ""
+
+    def has_news(self, count: int) -> bool:
+        """The API server does not have all that there is to tell yet."""
+        return not self.given_up and (count != self.sent_count or self.message != self.sent_message)
+
+
+def event_name(key: FlowKey, opened_us: int, end: str, pod: PodRef, node_name: str) -> str:
+    """``metadata.name`` of the Event: the same flow of the same node has the same name wherever it is made."""
+    identity = "\x1f".join((node_name, *map(str, key), str(opened_us), end, pod.uid))
+    return f"{pod.name[:POD_NAME_LIMIT]}.{blake2b(identity.encode(), digest_size=8).hexdigest()}"
+
+
+def message(key: FlowKey, end: str, peer: Endpoint, style: EventStyle) -> str:
+    """What the owner of the pod at ``end`` of the flow reads; nothing in it changes from packet to packet."""
+    verb = _VERBS[key.verdict]
+    who = f"{_called(peer, style)} ({peer.address})" if _called(peer, style) else peer.address
+    what = "a reply" if key.reply else "traffic"
+    action = f"sending {what} to" if end == "src" else f"receiving {what} from"
+    return _cut(f"Packet {verb} when {action} {who}{_about(key)}")
+
+
+def event_body(record: EventRecord, flow: Flow, style: EventStyle, peer_pod: PodRef | None) -> dict[str, Any]:
+    """The whole Event as JSON types.
+
+    No ``eventTime``: with it, the API server would hold a patch of the count to the rules of events.k8s.io.
+    """
+    body: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": record.name, "namespace": record.pod.namespace},
+        "involvedObject": _reference(record.pod),
+        "reason": style.reason,
+        "message": record.message,
+        "type": "Warning",
+        "action": "Drop",
+        "source": {"component": style.component, "host": style.node_name},
+        "reportingComponent": style.component,
+        "reportingInstance": style.node_name,
+        "firstTimestamp": _time(flow.first_us),
+        "lastTimestamp": _time(flow.last_us),
+        "count": flow.count,
+    }
+    if peer_pod is not None:
+        body["related"] = _reference(peer_pod)
+    return body
+
+
+def _reference(pod: PodRef) -> dict[str, str]:
+    return {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid}
+
+
+def _time(us: int) -> str:
+    return datetime.fromtimestamp(us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _called(peer: Endpoint, style: EventStyle) -> str:
+    if peer.kind is Kind.NOBODY:
+        return peer.name
+    return " or ".join(dict.fromkeys(_pod_called(pod, style) for pod in peer.pods))
+
+
+def _pod_called(pod: PodRef, style: EventStyle) -> str:
+    match style.pod_identifier:
+        case "namespace":
+            return pod.namespace
+        case "name":
+            return pod.name
+        case "label" if pod.label:
+            return pod.label
+    return f"{pod.namespace}/{pod.name}"
+
+
+def _about(key: FlowKey) -> str:
+    """The service, ICMP message or protocol that the packets were about."""
+    if key.icmp_type is not None:
+        return f", {key.protocol} {icmp_name(key.protocol, key.icmp_type, key.icmp_code)}"
+    if key.port is not None:
+        return f" {'from' if key.reply else 'on'} port {key.port}/{key.protocol}"
+    return f", protocol {protocol_name(key.protocol)}" if key.protocol else ""
+
+
+def _cut(text: str) -> str:
+    """``text`` without control characters, whatever a label or a name said, and within the limit."""
+    clean = "".join(c if c.isprintable() else "?" for c in text)
+    data = clean.encode("utf-8", "replace")
+    if len(data) <= MESSAGE_LIMIT:
+        return clean
+    return data[: MESSAGE_LIMIT - 3].decode("utf-8", "ignore") + "…"

@@ -1,0 +1,173 @@
+"""The journal loop: entries → packet drops → flows, committed together with the position they were read up to."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from kiptail.entry import Entry, Position
+from kiptail.errors import StateError, one_line
+from kiptail.ledger import Changes, Flow, Ledger, flow_key
+from kiptail.netfilter import Unparsed, parse, split
+from kiptail.prefixes import Prefixes, Verdict, to_json_dict
+
+__all__ = ["Follower", "Intake", "JournalReader", "Ledgerbook"]
+
+log = logging.getLogger(__name__)
+drop_log = logging.getLogger("kiptail.drops")
+
+#: Wanted entries a batch: small enough that signals and the watchdog are served, large enough to be cheap.
+BATCH = 1_000
+#: Counts of flows that are known already are committed so often at most, in seconds.
+COUNT_INTERVAL = 1.0
+#: The position alone is committed so often, in seconds.
+POSITION_INTERVAL = 30.0
+#: While the state cannot be written, it is tried so often, in seconds …
+RETRY_INTERVAL = 1.0
+#: … and the journal is read on by at most so many drops.
+MAX_UNCOMMITTED = 10_000
+
+
+class JournalReader(Protocol):
+    """What is asked of the journal."""
+
+    def read(self, limit: int) -> BatchLike:
+        """The next entries."""
+
+    def position(self) -> Position | None:
+        """How far it has been read."""
+
+
+class BatchLike(Protocol):
+    """Entries, and whether they were the last for now."""
+
+    @property
+    def entries(self) -> list[Entry]: ...
+
+    @property
+    def at_end(self) -> bool: ...
+
+
+class Ledgerbook(Protocol):
+    """Where the ledger is kept; raises :class:`StateError` when it cannot be just now."""
+
+    def commit(self, changes: Changes, position: Position | None) -> None:
+        """Store both, or neither."""
+
+
+@dataclass(slots=True)
+class Intake:
+    """What became of the lines with a wanted prefix, for metrics; written by the journal loop only."""
+
+    #: By verdict and protocol.
+    drops: dict[tuple[str, str], int] = field(default_factory=dict)
+    #: The prefix was wanted, the rest could not be read.
+    unparsed: int = 0
+    #: Too old when read.
+    expired: int = 0
+
+
+class Follower:
+    """Reads, counts and commits."""
+
+    def __init__(
+        self,
+        *,
+        journal: JournalReader,
+        prefixes: Prefixes,
+        ledger: Ledger,
+        book: Ledgerbook,
+        offer: Callable[[Iterable[Flow]], None],
+        keep_position: bool,
+        expire_after: float | None,
+        log_drops: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``offer`` gets copies of the flows once they are committed. ``expire_after`` is in seconds."""
+        self._journal, self._prefixes, self._ledger, self._book = journal, prefixes, ledger, book
+        self._offer, self._keep_position, self._log_drops = offer, keep_position, log_drops
+        self._expire_after = expire_after
+        self._clock, self._wall = clock, wall_clock
+        self._commit_at = self._position_at = clock()
+        self._uncommitted = 0
+        self._committed_position: Position | None = None
+        self.intake = Intake()
+        #: Why the state cannot be written at present, or "".
+        self.trouble = ""
+
+    def step(self) -> bool:
+        """Read one batch and commit what is due; True when there is nothing more to read for now."""
+        at_end = True
+        if self._uncommitted < MAX_UNCOMMITTED:
+            batch = self._journal.read(BATCH)
+            at_end = batch.at_end
+            horizon_us = 0
+            if self._expire_after is not None:
+                horizon_us = round((self._wall() - self._expire_after) * 1e6)
+            for entry in batch.entries:
+                self._count(entry, horizon_us)
+        now = self._clock()
+        if self._ledger.opened and not self.trouble:
+            self.commit()
+        elif now >= self._commit_at and (self._uncommitted or now >= self._position_at):
+            self.commit()
+        return at_end
+
+    def hand_over(self, handovers: Mapping[str, int]) -> None:
+        """Addresses changed hands at these times (µs since the epoch)."""
+        self._ledger.hand_over(handovers)
+
+    def commit(self) -> bool:
+        """Store flows and position, then offer the flows for delivery; False when the state cannot be written."""
+        now = self._clock()
+        if now >= self._position_at:
+            self._ledger.end_idle()
+        changes = self._ledger.changes()
+        position = self._journal.position() if self._keep_position else None
+        try:
+            if changes.flows or position != self._committed_position:
+                self._book.commit(changes, position)
+        except StateError as error:
+            self._commit_at = now + RETRY_INTERVAL
+            if not self.trouble:
+                log.error("%s; nothing is sent until it can be, trying every second", error)
+            self.trouble = str(error)
+            return False
+        if self.trouble:
+            log.info("the state can be written again")
+            self.trouble = ""
+        self._ledger.committed()
+        self._committed_position = position
+        self._uncommitted = 0
+        self._commit_at = now + COUNT_INTERVAL
+        self._position_at = now + POSITION_INTERVAL
+        if changes.flows:
+            self._offer([copy(flow) for flow in changes.flows])
+        return True
+
+    def _count(self, entry: Entry, horizon_us: int) -> None:
+        parts = split(entry.message)
+        rule = self._prefixes.match(parts[0]) if parts is not None else None
+        if rule is None:
+            return
+        if entry.time_us < horizon_us:
+            self.intake.expired += 1
+            return
+        drop = parse(entry.message)
+        if isinstance(drop, Unparsed):
+            self.intake.unparsed += 1
+            log.debug("not understood (%s): %s", drop.reason, one_line(entry.message))
+            return
+        kind = (rule.verdict.value, drop.protocol)
+        self.intake.drops[kind] = self.intake.drops.get(kind, 0) + 1
+        if self._log_drops:
+            drop_log.info("%s", json.dumps({"time_us": entry.time_us, **to_json_dict(drop, rule)}))
+        if rule.verdict is not Verdict.LOG:
+            self._ledger.add(flow_key(drop, rule.text, rule.verdict.value), entry.time_us)
+            self._uncommitted += 1

@@ -1,0 +1,101 @@
+"""The test server as a process of its own, for demos and benchmarks: `python -m tests.apiserver --help`.
+
+Prints one line, the port, when it serves, and goes on until SIGTERM or SIGINT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.apiserver.server import ApiServer
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.apiserver", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="0: any free one")
+    parser.add_argument("--kubeconfig", type=Path, help="where to write an administrator's kubeconfig")
+    parser.add_argument(
+        "--user-kubeconfig",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("USER", "FILE"),
+        help="a kubeconfig for a user without rights but those of --grant (system:node:NAME is a kubelet)",
+    )
+    parser.add_argument(
+        "--grant",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("USER", "VERBS", "RESOURCES"),
+        help='for example: --grant kiptail "list watch" pods',
+    )
+    parser.add_argument(
+        "--pods",
+        type=Path,
+        action="append",
+        default=[],
+        help="a List in JSON (kubectl -o json), or one pod a line",
+    )
+    parser.add_argument("--bookmark-period", type=float, default=60.0, help="seconds")
+    parser.add_argument("--watch-list", choices=("serve", "reject", "ignore"), default="serve")
+    parser.add_argument("--history", type=int, default=10_000, help="changes kept of each kind")
+    parser.add_argument("--events", type=Path, help="at the end, write the Events here as a JSON list")
+    return parser.parse_args()
+
+
+def _objects(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a List, a JSON list, or JSON lines (read one by one, so that many fit in memory)."""
+    with path.open(encoding="utf-8") as file:
+        first = file.readline()
+        file.seek(0)
+        try:
+            alone = json.loads(first)
+        except ValueError:
+            alone = None  # A document of several lines.
+        if isinstance(alone, dict) and "items" not in alone:
+            yield from (json.loads(line) for line in file if line.strip())
+            return
+        document = json.load(file)
+    yield from document["items"] if isinstance(document, dict) else document
+
+
+def main() -> int:
+    """Run until a signal."""
+    arguments = _arguments()
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    server = ApiServer(
+        port=arguments.port,
+        history=arguments.history,
+        bookmark_period=arguments.bookmark_period,
+        watch_list=arguments.watch_list,
+    )
+    for path in arguments.pods:
+        for pod in _objects(path):
+            server.pods.put(pod)
+    for user, verbs, resources in arguments.grant:
+        server.grant(user, verbs, resources)
+    with server:
+        if arguments.kubeconfig:
+            server.kubeconfig(arguments.kubeconfig)
+        for user, path in arguments.user_kubeconfig:
+            server.kubeconfig(path, token=server.add_user(user))
+        sys.stdout.write(f"{server.port}\n")
+        sys.stdout.flush()
+        ended.wait()
+        if arguments.events:
+            arguments.events.write_text(json.dumps(server.events(), indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

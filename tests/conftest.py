@@ -1,0 +1,88 @@
+"""What holds for every test: nothing is skipped where it could run, and no thread outlives its test."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import threading
+import time
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+
+#: Root can run everything, and in CI nobody reads what was skipped: there a skipped test is a failed one.
+NOTHING_IS_SKIPPED = os.geteuid() == 0 or os.environ.get("CI", "") not in ("", "0", "false")
+#: How long a thread may take to end after its test, in seconds.
+THREAD_GRACE_S = 3.0
+
+# CI machines stall: how long one example takes says nothing.
+hypothesis.settings.register_profile("kiptail", deadline=None)
+hypothesis.settings.load_profile("kiptail")
+
+
+def pytest_report_header() -> str:
+    packages = (
+        "systemd-python",
+        "kubernetes",
+        "cachetools",
+        "click",
+        "prometheus-client",
+        "dnspython",
+        "urllib3",
+    )
+    return "versions: " + ", ".join(f"{name} {_version(name)}" for name in packages)
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _fail_skipped(report: Any) -> Any:
+    if NOTHING_IS_SKIPPED and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid}: may not be skipped as root or in CI. {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    return _fail_skipped((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, Any, Any]:
+    return _fail_skipped((yield))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    skipped = terminalreporter.getreports("skipped")
+    if skipped:
+        terminalreporter.section("not tested here")
+        terminalreporter.write_line(
+            f"{len(skipped)} tests were skipped, for the reasons below; root can run all."
+        )
+
+
+@pytest.fixture(autouse=True)
+def no_thread_outlives_its_test() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + THREAD_GRACE_S
+    while (left := _left_since(before)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not left, f"threads that outlived the test: {', '.join(thread.name for thread in left)}"
+
+
+def _left_since(before: set[threading.Thread]) -> list[threading.Thread]:
+    # A thread that Python did not start (a C library's) shows as a dummy and cannot be waited for.
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread not in before and not isinstance(thread, threading._DummyThread)
+    ]

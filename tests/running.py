@@ -1,0 +1,105 @@
+"""kiptail as a process of its own, started as systemd would start it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+__all__ = ["Kiptail", "run_kiptail"]
+
+ROOT = Path(__file__).parents[1]
+
+
+def _environment(extra: Mapping[str, str]) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("KIPTAIL_", "KUBE"))}
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "PYTHONUNBUFFERED": "1"} | dict(extra)
+
+
+def run_kiptail(
+    *arguments: object, stdin: bytes = b"", timeout: float = 60, **environment: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run ``kiptail`` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "kiptail", *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        timeout=timeout,
+        check=False,
+        env=_environment(environment),
+    )
+
+
+class Kiptail:
+    """A running ``kiptail``; what it tells systemd is in ``notes``."""
+
+    def __init__(self, directory: Path, *arguments: object, module: str = "kiptail", **environment: str) -> None:
+        self.notes: list[str] = []
+        self.log_file = directory / f"kiptail-{time.monotonic_ns()}.log"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        address = directory / f"notify-{time.monotonic_ns()}"
+        self._socket.bind(str(address))
+        self._socket.setblocking(False)
+        with self.log_file.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=_environment({"NOTIFY_SOCKET": str(address)} | environment),
+            )
+
+    def __enter__(self) -> Kiptail:
+        self.wait_for(lambda: "READY=1" in self.notes, "READY=1")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self.stop()
+        self._socket.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def wait_for(self, condition: Callable[[], object], what: str, timeout: float = 20.0) -> None:
+        """Wait until it holds, or say what kiptail logged instead."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert self._process.poll() is None, f"ended with {self._process.returncode}: {self.log}"
+            assert time.monotonic() < deadline, f"not within {timeout} s: {what}\n{self.log}"
+            time.sleep(0.02)
+            self._receive()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it and return its exit code."""
+        self._process.send_signal(number)
+        code = self._process.wait(30)
+        self._receive()
+        self._socket.close()
+        return code
+
+    def kill(self) -> None:
+        """As a crash would."""
+        self._process.kill()
+        self._process.wait(30)
+        self._socket.close()
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                self.notes += self._socket.recv(4096).decode().splitlines()
+            except (BlockingIOError, OSError):
+                return

@@ -1,0 +1,175 @@
+"""The journal loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from kiptail.entry import Entry, Position
+from kiptail.follower import MAX_UNCOMMITTED, Follower
+from kiptail.ledger import Changes, Flow, Ledger
+from kiptail.prefixes import PrefixRule, Prefixes, Verdict
+from kiptail.store import StoreUnavailableError
+
+T0 = 1_800_000_000_000_000
+LINE = (
+    "{prefix} IN=a OUT=b MAC= SRC=10.0.0.1 DST=10.0.0.2 LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=1 DF PROTO=TCP"
+    " SPT=40000 DPT={port} WINDOW=64240 RES=0x00 SYN URGP=0 "
+)
+
+
+@dataclass
+class Page:
+    entries: list[Entry]
+    at_end: bool
+
+
+@dataclass
+class Script:
+    """A journal that gives its pages one after the other."""
+
+    pages: list[list[Entry]]
+    read_pages: int = 0
+
+    def read(self, limit: int) -> Page:
+        if self.read_pages == len(self.pages):
+            return Page([], at_end=True)
+        self.read_pages += 1
+        return Page(self.pages[self.read_pages - 1], self.read_pages == len(self.pages))
+
+    def position(self) -> Position | None:
+        return Position(f"page {self.read_pages}", "b", self.read_pages, T0, None)
+
+
+@dataclass
+class Book:
+    """A store that can be full."""
+
+    commits: list[tuple[dict[int, int], str | None]] = field(default_factory=list)
+    full: bool = False
+
+    def commit(self, changes: Changes, position: Position | None) -> None:
+        if self.full:
+            raise StoreUnavailableError("database or disk is full")
+        self.commits.append(({f.id: f.count for f in changes.flows}, position.cursor if position else None))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Stage:
+    pages: list[list[Entry]]
+    expire_after: float | None = None
+    keep_position: bool = True
+
+    def __post_init__(self) -> None:
+        self.journal, self.book, self.clock = Script(self.pages), Book(), Clock()
+        self.offered: list[Flow] = []
+        rules = [PrefixRule("calico-drop:", Verdict.DROP), PrefixRule("seen:", Verdict.LOG)]
+        self.follower = Follower(
+            journal=self.journal,
+            prefixes=Prefixes(rules),
+            ledger=Ledger(),
+            book=self.book,
+            offer=self.offered.extend,
+            keep_position=self.keep_position,
+            expire_after=self.expire_after,
+            clock=self.clock,
+            wall_clock=lambda: T0 / 1e6,
+        )
+
+
+def entry(port: int = 80, prefix: str = "calico-drop:", at_us: int = T0) -> Entry:
+    return Entry(LINE.format(prefix=prefix, port=port), at_us)
+
+
+def test_a_new_flow_is_committed_at_once_and_offered_after_that() -> None:
+    stage = Stage([[entry(), entry()]])
+    assert stage.follower.step()
+    assert stage.book.commits == [({1: 2}, "page 1")]
+    assert [flow.count for flow in stage.offered] == [2]
+
+
+def test_what_is_offered_does_not_change_any_more() -> None:
+    stage = Stage([[entry()], [entry()]])
+    stage.follower.step()
+    stage.follower.step()
+    assert stage.offered[0].count == 1
+
+
+def test_counts_of_known_flows_are_committed_about_once_a_second() -> None:
+    stage = Stage([[entry()] for _ in range(30)])
+    for _ in range(30):
+        stage.follower.step()
+        stage.clock.now += 0.1
+    assert 3 <= len(stage.book.commits) <= 4
+    assert stage.book.commits[-1][0][1] > 20
+
+
+def test_the_position_moves_on_without_drops_but_rarely() -> None:
+    stage = Stage([[] for _ in range(100)])
+    for _ in range(100):
+        stage.follower.step()
+        stage.clock.now += 1
+    assert 2 <= len(stage.book.commits) <= 4
+
+
+def test_a_commit_with_nothing_new_is_none() -> None:
+    stage = Stage([[entry()]])
+    stage.follower.step()
+    for _ in range(10):
+        stage.clock.now += 60
+        stage.follower.step()
+    assert len(stage.book.commits) == 1
+
+
+def test_files_do_not_move_the_stored_position() -> None:
+    stage = Stage([[entry()]], keep_position=False)
+    stage.follower.step()
+    assert stage.book.commits == [({1: 1}, None)]
+
+
+def test_lines_are_told_apart() -> None:
+    cut = LINE.format(prefix="calico-drop:", port=80)[:48]
+    lines = [entry(), entry(prefix="seen:"), entry(prefix="other:"), Entry(cut, T0), Entry("no netfilter line", T0)]
+    stage = Stage([lines])
+    stage.follower.step()
+    intake = stage.follower.intake
+    assert intake.drops == {("drop", "TCP"): 1, ("log", "TCP"): 1}
+    assert intake.unparsed == 1
+    assert stage.book.commits == [({1: 1}, "page 1")], "what is only logged makes no flow"
+
+
+def test_old_drops_expire_when_they_are_read() -> None:
+    stage = Stage([[entry(at_us=T0 - 61_000_000), entry(at_us=T0 - 59_000_000)]], expire_after=60.0)
+    stage.follower.step()
+    assert stage.follower.intake.expired == 1
+    assert stage.book.commits == [({1: 1}, "page 1")]
+
+
+def test_while_the_state_cannot_be_written_nothing_is_offered_and_reading_stops_after_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pages = [[entry(port=n % 500) for n in range(1000)] for _ in range(30)]
+    stage = Stage(pages)
+    stage.book.full = True
+    for _ in range(30):
+        stage.follower.step()
+        stage.clock.now += 0.5
+    assert stage.offered == []
+    assert stage.journal.read_pages * 1000 == MAX_UNCOMMITTED
+    assert len(caplog.records) == 1, "said once"
+    stage.book.full = False
+    for _ in range(100):
+        stage.clock.now += 1.1
+        stage.follower.step()
+    latest = {flow.id: flow.count for flow in stage.offered}
+    assert stage.journal.read_pages == 30
+    assert sum(latest.values()) == 30_000

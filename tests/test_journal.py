@@ -1,0 +1,1112 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kiptail import journal as module
+from kiptail.entry import MESSAGE_LIMIT, MISSED_MESSAGE_ID, Entry, Position
+from kiptail.errors import JournalError
+from kiptail.journal import Journal
+from tests.journald import (
+    BOOT,
+    ROOT_NEEDED,
+    Fields,
+    Journald,
+    export_to_journal,
+    kernel_entry,
+    kmsg,
+    netfilter_log,
+    until,
+)
+
+MACHINE_ID = "3000000000000000000000000000000d"
+OTHER_BOOT = "b0070000000000000000000000000002"
+SECOND = 1_000_000
+START = 1_700_000_000 * SECOND
+HOUR = 3600 * SECOND
+#: Of programs that import kiptail.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(module.__file__).parents[1])}
+
+
+def any_line(message: bytes) -> bool:
+    return True
+
+
+def drop_lines(message: bytes) -> bool:
+    return b"drop" in message
+
+
+def drop(n: int, **fields: object) -> Fields:
+    """The n-th second's packet drop."""
+    return line(n, f"drop {n}", **fields)
+
+
+def line(
+    n: int, message: str, *, transport: str = "kernel", boot_id: str = BOOT, shift_us: int = 0
+) -> Fields:
+    return kernel_entry(
+        message,
+        realtime_us=START + n * SECOND + shift_us,
+        monotonic_us=(n + 100) * SECOND,
+        boot_id=boot_id,
+        _TRANSPORT=transport,
+    )
+
+
+def noise(n: int) -> Fields:
+    """An entry that is no kernel line."""
+    return line(n, f"drop {n}", transport="journal")
+
+
+def drain(journal: Journal) -> list[str]:
+    """What is left, to the journal's end."""
+    messages: list[str] = []
+    while True:
+        batch = journal.read(100)
+        messages += [entry.message for entry in batch.entries]
+        if batch.at_end:
+            return messages
+
+
+def drops(numbers: Sequence[int]) -> list[str]:
+    return [f"drop {n}" for n in numbers]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+def read_all(
+    directory: Path, position: Position | None = None, **arguments: object
+) -> tuple[list[str], Journal]:
+    """Read to the end; the journal is closed, what it counted and its position can be asked."""
+    with Journal(directory=directory, wanted=drop_lines, position=position, **arguments) as journal:  # type: ignore[arg-type]
+        return drain(journal), journal
+
+
+def position_after(directory: Path, count: int) -> Position:
+    """Where a reader is that has read this many wanted entries."""
+    with Journal(directory=directory, wanted=drop_lines) as journal:
+        assert len(journal.read(count).entries) == count
+        position = journal.position()
+    assert position is not None
+    return position
+
+
+# Which entries are given out
+
+
+def test_wanted_kernel_lines_come_in_order_with_their_times(directory: Path) -> None:
+    late = kernel_entry(
+        "drop 3",
+        realtime_us=START + 5 * SECOND,
+        monotonic_us=9 * SECOND,
+        _SOURCE_MONOTONIC_TIMESTAMP=7 * SECOND,
+    )
+    entries = [
+        kernel_entry("drop 1", realtime_us=START, monotonic_us=5 * SECOND),
+        kernel_entry("eth0: link up", realtime_us=START + 1, monotonic_us=5 * SECOND + 1),
+        kernel_entry(
+            "drop 2", realtime_us=START + 2, monotonic_us=5 * SECOND + 2, _SOURCE_MONOTONIC_TIMESTAMP=None
+        ),
+        late,
+    ]
+    export_to_journal(entries, directory / "a.journal")
+    with Journal(directory=directory, wanted=drop_lines) as journal:
+        batch = journal.read(10)
+        assert batch.entries == [
+            Entry("drop 1", START),
+            Entry("drop 2", START + 2),
+            Entry("drop 3", START + 3 * SECOND + 400),  # 2 s late, less 200 ppm of 2 s that may be drift
+        ]
+        assert batch.at_end
+        assert (journal.counts.scanned, journal.counts.wanted) == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "scanned", "untrusted"),
+    [
+        pytest.param({"_TRANSPORT": "journal"}, 0, 0, id="native socket"),
+        pytest.param({"_TRANSPORT": "syslog"}, 0, 0, id="syslog"),
+        pytest.param({"SYSLOG_FACILITY": 1}, 1, 1, id="dev-kmsg"),
+        pytest.param({"SYSLOG_FACILITY": None}, 1, 1, id="no facility"),
+        pytest.param({"_TRANSPORT": "driver", "MESSAGE_ID": MISSED_MESSAGE_ID}, 1, 1, id="journald itself"),
+        pytest.param(
+            {"_TRANSPORT": "journal", "MESSAGE_ID": MISSED_MESSAGE_ID}, 0, 0, id="forged message id"
+        ),
+    ],
+)
+def test_what_the_kernel_did_not_write_is_not_given_out(
+    directory: Path, fields: dict[str, str | int | None], scanned: int, untrusted: int
+) -> None:
+    forged = kernel_entry("drop forged", realtime_us=START, monotonic_us=1, **fields)
+    export_to_journal([forged, drop(1)], directory / "a.journal")
+    messages, journal = read_all(directory)
+    assert messages == ["drop 1"]
+    assert (journal.counts.scanned - 1, journal.counts.untrusted) == (scanned, untrusted)
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        pytest.param(b"drop \xff\x00", "drop \\xff\x00", id="not UTF-8"),
+        pytest.param("drop\nIN=".encode(), "drop\nIN=", id="two lines"),
+        pytest.param([b"drop first", b"drop second"], "drop first", id="twice"),
+        pytest.param(b"drop " + os.urandom(100_000), None, id="huge"),
+        pytest.param(b"drop " * 50_000, "drop " * (MESSAGE_LIMIT // 5) + "dr", id="huge and compressed"),
+    ],
+)
+def test_odd_messages(directory: Path, message: bytes | list[bytes], text: str | None) -> None:
+    export_to_journal(
+        [kernel_entry(message, realtime_us=START, monotonic_us=1), drop(1)], directory / "a.journal"
+    )
+    (odd, plain), journal = read_all(directory)
+    assert plain == "drop 1"
+    assert len(odd) <= 4 * MESSAGE_LIMIT if text is None else odd == text
+    assert journal.counts.unreadable == 0
+
+
+def test_an_entry_without_message_is_counted(directory: Path) -> None:
+    empty = kernel_entry([], realtime_us=START, monotonic_us=1)
+    export_to_journal([empty, drop(1)], directory / "a.journal")
+    messages, journal = read_all(directory)
+    assert messages == ["drop 1"]
+    assert journal.counts.unreadable == 1
+
+
+def test_a_field_that_cannot_be_read_is_asked_for_again(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd-python raised ValueError once while journald rotated."""
+    export_to_journal([drop(1), drop(2), drop(3)], directory / "a.journal")
+    failures = [ValueError("not a field"), None, None, ValueError("not a field"), OSError(74, "Bad message")]
+    with Journal(directory=directory, wanted=any_line) as journal:
+        reader = Faulty(journal._reader)
+        reader.before("_get", "MESSAGE", failures)
+        monkeypatch.setattr(journal, "_reader", reader)
+        assert drain(journal) == drops([1, 2])
+        assert journal.counts.unreadable == 1
+
+
+class Faulty:
+    """A reader some of whose calls fail."""
+
+    def __init__(self, reader: object) -> None:
+        self._reader = reader
+        self._faults: dict[tuple[str, ...], list[Exception | None]] = {}
+
+    def before(self, method: str, argument: str | None, faults: list[Exception | None]) -> None:
+        """The next calls of ``method`` (with ``argument``) raise these; None lets one through."""
+        self._faults[(method,) if argument is None else (method, argument)] = faults
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
+            faults = self._faults.get((name, *map(str, arguments)), [])
+            fault = faults.pop(0) if faults else None
+            if fault is not None:
+                raise fault
+            return getattr(self._reader, name)(*arguments)
+
+        return call
+
+
+def test_journalds_notice_of_missed_messages_is_counted_when_it_is_journalds(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def notice(n: int, count: int, transport: str, message_id: str | None = MISSED_MESSAGE_ID) -> Fields:
+        return kernel_entry(
+            f"Missed {count} kernel messages",
+            realtime_us=START + n,
+            monotonic_us=n + 1,
+            _TRANSPORT=transport,
+            MESSAGE_ID=message_id,
+        )
+
+    entries = [
+        notice(1, 3, "driver"),
+        notice(2, 50, "journal"),
+        notice(3, 60, "kernel", None),
+        notice(4, 4, "driver"),
+    ]
+    export_to_journal([*entries, notice(5, 70, "driver", None), drop(1)], directory / "a.journal")
+    messages, journal = read_all(directory)
+    assert messages == ["drop 1"]
+    assert (journal.counts.missed, journal.counts.missed_notices) == (7, 2)
+    assert [record.getMessage()[:26] for record in caplog.records] == [
+        "journald missed 3 kernel m",
+        "journald missed 4 kernel m",
+    ]
+
+
+# Where reading starts and where it stops
+
+
+def test_a_batch_holds_no_more_than_its_limit(directory: Path) -> None:
+    export_to_journal([drop(n) for n in range(7)], directory / "a.journal")
+    with Journal(directory=directory, wanted=drop_lines) as journal:
+        sizes = [(len(batch.entries), batch.at_end) for batch in (journal.read(3) for _ in range(4))]
+    assert sizes == [(3, False), (3, False), (1, True), (0, True)]
+
+
+def test_a_batch_ends_after_a_while_even_if_nothing_is_wanted(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signals and the watchdog are served between batches."""
+    monkeypatch.setattr(module, "_SCAN_SECONDS", 0.0)
+    export_to_journal([line(n, "link up") for n in range(2 * module._SCAN_STEP)], directory / "a.journal")
+    with Journal(directory=directory, wanted=drop_lines) as journal:
+        assert journal.read(1).at_end is False
+        assert journal.counts.scanned == module._SCAN_STEP
+        assert journal.lag_us(START + HOUR) == HOUR - (module._SCAN_STEP - 1) * SECOND
+        assert drain(journal) == []
+        assert journal.counts.scanned == 2 * module._SCAN_STEP
+        assert journal.lag_us(START + HOUR) == 0
+
+
+@pytest.mark.parametrize(
+    ("since", "expected"),
+    [
+        pytest.param(None, range(6), id="head"),
+        pytest.param(START, range(6), id="the first entry's time"),
+        pytest.param(-5, range(6), id="before the epoch"),
+        pytest.param(START + 2 * SECOND, range(2, 6), id="inclusive"),
+        pytest.param(START + 2 * SECOND + 1, range(3, 6), id="between"),
+        pytest.param(START + 3 * SECOND, range(3, 6), id="the second file's first"),
+        pytest.param(START + 5 * SECOND + 1, (), id="after the last"),
+        pytest.param(2**70, (), id="beyond all time"),
+    ],
+)
+def test_since(directory: Path, since: int | None, expected: Sequence[int]) -> None:
+    export_to_journal([drop(n) for n in range(3)], directory / "a.journal")
+    export_to_journal([drop(n) for n in range(3, 6)], directory / "b.journal")
+    assert read_all(directory, since_us=since)[0] == drops(expected)
+
+
+def test_after_since_nothing_is_hidden_by_a_clock_set_back(directory: Path) -> None:
+    export_to_journal([drop(1)], directory / "a.journal")
+    with Journal(directory=directory, wanted=drop_lines, since_us=START + HOUR) as journal:
+        assert drain(journal) == []
+        export_to_journal([drop(2)], directory / "b.journal")
+        assert drain(journal) == ["drop 2"]
+
+
+def test_an_empty_journal_is_read_from_its_first_entry(directory: Path) -> None:
+    export_to_journal([drop(1)], directory / "a.journal")
+    blank = directory / "blank"
+    (blank / MACHINE_ID).mkdir(parents=True)
+    export_to_journal([], blank / "a.journal")
+    for since in (None, START + HOUR):
+        with Journal(directory=blank, wanted=drop_lines, since_us=since) as journal:
+            assert drain(journal) == []
+            assert journal.position() is None
+            shutil.copy(directory / "a.journal", blank / MACHINE_ID / "b.journal")
+            assert drain(journal) == ["drop 1"]
+        (blank / MACHINE_ID / "b.journal").unlink()
+
+
+@pytest.mark.parametrize("below", ["", MACHINE_ID])
+def test_files_may_lie_in_a_machine_id_directory(directory: Path, below: str) -> None:
+    export_to_journal([drop(1)], directory / below / "system.journal")
+    assert read_all(directory)[0] == ["drop 1"]
+
+
+def test_given_files_are_read_and_no_others(directory: Path) -> None:
+    for n in range(3):
+        export_to_journal([drop(n), noise(n)], directory / f"{n}.journal")
+    with Journal(files=[directory / "0.journal", directory / "2.journal"], wanted=drop_lines) as journal:
+        assert drain(journal) == drops([0, 2])
+        assert drain(journal) == []
+
+
+def test_a_damaged_file_does_not_keep_from_reading_the_others(directory: Path) -> None:
+    for n in (0, 1, 2):
+        export_to_journal([drop(n)], directory / f"{n}.journal")
+    with (directory / "1.journal").open("r+b") as file:
+        file.truncate(5000)
+    (directory / "3.journal").write_bytes(b"no journal")
+    assert read_all(directory)[0] == drops([0, 2])
+
+
+# Errors at the start
+
+
+def cause(directory: Path, make: str) -> dict[str, object]:
+    """A journal that cannot be read, as Journal's arguments."""
+    directory.mkdir()
+    junk = directory / "junk.journal"
+    if make.startswith("junk"):
+        junk.write_bytes(b"x" * 10_000)
+    match make:
+        case "no directory":
+            return {"directory": directory / "none"}
+        case "empty directory" | "junk in directory":
+            return {"directory": directory}
+        case "no file":
+            return {"files": [directory / "none.journal"]}
+        case "junk file":
+            return {"files": [junk]}
+        case "directory as file":
+            return {"files": [directory]}
+    export_to_journal([drop(1)], junk)
+    return (
+        {"directory": junk} if make == "file as directory" else {"files": [junk, directory / "none.journal"]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "names", "says"),
+    [
+        ("no directory", "none", "does not exist"),
+        ("empty directory", "journal directory", "must hold *.journal files"),
+        ("junk in directory", "journal directory", "damaged"),
+        ("no file", "none.journal", "does not exist"),
+        ("junk file", "junk.journal", "damaged, no journal"),
+        ("directory as file", "journal", "use --journal-directory"),
+        ("file as directory", "junk.journal", "use --journal-file"),
+        ("second file missing", "none.journal", "does not exist"),
+    ],
+)
+def test_a_journal_that_cannot_be_read_is_an_error(directory: Path, make: str, names: str, says: str) -> None:
+    with pytest.raises(JournalError) as error:
+        Journal(wanted=any_line, **cause(directory, make))  # type: ignore[arg-type]
+    assert names in str(error.value)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def as_nobody(program: str, *, prefix: Sequence[str] = ()) -> str:
+    """Run Python code as a user without rights and give its output."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: becomes another user")
+    become = "import os, kiptail.journal; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", become + program],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env=ENVIRONMENT,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+TRY_TO_READ = """
+from pathlib import Path
+from kiptail.journal import Journal
+from kiptail.errors import JournalError
+try:
+    Journal({arguments}wanted=lambda message: True).close()
+    print("readable")
+except JournalError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("arguments", ["directory=Path({directory!r}), ", "files=[Path({file!r})], "])
+def test_without_the_right_to_read_the_group_is_named(
+    tmp_path_factory: pytest.TempPathFactory, arguments: str
+) -> None:
+    directory = reachable(tmp_path_factory)
+    file = directory / "system.journal"
+    export_to_journal([drop(1)], file)
+    program = TRY_TO_READ.format(arguments=arguments.format(directory=str(directory), file=str(file)))
+    file.chmod(0o640)
+    assert "permission denied: add the user to the group systemd-journal" in as_nobody(program)
+    file.chmod(0o644)
+    assert as_nobody(program) == "readable\n"
+    directory.chmod(0o700)
+    assert "permission denied: add the user to the group systemd-journal" in as_nobody(program)
+
+
+def reachable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that every user may enter."""
+    directory = tmp_path_factory.mktemp("journal")
+    directory.chmod(0o755)
+    for parent in directory.parents:
+        if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    return directory
+
+
+# Resuming
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@given(limits=st.lists(st.integers(1, 9), min_size=1, max_size=12), restarts=st.sets(st.integers(0, 12)))
+def test_whatever_the_batches_and_restarts_each_entry_comes_once(
+    ten_in_three_files: Path, limits: list[int], restarts: set[int]
+) -> None:
+    journal = Journal(directory=ten_in_three_files, wanted=drop_lines)
+    messages: list[str] = []
+    for n, limit in enumerate([*limits, 100, 100]):
+        if n in restarts:
+            journal.close()
+            journal = Journal(directory=ten_in_three_files, wanted=drop_lines, position=journal.position())
+        messages += [entry.message for entry in journal.read(limit).entries]
+    journal.close()
+    assert messages == drops(range(10))
+    assert journal.counts.lost == 0
+
+
+@pytest.fixture(scope="module")
+def ten_in_three_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("ten")
+    for name, numbers in (("a", range(4)), ("b", range(4, 5)), ("c", range(5, 10))):
+        export_to_journal([f(n) for n in numbers for f in (drop, noise)], directory / f"{name}.journal")
+    return directory
+
+
+def test_a_replay_gives_the_same_times(directory: Path) -> None:
+    """Also while journald's delay comes and goes: the clock is part of the position."""
+    entries = [
+        kernel_entry(
+            f"drop {n}",
+            realtime_us=START + n * SECOND,
+            monotonic_us=(100 + n) * SECOND,
+            _SOURCE_MONOTONIC_TIMESTAMP=(100 + n) * SECOND - (n % 4) * 300_000 - n * 50,
+        )
+        for n in range(20)
+    ]
+    export_to_journal(entries, directory / "a.journal")
+    with Journal(directory=directory, wanted=drop_lines) as journal:
+        once = journal.read(100).entries
+    assert len({entry.time_us % SECOND for entry in once}) > 3
+    for count in (1, 7, 19):
+        position = position_after(directory, count)
+        with Journal(directory=directory, wanted=drop_lines, position=position) as journal:
+            assert journal.read(100).entries == once[count:]
+
+
+@pytest.mark.parametrize("cursor", ["", "nonsense", "s=zz;i=1", "s=0;i=99;b=1;m=1;t=1;x=1", "a\0b"])
+def test_without_a_usable_cursor_the_times_tell_what_was_read(directory: Path, cursor: str) -> None:
+    export_to_journal([drop(n) for n in range(3)], directory / "a.journal")
+    export_to_journal([drop(n) for n in range(3, 6)], directory / "b.journal")
+    position = replace(position_after(directory, 3), cursor=cursor)
+    messages, journal = read_all(directory, position)
+    assert messages == drops(range(3, 6))
+    assert journal.counts.lost == 0
+
+
+def test_entries_that_journald_moved_elsewhere_are_not_read_again(directory: Path, tmp_path: Path) -> None:
+    """As a flush from /run to /var does: the same entries under new sequence numbers, after those of older boots."""
+    export_to_journal([drop(n) for n in range(6)], tmp_path / "run" / "a.journal")
+    position = position_after(tmp_path / "run", 4)
+    export_to_journal(
+        [drop(n, boot_id=OTHER_BOOT, shift_us=-HOUR) for n in range(9)], directory / "old.journal"
+    )
+    export_to_journal([drop(n) for n in range(6)], directory / "a.journal")
+    messages, journal = read_all(directory, position)
+    assert messages == drops([4, 5])
+    assert journal.counts.lost == 0
+    end = journal.position()
+    assert end is not None
+    assert end.cursor
+    assert read_all(directory, end)[0] == []
+
+
+@pytest.mark.parametrize(
+    ("read", "left", "expected", "lost"),
+    [
+        pytest.param(3, range(5, 8), range(5, 8), 1, id="unread ones are gone"),
+        pytest.param(5, range(5, 8), range(5, 8), 1, id="perhaps none between"),
+        pytest.param(6, range(5, 8), range(6, 8), 0, id="only read ones are gone"),
+        pytest.param(8, range(5, 8), (), 0, id="all was read"),
+    ],
+)
+def test_after_a_vacuum_unread_survivors_are_read(
+    directory: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    read: int,
+    left: Sequence[int],
+    expected: Sequence[int],
+    lost: int,
+) -> None:
+    export_to_journal([drop(n) for n in range(8)], tmp_path / "whole" / "a.journal")
+    position = position_after(tmp_path / "whole", read)
+    export_to_journal([drop(n) for n in left], directory / "a.journal")
+    messages, journal = read_all(directory, position)
+    assert messages == drops(expected)
+    assert journal.counts.lost == lost
+    assert (
+        len([record for record in caplog.records if "deleted before they were read" in record.message])
+        == lost
+    )
+
+
+def test_a_position_later_than_the_journals_end_hides_nothing_new(directory: Path) -> None:
+    """journald lost its last entries in a power failure."""
+    export_to_journal([drop(n) for n in range(6)], directory / "a.journal")
+    position = position_after(directory, 6)
+    (directory / "a.journal").unlink()
+    export_to_journal([drop(n) for n in range(3)], directory / "b.journal")
+    with Journal(directory=directory, wanted=drop_lines, position=position) as journal:
+        assert drain(journal) == []
+        assert journal.counts.lost == 0
+        assert journal.position() == position
+        export_to_journal([drop(9, shift_us=-6 * SECOND, boot_id=OTHER_BOOT)], directory / "b.journal")
+        assert drain(journal) == ["drop 9"]
+
+
+@pytest.mark.parametrize("shift_us", [-HOUR, 0, HOUR])
+def test_the_running_boot_is_later_than_any_position_in_another(directory: Path, shift_us: int) -> None:
+    """The wall clock may be behind at the start of a boot, or have been ahead at the end of the last one."""
+    running = module._BOOT_ID.read_text().strip().replace("-", "")
+    export_to_journal([drop(n, boot_id=OTHER_BOOT) for n in range(6)], directory / "a.journal")
+    position = replace(position_after(directory, 4), cursor="")
+    export_to_journal(
+        [drop(n, boot_id=running, shift_us=shift_us) for n in range(6, 9)], directory / "b.journal"
+    )
+    assert set(read_all(directory, position)[0]) == set(drops(range(4, 9)))
+
+
+def test_a_clock_set_back_within_the_boot_hides_nothing(directory: Path) -> None:
+    export_to_journal([drop(n) for n in range(3)], directory / "a.journal")
+    position = replace(position_after(directory, 2), cursor="")
+    export_to_journal([drop(n, shift_us=-HOUR) for n in range(3, 6)], directory / "b.journal")
+    assert sorted(read_all(directory, position)[0]) == drops(range(2, 6))
+
+
+# Moving over ignored entries
+
+
+def test_at_the_end_the_position_is_the_journals_last_entry(directory: Path) -> None:
+    export_to_journal([drop(1), drop(2), *(noise(n) for n in range(3, 50))], directory / "a.journal")
+    _, journal = read_all(directory)
+    position = journal.position()
+    assert position is not None
+    assert position.realtime_us == START + 49 * SECOND
+    messages, again = read_all(directory, position)
+    assert messages == []
+    assert again.position() == position
+    export_to_journal([drop(50), noise(51)], directory / "b.journal")
+    assert read_all(directory, position)[0] == ["drop 50"]
+
+
+def test_in_a_backlog_the_position_is_the_last_entry_that_was_read(directory: Path) -> None:
+    export_to_journal([f(n) for n in range(9) for f in (drop, noise)], directory / "a.journal")
+    position = position_after(directory, 4)
+    assert position.realtime_us == START + 3 * SECOND
+
+
+def test_a_journal_without_kernel_lines_has_a_position_too(directory: Path) -> None:
+    export_to_journal([noise(1), noise(2)], directory / "a.journal")
+    with Journal(directory=directory, wanted=drop_lines) as journal:
+        assert journal.position() is None
+        assert drain(journal) == []
+        position = journal.position()
+    assert position is not None
+    assert position.realtime_us == START + 2 * SECOND
+
+
+def test_a_last_entry_that_matches_is_left_to_the_scan(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """journald adds an entry to the list of all before it adds it to those by field."""
+    export_to_journal([drop(1), noise(2), line(3, "link up")], directory / "a.journal")
+    with Journal(directory=directory, wanted=drop_lines) as journal:
+        monkeypatch.setattr(journal, "_scan", lambda entries, limit: True)
+        assert journal.read(10).at_end
+        assert journal.position() is None
+
+
+def test_the_position_passes_no_line_that_came_meanwhile(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel line, then another entry, written between reading to the end and asking for the last entry."""
+    export_to_journal([drop(1)], directory / "a.journal")
+    whole_open = module._Source.open
+
+    def open_later(source: module._Source) -> object:
+        if len(list(directory.iterdir())) == 1 and opened:
+            export_to_journal([drop(2), noise(3)], directory / "b.journal")
+        opened.append(1)
+        return whole_open(source)
+
+    opened: list[int] = []
+    with Journal(directory=directory, wanted=drop_lines) as journal:
+        monkeypatch.setattr(module._Source, "open", open_later)
+        opened.append(1)
+        assert [entry.message for entry in journal.read(10).entries] == drops([1, 2])
+        position = journal.position()
+    assert position is not None
+    assert position.realtime_us == START + 2 * SECOND
+
+
+def test_an_older_boot_whose_clock_was_ahead_does_not_move_the_position_back(directory: Path) -> None:
+    running = module._BOOT_ID.read_text().strip().replace("-", "")
+    ahead = kernel_entry(
+        "x", realtime_us=START + HOUR, monotonic_us=5, boot_id=OTHER_BOOT, _TRANSPORT="journal"
+    )
+    export_to_journal([ahead], directory / "a.journal")
+    export_to_journal([drop(1, boot_id=running), drop(2, boot_id=running)], directory / "b.journal")
+    _, journal = read_all(directory)
+    position = journal.position()
+    assert position is not None
+    assert position.boot_id == running
+
+
+def test_the_journal_is_opened_once_more_only_when_it_grew_and_not_each_time(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_to_journal([drop(1), noise(2)], directory / "a.journal")
+    with Journal(directory=directory, wanted=drop_lines) as journal:
+        assert drain(journal) == ["drop 1"]
+        opened = []
+        whole_open = module._Source.open
+        monkeypatch.setattr(module._Source, "open", lambda source: opened.append(1) or whole_open(source))
+        export_to_journal([noise(3)], directory / "a.journal")
+        drain(journal)
+        assert not opened, "not within five seconds"
+        journal._pass_due = 0.0
+        drain(journal)
+        assert len(opened) == 1
+        journal._pass_due = 0.0
+        drain(journal)
+        assert len(opened) == 1, "nothing was written"
+        position = journal.position()
+    assert position is not None
+    assert position.realtime_us == START + 3 * SECOND
+
+
+# Waiting, and readers that fail
+
+
+def test_waiting_ends_at_once_by_the_wakeup_descriptor(directory: Path) -> None:
+    export_to_journal([noise(1)], directory / "a.journal")
+    read_end, write_end = os.pipe()
+    try:
+        with Journal(directory=directory, wanted=drop_lines) as journal:
+            drain(journal)
+            os.write(write_end, b"\0")
+            started = time.monotonic()
+            journal.wait(60, read_end)
+            assert time.monotonic() - started < 0.05
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+@pytest.mark.parametrize(
+    ("entries", "timeout", "least", "most"),
+    [
+        pytest.param([noise(1)], 60, 0.09, 0.2, id="quiet"),
+        pytest.param([drop(1)], 60, 0.018, 0.08, id="soon after a kernel line"),
+        pytest.param([noise(1)], 0.01, 0.009, 0.08, id="less than a poll"),
+        pytest.param([noise(1)], -1, 0, 0.05, id="no time left"),
+    ],
+)
+def test_how_long_a_wait_lasts(
+    directory: Path, entries: list[Fields], timeout: float, least: float, most: float
+) -> None:
+    export_to_journal(entries, directory / "a.journal")
+    with Journal(directory=directory, wanted=drop_lines) as journal:
+        drain(journal)
+        times = []
+        for _ in range(5):
+            started = time.monotonic()
+            journal.wait(timeout, None)
+            times.append(time.monotonic() - started)
+    assert least <= sorted(times)[2] <= most
+
+
+def test_a_signal_is_served_while_waiting(directory: Path) -> None:
+    export_to_journal([noise(1)], directory / "a.journal")
+    received: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: received.append(number))
+    try:
+        with Journal(directory=directory, wanted=drop_lines) as journal:
+            drain(journal)
+            threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+            until(lambda: journal.wait(1, None) or received, "the signal", seconds=1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_failing_reader_is_replaced_where_it_was(directory: Path) -> None:
+    """As EBADMSG after a vacuum, for ever."""
+    export_to_journal([drop(n) for n in range(6)], directory / "a.journal")
+    with Journal(directory=directory, wanted=drop_lines) as journal:
+        reader = Faulty(journal._reader)
+        reader.before("_next", None, [None, None, None, OSError(74, "Bad message")])
+        journal._reader = reader  # type: ignore[assignment]
+        first = journal.read(100)
+        assert ([entry.message for entry in first.entries], first.at_end) == (drops([0, 1, 2]), False)
+        assert drain(journal) == drops([3, 4, 5])
+        assert (journal.counts.reopened, journal.counts.lost, journal.trouble) == (1, 0, "")
+
+
+def test_a_place_that_can_no_longer_be_asked_for_is_known_by_its_times(directory: Path) -> None:
+    export_to_journal([drop(0), drop(1), line(2, "link up"), drop(3)], directory / "a.journal")
+    with Journal(directory=directory, wanted=drop_lines) as journal:
+        reader = Faulty(journal._reader)
+        reader.before("_next", None, [None, None, None, OSError(74, "Bad message")])
+        reader.before("_get_cursor", None, [OSError(99, "Cannot assign requested address")])
+        journal._reader = reader  # type: ignore[assignment]
+        assert [entry.message for entry in journal.read(100).entries] == drops([0, 1])
+        position = journal.position()
+        assert drain(journal) == ["drop 3"]
+    assert position is not None
+    assert (position.cursor, position.realtime_us) == ("", START + SECOND)
+    assert read_all(directory, position)[0] == ["drop 3"]
+
+
+def test_a_journal_that_went_away_is_tried_again_and_logged_once(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "_REOPEN_SECONDS", 0.05)
+    caplog.set_level(logging.INFO)
+    export_to_journal([drop(1), drop(2)], directory / "a.journal")
+    with Journal(directory=directory, wanted=drop_lines) as journal:
+        assert len(journal.read(1).entries) == 1
+        directory.rename(directory.with_name("away"))
+        journal.close()
+        position = journal.position()
+        for _ in range(5):
+            assert journal.read(100) == module.Batch([], at_end=True)
+            journal.wait(0.06, None)
+        assert "does not exist" in journal.trouble
+        assert journal.position() == position
+        directory.with_name("away").rename(directory)
+        until(lambda: drain(journal) == ["drop 2"], "the rest")
+        assert journal.trouble == ""
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+
+
+def test_without_inotify_new_files_are_found_all_the_same(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """fs.inotify.max_user_instances is 128, and a node's root processes may use them all."""
+    whole_open = module._Source.open
+
+    def open_without_inotify(source: module._Source) -> Faulty:
+        reader = Faulty(whole_open(source))
+        reader.before("fileno", None, [OSError(24, "Too many open files")])
+        return reader
+
+    monkeypatch.setattr(module._Source, "open", open_without_inotify)
+    monkeypatch.setattr(module, "_PASS_SECONDS", 0.05)
+    export_to_journal([drop(1), noise(2)], directory / "a.journal")
+    with Journal(directory=directory, wanted=drop_lines) as journal:
+        assert drain(journal) == ["drop 1"]
+        export_to_journal([drop(3), noise(4)], directory / "b.journal")
+        found: list[str] = []
+        until(lambda: journal.wait(1, None) or found.extend(drain(journal)) or found, "the new file")
+        assert found == ["drop 3"]
+        assert journal.counts.lost == 0
+    assert "max_user_instances" in caplog.text
+
+
+def test_a_directory_that_was_replaced_is_found(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PASS_SECONDS", 0.05)
+    monkeypatch.setattr(module, "_UNTOLD_SECONDS", 0.1)
+    export_to_journal([drop(1), noise(2)], directory / "a.journal")
+    with Journal(directory=directory, wanted=drop_lines) as journal:
+        assert drain(journal) == ["drop 1"]
+        export_to_journal([drop(3)], directory.with_name("new") / "a.journal")
+        directory.rename(directory.with_name("old"))
+        directory.with_name("new").rename(directory)
+        found: list[str] = []
+        until(lambda: journal.wait(1, None) or found.extend(drain(journal)) or found, "the new directory")
+        assert found == ["drop 3"]
+
+
+# With a real journald
+
+
+@pytest.fixture
+def token() -> str:
+    """/dev/kmsg is one for the whole machine."""
+    return f"kt{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def journald(tmp_path: Path) -> Iterator[Journald]:
+    if os.geteuid() != 0:
+        pytest.skip(ROOT_NEEDED)
+    with Journald(tmp_path / "journald") as running:
+        yield running
+
+
+@pytest.fixture
+def send(token: str, journald: Journald) -> Iterator[Callable[[], None]]:
+    with netfilter_log(token) as packet:
+        yield packet
+
+
+def count(journal: Journal, expected: int, what: str) -> None:
+    """Follow until this many more entries have been given out, and see that no more come."""
+    found = 0
+
+    def enough() -> bool:
+        nonlocal found
+        batch = journal.read(10)
+        found += len(batch.entries)
+        if batch.at_end:
+            journal.wait(1, None)
+        return batch.at_end and found >= expected
+
+    until(enough, f"{expected} entries {what}")
+    assert found == expected, what
+
+
+@pytest.mark.live
+def test_only_real_netfilter_lines_are_believed(
+    journald: Journald, token: str, send: Callable[[], None]
+) -> None:
+    with Journal(directory=journald.directory, wanted=lambda message: token.encode() in message) as journal:
+        send()
+        kmsg(f"{token} IN= OUT=lo SRC=127.0.0.1")
+        journald.systemd_cat("kernel", f"{token} IN= OUT=lo SRC=127.0.0.1")
+        journald.send_native(
+            {
+                "MESSAGE": f"{token} IN=",
+                "SYSLOG_FACILITY": 0,
+                "SYSLOG_IDENTIFIER": "kernel",
+                "_TRANSPORT": "kernel",
+            }
+        )
+        journald.send_native({"MESSAGE": "Missed 7 kernel messages", "MESSAGE_ID": MISSED_MESSAGE_ID})
+        journald.sync()
+        missed = journal.counts.missed
+        messages = drain(journal)
+        assert len(messages) == 1
+        assert messages[0].startswith(f"{token} IN= OUT=lo SRC=127.0.0.1 DST=127.0.0.1 ")
+        assert journal.counts.untrusted == 1
+        assert journal.counts.missed - missed != 7
+
+
+@pytest.mark.live
+def test_rotation_and_restarts_of_journald_lose_and_double_nothing(
+    journald: Journald, token: str, send: Callable[[], None]
+) -> None:
+    with Journal(directory=journald.directory, wanted=lambda message: token.encode() in message) as journal:
+        journald.sync()
+        drain(journal)
+
+        def rotate_by_signal() -> None:
+            journald.signal(signal.SIGUSR2)
+
+        def restart() -> None:
+            journald.stop()
+            send()
+            journald.start()
+
+        def crash() -> None:
+            journald.kill()
+            send()
+            journald.start()
+
+        for act, expected in ((rotate_by_signal, 6), (journald.rotate, 6), (restart, 7), (crash, 7)):
+            for _ in range(3):
+                send()
+            act()
+            for _ in range(3):
+                send()
+            count(journal, expected, act.__name__)
+        position = journal.position()
+        assert (journal.counts.lost, journal.counts.reopened) == (0, 0)
+    with Journal(
+        directory=journald.directory, wanted=lambda message: token.encode() in message, position=position
+    ) as journal:
+        assert drain(journal) == []
+        assert journal.counts.lost == 0
+
+
+@pytest.mark.live
+def test_a_vacuum_under_the_reader_is_survived_and_reported(
+    journald: Journald, token: str, send: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file's blocks are gone at once: what sd_journal_next(3) gives is EBADMSG, or the next file's entry."""
+    for _ in range(10):
+        send()
+    journald.sync()
+    asked = []
+
+    def wanted(message: bytes) -> bool:
+        if token.encode() not in message:
+            return False
+        asked.append(message)
+        if len(asked) == 5:
+            journald.rotate()
+            for _ in range(3):
+                send()
+            journald.sync()
+            journald.vacuum()
+        return True
+
+    with Journal(directory=journald.directory, wanted=wanted) as journal:
+        count(journal, 4 + 3, "before and after the vacuum")
+        assert journal.counts.lost == 1
+        position = journal.position()
+    assert caplog.text.count("deleted before they were read") == 1
+    with Journal(
+        directory=journald.directory, wanted=lambda message: token.encode() in message, position=position
+    ) as journal:
+        assert drain(journal) == []
+
+
+@pytest.mark.live
+def test_nothing_is_reported_lost_when_all_that_was_deleted_had_been_read(
+    journald: Journald, token: str, send: Callable[[], None]
+) -> None:
+    send()
+    journald.sync()
+    journald.rotate()
+    with Journal(directory=journald.directory, wanted=lambda message: token.encode() in message) as journal:
+        count(journal, 1, "before the vacuum")
+        position = journal.position()
+        journald.vacuum()
+        send()
+        count(journal, 1, "after the vacuum")
+        assert journal.counts.lost == 0
+    with Journal(
+        directory=journald.directory, wanted=lambda message: token.encode() in message, position=position
+    ) as journal:
+        assert len(drain(journal)) == 1
+        assert journal.counts.lost == 0
+
+
+@pytest.mark.live
+def test_a_stall_of_journald_does_not_change_a_drops_time(
+    journald: Journald, token: str, send: Callable[[], None]
+) -> None:
+    with Journal(directory=journald.directory, wanted=lambda message: token.encode() in message) as journal:
+        send()
+        count(journal, 1, "before the stall")
+        journald.signal(signal.SIGSTOP)
+        sent_us = time.time_ns() // 1000
+        send()
+        time.sleep(1.5)  # the stall itself
+        journald.signal(signal.SIGCONT)
+        entries: list[Entry] = []
+        until(
+            lambda: journal.wait(1, None) or entries.extend(journal.read(10).entries) or entries, "the entry"
+        )
+        assert abs(entries[0].time_us - sent_us) < 100_000
+        position = journal.position()
+        assert position is not None
+        assert position.realtime_us > sent_us + 1_400_000
+
+
+#: Reads this machine's journal: a JSON line for each entry, and one with the position at the end of standard
+#: input.
+FOLLOW = """
+import dataclasses, json, select, sys
+from kiptail.entry import Position
+from kiptail.journal import Journal
+token, stored = sys.argv[1:]
+position = Position(**json.loads(stored)) if stored else None
+with Journal(wanted=lambda message: token.encode() in message, position=position) as journal:
+    print('"ready"', flush=True)
+    while not select.select([0], [], [], 0)[0]:
+        batch = journal.read(10)
+        for entry in batch.entries:
+            print(json.dumps(entry.message), flush=True)
+        if batch.at_end:
+            journal.wait(1, 0)
+    position = dataclasses.replace(journal.position(), clock=None)
+    print(json.dumps([dataclasses.asdict(position), journal.counts.lost]))
+"""
+
+
+class Follower:
+    """Follows the journal from inside a journald's namespace, where that is this machine's journal."""
+
+    def __init__(self, journald: Journald, token: str, stored: str = "") -> None:
+        #: Where it had got to, and how often it had found a loss; known after :meth:`close`.
+        self.stored = stored
+        self.lost = 0
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._process = subprocess.Popen(
+            journald.command(sys.executable, "-c", FOLLOW, token, stored),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+        )
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+        assert json.loads(self._lines.get(timeout=10)) == "ready"
+
+    def expect(self, count: int) -> None:
+        """This many more entries."""
+        for _ in range(count):
+            self._lines.get(timeout=10)
+
+    def close(self) -> None:
+        """End it; it must not have found any more entries."""
+        if self._thread.is_alive():
+            self._process.stdin.close()  # type: ignore[union-attr]
+            self._thread.join(10)
+            assert self._process.wait(10) == 0
+            position, self.lost = json.loads(self._lines.get(timeout=0))
+            self.stored = json.dumps(position)
+            assert self._lines.empty()
+
+    def _read(self) -> None:
+        with self._process.stdout as output:  # type: ignore[union-attr]
+            for line in output:
+                self._lines.put(line)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("live", [True, False], ids=["while reading", "between two runs"])
+def test_a_flush_from_run_to_var_loses_and_doubles_nothing(tmp_path: Path, token: str, live: bool) -> None:
+    if os.geteuid() != 0:
+        pytest.skip(ROOT_NEEDED)
+    with Journald(tmp_path / "journald", flushed=False) as journald, netfilter_log(token) as send:
+        follower = Follower(journald, token)
+        try:
+            for _ in range(3):
+                send()
+            follower.expect(3)
+            if not live:
+                follower.close()
+            assert list(journald.runtime_directory.rglob("*.journal"))
+            journald.flush()
+            assert not list(journald.runtime_directory.rglob("*.journal"))
+            for _ in range(4):
+                send()
+            if not live:
+                follower = Follower(journald, token, follower.stored)
+            follower.expect(4)
+            journald.rotate()
+            send()
+            follower.expect(1)
+        finally:
+            follower.close()
+        assert follower.lost == 0
+
+
+@pytest.mark.live
+def test_this_machines_journal_needs_a_group(tmp_path_factory: pytest.TempPathFactory) -> None:
+    if os.geteuid() != 0:
+        pytest.skip(ROOT_NEEDED)
+    program = TRY_TO_READ.format(arguments="")
+    with Journald(reachable(tmp_path_factory) / "journald") as journald:
+        answer = as_nobody(program, prefix=journald.command())
+        assert answer.startswith("this machine's journal cannot be read")
+        assert "add the user to the group systemd-journal, or run as root" in answer
+        journald.stop()
+        for file in journald.directory.rglob("*.journal"):
+            file.chmod(0o644)
+        assert as_nobody(program, prefix=journald.command()) == "readable\n"

@@ -1,0 +1,259 @@
+"""The main job on the real thing: packets, kernel, journald, kiptail as a process, and kubectl."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.apiserver import ApiServer
+from tests.journald import Journald, kmsg
+from tests.netns import Network, network
+from tests.pods import pod
+from tests.running import Kiptail
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
+
+CLIENT, CLIENT6 = "10.244.1.9", "fd00:10:244:1::9"
+WEB, WEB6 = "10.244.1.3", "fd00:10:244:1::3"
+
+
+@pytest.fixture(scope="module")
+def wires() -> Iterator[Network]:
+    """Two pods whose new connections are all dropped; the prefix is ours alone, for the kernel log is everyone's."""
+    with network() as net:
+        net.add_pod("client", CLIENT, CLIENT6)
+        net.add_pod("web-0", WEB, WEB6)
+        net.drop("calico-drop: ", "ct state new")
+        yield net
+
+
+@pytest.fixture
+def journald(tmp_path: Path) -> Iterator[Journald]:
+    with Journald(tmp_path / "journald") as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def server() -> Iterator[ApiServer]:
+    with ApiServer() as server:
+        server.pods.put(pod("client", CLIENT, CLIENT6))
+        server.pods.put(pod("web-0", WEB, WEB6))
+        yield server
+
+
+class Node:
+    """Everything that kiptail is started with."""
+
+    def __init__(self, directory: Path, journald: Journald, server: ApiServer) -> None:
+        self.directory, self.journald, self.server = directory, journald, server
+        token = server.add_user("kiptail")
+        server.grant("kiptail", "get list watch", "pods")
+        server.grant("kiptail", "create patch", "events")
+        self.kubeconfig = server.kubeconfig(directory / "kubeconfig", token=token)
+
+    def kiptail(self, *arguments: object) -> Kiptail:
+        return Kiptail(
+            self.directory,
+            "--kubeconfig", self.kubeconfig,
+            "--journal-directory", self.journald.directory,
+            "--state-directory", self.directory / "state",
+            "--prefix", "calico-drop:",
+            "--node-name", "worker-3",
+            "--since", "now",
+            "--metrics-address", "off",
+            *arguments,
+        )  # fmt: skip
+
+    def counts(self, about: str = "") -> dict[tuple[str, str], int]:
+        """Counts by pod and text, of the Events whose text holds ``about``."""
+        return {
+            (event["involvedObject"]["name"], event["message"]): event["count"]
+            for event in self.server.events()
+            if about in event["message"]
+        }
+
+    def both_ends(self, about: str, count: int) -> Callable[[], bool]:
+        """Each of the two pods has one Event about this, with this count."""
+
+        def told() -> bool:
+            found = self.counts(about)
+            return sorted(name for name, _ in found) == ["client", "web-0"] and set(found.values()) == {count}
+
+        return told
+
+    def describe(self, name: str) -> str:
+        """What an application owner sees."""
+        kubeconfig = self.server.kubeconfig(self.directory / "admin")
+        done = subprocess.run(
+            ["kubectl", "--kubeconfig", str(kubeconfig), "describe", "pod", "-n", "team-a", name],
+            capture_output=True, text=True, timeout=60, check=True,
+            env=os.environ | {"HOME": str(self.directory)},
+        )  # fmt: skip
+        return done.stdout
+
+
+@pytest.fixture
+def node(tmp_path: Path, journald: Journald, server: ApiServer) -> Node:
+    return Node(tmp_path, journald, server)
+
+
+def test_every_kind_of_drop_shows_in_kubectl_describe_at_both_ends(wires: Network, node: Node) -> None:
+    with node.kiptail() as kiptail:
+        wires.send("client", "tcp", WEB, 8080)
+        wires.send("client", "udp", WEB, 53)
+        wires.send("client", "ping", WEB)
+        wires.send("client", "tcp", WEB6, 8443)
+        wires.send("client", "ping", WEB6)
+        kiptail.wait_for(lambda: len(node.counts()) == 10, "ten Events")
+    sender, receiver = node.describe("client"), node.describe("web-0")
+    for about in (
+        rf"{WEB}\) on port 8080/TCP",
+        rf"{WEB}\) on port 53/UDP",
+        rf"{WEB}\), ICMP echo-request",
+        rf"{WEB6}\) on port 8443/TCP",
+        rf"{WEB6}\), ICMPv6 echo-request",
+    ):
+        line = r"Warning +PacketDrop .* kiptail +Packet dropped when "
+        assert re.search(rf"{line}sending traffic to team-a/web-0 \({about}", sender), sender
+        back = about.replace(WEB6, CLIENT6).replace(WEB, CLIENT)
+        assert re.search(rf"{line}receiving traffic from team-a/client \({back}", receiver), receiver
+
+
+def test_repeats_are_one_event_with_their_number_and_another_port_is_another(wires: Network, node: Node) -> None:
+    with node.kiptail() as kiptail:
+        wires.send("client", "tcp", WEB, 7001)
+        kiptail.wait_for(node.both_ends("7001/TCP", 1), "the first")
+        wires.send("client", "tcp", WEB, 7001, count=36)
+        wires.send("client", "tcp", WEB, 7002)
+        kiptail.wait_for(node.both_ends("7001/TCP", 37), "37 of one flow")
+        kiptail.wait_for(node.both_ends("7002/TCP", 1), "the other port")
+    assert "(x37 over" in node.describe("web-0")
+    (event,) = [e for e in node.server.events() if "7001" in e["message"] and "sending" in e["message"]]
+    assert event["firstTimestamp"] <= event["lastTimestamp"]
+    assert event["involvedObject"]["uid"]
+    assert event["related"]["name"] == "web-0"
+
+
+def test_forged_entries_make_no_event(wires: Network, node: Node) -> None:
+    line = f"calico-drop: IN=a OUT=b SRC={CLIENT} DST={WEB} LEN=60 TTL=63 ID=1 PROTO=TCP SPT=40000 DPT=6666 SYN"
+    with node.kiptail() as kiptail:
+        node.journald.systemd_cat("kernel", line)
+        node.journald.send_native({"MESSAGE": line, "SYSLOG_FACILITY": "0", "SYSLOG_IDENTIFIER": "kernel"})
+        kmsg(line)
+        wires.send("client", "tcp", WEB, 6667)
+        kiptail.wait_for(node.both_ends("6667/TCP", 1), "the real one")
+    assert node.counts("6666") == {}
+    assert len(node.counts()) == 2
+
+
+def test_drops_while_kiptail_was_stopped_are_told_once_also_across_rotation_and_vacuum(
+    wires: Network, node: Node
+) -> None:
+    with node.kiptail() as kiptail:
+        wires.send("client", "tcp", WEB, 5001)
+        kiptail.wait_for(node.both_ends("5001/TCP", 1), "before the stop")
+        assert kiptail.stop() == 0
+    wires.send("client", "tcp", WEB, 5001, count=2)
+    wires.send("client", "tcp", WEB, 5002, count=3)
+    time.sleep(0.5)
+    node.journald.sync()
+    with node.kiptail() as kiptail:
+        kiptail.wait_for(node.both_ends("5002/TCP", 3), "while stopped")
+        kiptail.wait_for(node.both_ends("5001/TCP", 3), "the flow that went on")
+        assert kiptail.stop() == 0
+    node.journald.rotate()
+    node.journald.vacuum()
+    wires.send("client", "tcp", WEB, 5003)
+    time.sleep(0.5)
+    node.journald.sync()
+    with node.kiptail() as kiptail:
+        kiptail.wait_for(node.both_ends("5003/TCP", 1), "after the vacuum")
+        wires.send("client", "tcp", WEB, 5004)
+        kiptail.wait_for(node.both_ends("5004/TCP", 1), "live again")
+    assert node.both_ends("5001/TCP", 3)()
+    assert node.both_ends("5002/TCP", 3)()
+    assert len(node.counts()) == 8
+
+
+def test_rotation_and_vacuum_under_a_running_kiptail_lose_nothing(wires: Network, node: Node) -> None:
+    with node.kiptail() as kiptail:
+        for round_ in range(3):
+            wires.send("client", "tcp", WEB, 4001)
+            node.journald.rotate()
+            wires.send("client", "tcp", WEB, 4002)
+            kiptail.wait_for(lambda: node.counts("4002/TCP"), f"round {round_}")
+            node.journald.vacuum()
+        kiptail.wait_for(node.both_ends("4001/TCP", 3), "all three")
+        kiptail.wait_for(node.both_ends("4002/TCP", 3), "all three")
+
+
+def test_a_drop_while_the_index_is_loading_is_told_correctly_once_it_has_loaded(
+    wires: Network, node: Node
+) -> None:
+    loading = node.server.faults.delay(3.0, path="/api/v1/pods")
+    with node.kiptail() as kiptail:
+        wires.send("client", "udp", WEB, 3001, count=4)
+        time.sleep(1.0)
+        assert node.counts() == {}
+        kiptail.wait_for(lambda: any("wait for the list" in note for note in kiptail.notes), "STATUS says so")
+        loading.remove()
+        kiptail.wait_for(node.both_ends("3001/UDP", 4), "once it has loaded")
+    assert len(node.counts()) == 2
+
+
+def test_it_tells_systemd_how_it_is(wires: Network, node: Node) -> None:
+    kiptail = Kiptail(
+        node.directory,
+        "--kubeconfig", node.kubeconfig, "--journal-directory", node.journald.directory,
+        "--state-directory", node.directory / "state", "--prefix", "calico-drop:", "--metrics-address", "off",
+        WATCHDOG_USEC="400000",
+    )  # fmt: skip
+    with kiptail:
+        kiptail.wait_for(lambda: kiptail.notes.count("WATCHDOG=1") > 5, "the watchdog is fed")
+        begin = time.monotonic()
+        assert kiptail.stop(signal.SIGTERM) == 0
+        assert time.monotonic() - begin < 1.5
+    assert "STOPPING=1" in kiptail.notes
+    assert any(note.startswith("STATUS=") for note in kiptail.notes)
+
+
+def test_a_cluster_that_is_away_is_no_error_and_nothing_is_lost(wires: Network, node: Node) -> None:
+    node.server.stop()
+    with node.kiptail() as kiptail:
+        wires.send("client", "tcp", WEB, 2001, count=5)
+        time.sleep(1.0)
+        kiptail.stop()
+    with node.kiptail() as kiptail:
+        wires.send("client", "tcp", WEB, 2001, count=5)
+        time.sleep(0.5)
+        node.server.start()
+        kiptail.wait_for(node.both_ends("2001/TCP", 10), "all ten once the cluster is back")
+
+
+def test_the_counts_of_an_outage_are_delivered_in_full(wires: Network, node: Node) -> None:
+    with node.kiptail("--repeat-interval", "1s") as kiptail:
+        wires.send("client", "tcp", WEB, 1001)
+        kiptail.wait_for(node.both_ends("1001/TCP", 1), "before the outage")
+        with node.server.faults.status(503, method="PATCH"), node.server.faults.status(503, method="POST"):
+            wires.send("client", "tcp", WEB, 1001, count=9)
+            wires.send("client", "tcp", WEB, 1002, count=2)
+            time.sleep(3.0)
+        kiptail.wait_for(node.both_ends("1001/TCP", 10), "the count")
+        kiptail.wait_for(node.both_ends("1002/TCP", 2), "the new flow")
+
+
+def test_the_state_is_for_its_owner_only(wires: Network, node: Node) -> None:
+    with node.kiptail() as kiptail:
+        wires.send("client", "tcp", WEB, 1003)
+        kiptail.wait_for(node.both_ends("1003/TCP", 1), "a drop")
+    modes: dict[str, Any] = {p.name: p.stat().st_mode & 0o777 for p in (node.directory / "state").iterdir()}
+    assert set(modes.values()) == {0o600}
+    assert (node.directory / "state").stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,359 @@
+"""Delivery: who is told, when, how often, and until when it is tried."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
+from typing import Any
+
+import pytest
+
+from kiptail import poster as poster_module
+from kiptail.errors import ApiError
+from kiptail.event import EventRecord, EventStyle
+from kiptail.ledger import Flow, FlowKey
+from kiptail.locate import Endpoint, Kind
+from kiptail.ownership import PodRef
+from kiptail.poster import Poster
+
+STYLE = EventStyle("PacketDrop", "kiptail", "worker-3", "name_with_namespace")
+WEB = PodRef("team-a", "web-0", "uid-web")
+CLIENT = PodRef("team-a", "client", "uid-client")
+PODS = {"10.0.0.1": CLIENT, "10.0.0.2": WEB}
+
+
+class Recorder:
+    """An API server that keeps the Events, and fails as it is told."""
+
+    def __init__(self) -> None:
+        self.events: dict[str, dict[str, Any]] = {}
+        self.calls: list[tuple[str, str, int]] = []
+        self.errors: list[ApiError] = []
+        self._changed = threading.Condition()
+
+    def create(self, event: dict[str, Any]) -> None:
+        name = event["metadata"]["name"]
+        self._call("create", event)
+        if name in self.events:
+            raise ApiError("exists", status=409, reason="AlreadyExists")
+        self._keep(event)
+
+    def update(self, event: dict[str, Any]) -> None:
+        self._call("update", event)
+        if event["metadata"]["name"] not in self.events:
+            raise ApiError("gone", status=404, reason="NotFound")
+        self._keep(event)
+
+    def _call(self, operation: str, event: dict[str, Any]) -> None:
+        self.calls.append((operation, event["involvedObject"]["name"], event["count"]))
+        if self.errors:
+            raise self.errors.pop(0)
+
+    def _keep(self, event: dict[str, Any]) -> None:
+        with self._changed:
+            self.events[event["metadata"]["name"]] = event
+            self._changed.notify_all()
+
+    def wait(self, condition: Callable[[], object], timeout: float = 5.0) -> None:
+        with self._changed:
+            assert self._changed.wait_for(condition, timeout), (self.calls, self.events)
+
+    def counts(self) -> dict[str, int]:
+        return {event["involvedObject"]["name"]: event["count"] for event in self.events.values()}
+
+
+class Directory:
+    """Who is at an address; all of it can change during a test."""
+
+    def __init__(self) -> None:
+        self.is_ready = True
+        self.unnamed = False
+
+    def ready(self) -> bool:
+        return self.is_ready
+
+    def locate(self, address: str, at_us: int, *, patient: bool) -> Endpoint | None:
+        if address in PODS:
+            return Endpoint(Kind.POD, address, (PODS[address],))
+        return Endpoint(Kind.NOBODY, address, unnamed=self.unnamed)
+
+    def named(self, endpoint: Endpoint) -> Endpoint:
+        return endpoint if self.unnamed else endpoint._replace(name="db.example.com", unnamed=False)
+
+
+class Notebook:
+    """An outbox that notes what was stored before it was sent."""
+
+    def __init__(self) -> None:
+        self.records: dict[tuple[int, str], EventRecord] = {}
+        self.states: dict[int, dict[str, str]] = {}
+        self.forgotten: list[int] = []
+
+    def save_endpoints(self, flow_id: int, states: dict[str, str], records: Iterable[EventRecord]) -> None:
+        self.states[flow_id] = states
+        for record in records:
+            self.save_record(record)
+
+    def save_record(self, record: EventRecord) -> None:
+        self.records[record.flow_id, record.end] = copy(record)
+
+    def forget(self, flow_ids: Iterable[int]) -> None:
+        self.forgotten += flow_ids
+
+
+def flow(number: int = 1, count: int = 1, *, dst: str = "10.0.0.2", ended: bool = False, age: float = 0.0) -> Flow:
+    now_us = round((time.time() - age) * 1e6)
+    key = FlowKey("10.0.0.1", dst, "TCP", 80 + number, None, None, False, "calico-drop:", "drop")
+    return Flow(number, key, now_us, now_us, now_us, now_us, count, ended)
+
+
+class Bench:
+    """A poster with everything around it."""
+
+    def __init__(self, **options: Any) -> None:
+        self.sink, self.directory, self.notebook = Recorder(), Directory(), Notebook()
+        settings: dict[str, Any] = {"repeat_interval": 0.3, "give_up_after": 3600.0, "first_updates": ()} | options
+        self.poster = Poster(
+            sink=self.sink, locate=self.directory, outbox=self.notebook, style=STYLE, **settings
+        )  # fmt: skip
+
+    def start(self) -> Bench:
+        self.poster.start()
+        return self
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poster_module, "BACKOFF_FIRST", 0.02)
+    monkeypatch.setattr(poster_module, "BACKOFF_CAP", 0.1)
+    monkeypatch.setattr(poster_module, "FORBIDDEN_RETRY", 0.2)
+    monkeypatch.setattr(poster_module, "CONFLICT_RETRY", 0.05)
+    monkeypatch.setattr(poster_module, "PATIENCE", 0.3)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench().start()
+    yield made
+    made.poster.finish(1.0)
+
+
+def test_both_ends_are_told_once(bench: Bench) -> None:
+    bench.poster.offer([flow(count=3)])
+    bench.sink.wait(lambda: bench.sink.counts() == {"client": 3, "web-0": 3})
+    assert [call[0] for call in bench.sink.calls] == ["create", "create"]
+
+
+def test_names_are_stored_before_the_first_send() -> None:
+    bench = Bench()
+
+    class Careful(Recorder):
+        def create(self, event: dict[str, Any]) -> None:
+            assert event["metadata"]["name"] in {r.name for r in bench.notebook.records.values()}
+            super().create(event)
+
+    sink = Careful()
+    bench.poster._sink = sink
+    bench.start().poster.offer([flow()])
+    sink.wait(lambda: len(sink.events) == 2)
+    bench.poster.finish(1.0)
+
+
+def test_repeats_raise_the_count_at_most_once_an_interval(bench: Bench) -> None:
+    bench.poster.offer([flow(count=1)])
+    bench.sink.wait(lambda: len(bench.sink.events) == 2)
+    for count in range(2, 12):
+        bench.poster.offer([flow(count=count)])
+    assert bench.sink.counts() == {"client": 1, "web-0": 1}
+    bench.sink.wait(lambda: bench.sink.counts() == {"client": 11, "web-0": 11})
+    assert len(bench.sink.calls) == 4
+    assert len(bench.sink.events) == 2
+
+
+def test_first_updates_follow_sooner() -> None:
+    bench = Bench(repeat_interval=60.0, first_updates=(0.05, 0.1)).start()
+    bench.poster.offer([flow(count=1)])
+    bench.sink.wait(lambda: len(bench.sink.events) == 2)
+    bench.poster.offer([flow(count=2)])
+    bench.sink.wait(lambda: bench.sink.counts() == {"client": 2, "web-0": 2})
+    bench.poster.finish(1.0)
+
+
+def test_the_last_count_is_sent_on_a_stop() -> None:
+    bench = Bench(repeat_interval=60.0).start()
+    bench.poster.offer([flow(count=1)])
+    bench.sink.wait(lambda: len(bench.sink.events) == 2)
+    bench.poster.offer([flow(count=9)])
+    assert bench.poster.finish(2.0) == 0
+    assert bench.sink.counts() == {"client": 9, "web-0": 9}
+
+
+def test_nothing_is_judged_before_the_index_is_complete(bench: Bench) -> None:
+    bench.directory.is_ready = False
+    bench.poster.offer([flow()])
+    time.sleep(0.3)
+    assert bench.notebook.states == {}
+    bench.directory.is_ready = True
+    bench.poster.wake()
+    bench.sink.wait(lambda: len(bench.sink.events) == 2)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(ApiError("refused"), id="no answer"),
+        pytest.param(ApiError("busy", status=429, retry_after=0.1), id="429"),
+        pytest.param(ApiError("broken", status=503), id="503"),
+        pytest.param(ApiError("who", status=401), id="401"),
+        pytest.param(ApiError("not here", status=403), id="403"),
+        pytest.param(ApiError("moment", status=409, reason="Conflict"), id="conflict"),
+    ],
+)
+def test_what_may_pass_is_tried_again(bench: Bench, error: ApiError) -> None:
+    bench.sink.errors = [error] * 3
+    bench.poster.offer([flow(count=2)])
+    bench.sink.wait(lambda: bench.sink.counts() == {"client": 2, "web-0": 2})
+
+
+def test_retry_after_is_kept(bench: Bench) -> None:
+    bench.sink.errors = [ApiError("busy", status=429, retry_after=0.5)]
+    begin = time.monotonic()
+    bench.poster.offer([flow()])
+    bench.sink.wait(lambda: len(bench.sink.events) == 2)
+    assert time.monotonic() - begin >= 0.5
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(ApiError("invalid", status=422), id="422"),
+        pytest.param(ApiError("no namespace", status=404), id="404"),
+        pytest.param(ApiError("going", status=403, causes=("NamespaceTerminating",)), id="namespace terminating"),
+    ],
+)
+def test_what_can_never_succeed_is_given_up_and_noted(bench: Bench, error: ApiError) -> None:
+    bench.sink.errors = [error]
+    bench.poster.offer([flow(count=1)])
+    bench.sink.wait(lambda: len(bench.sink.events) == 1)
+    bench.poster.offer([flow(count=5)])
+    bench.sink.wait(lambda: bench.sink.counts() == {"web-0": 5})
+    assert bench.notebook.records[1, "src"].given_up
+    assert [name for _, name, _ in bench.sink.calls].count("client") == 1
+
+
+def test_what_is_too_old_is_given_up() -> None:
+    bench = Bench(give_up_after=10.0).start()
+    bench.poster.offer([flow(number=1, age=60.0), flow(number=2)])
+    bench.sink.wait(lambda: len(bench.sink.events) == 2)
+    assert bench.poster.finish(1.0) == 0
+    assert {record.given_up for (number, _), record in bench.notebook.records.items() if number == 1} != {""}
+
+
+def test_an_event_that_is_gone_is_told_anew_only_with_news_and_three_times(bench: Bench) -> None:
+    bench.poster.offer([flow(count=1)])
+    bench.sink.wait(lambda: len(bench.sink.events) == 2)
+    for count in range(2, 7):
+        bench.sink.events.clear()
+        time.sleep(0.35)
+        assert bench.sink.events == {}, "nothing to tell"
+        bench.poster.offer([flow(count=count)])
+        if count <= 4:
+            bench.sink.wait(lambda: len(bench.sink.events) == 2)
+    bench.poster.finish(1.0)
+    assert bench.sink.events == {}
+    assert {record.rounds for record in bench.notebook.records.values()} == {3}
+
+
+def test_what_was_dropped_first_is_told_first_after_an_outage(bench: Bench) -> None:
+    bench.sink.errors = [ApiError("refused")] * 4
+    for number in range(1, 6):
+        bench.poster.offer([flow(number)])
+        time.sleep(0.01)
+    bench.sink.wait(lambda: len(bench.sink.events) == 10)
+    ports = [int(e["message"].rsplit(" ", 1)[1].split("/")[0]) for e in bench.sink.events.values()]
+    assert ports == sorted(ports)
+
+
+def test_a_restart_goes_on_with_the_stored_names_and_sends_only_what_is_missing() -> None:
+    first = Bench().start()
+    first.poster.offer([flow(count=1)])
+    first.sink.wait(lambda: len(first.sink.events) == 2)
+    first.poster.finish(1.0)
+    second = Bench()
+    second.sink.events = first.sink.events
+    second.poster.restore(flow(count=4), first.notebook.states[1], map(copy, first.notebook.records.values()))
+    second.start()
+    second.sink.wait(lambda: second.sink.counts() == {"client": 4, "web-0": 4})
+    assert [call[0] for call in second.sink.calls] == ["update", "update"]
+    assert second.poster.finish(1.0) == 0
+
+
+def test_an_answer_that_got_lost_does_not_double_the_event() -> None:
+    bench = Bench()
+    lost = [True]
+    create = bench.sink.create
+
+    def create_and_lose(event: dict[str, Any]) -> None:
+        create(event)
+        if lost:
+            lost.clear()
+            raise ApiError("reset")
+
+    bench.sink.create = create_and_lose  # type: ignore[method-assign]
+    bench.start().poster.offer([flow(count=2)])
+    bench.sink.wait(lambda: bench.sink.counts() == {"client": 2, "web-0": 2})
+    bench.poster.finish(1.0)
+    assert len(bench.sink.events) == 2
+
+
+def test_told_and_ended_flows_are_forgotten(bench: Bench) -> None:
+    bench.poster.offer([flow(1, ended=True), flow(2, dst="192.0.2.7", ended=True)])
+    bench.sink.wait(lambda: len(bench.sink.events) == 3)
+    bench.poster.finish(1.0)
+    assert sorted(bench.notebook.forgotten) == [1, 2]
+    assert bench.poster._tracked == {}
+
+
+def test_a_name_is_waited_for_a_moment_and_told_when_it_comes_late(bench: Bench) -> None:
+    bench.directory.unnamed = True
+    bench.poster.offer([flow(dst="192.0.2.7")])
+    bench.sink.wait(lambda: len(bench.sink.events) == 1)
+    (event,) = bench.sink.events.values()
+    assert "to 192.0.2.7 on" in event["message"]
+    bench.directory.unnamed = False
+    bench.poster.offer([flow(dst="192.0.2.7", count=2)])
+    bench.sink.wait(lambda: bench.sink.counts() == {"client": 2})
+    (event,) = bench.sink.events.values()
+    assert "to db.example.com (192.0.2.7) on" in event["message"]
+
+
+def test_while_held_everything_is_told_once_at_the_end() -> None:
+    bench = Bench(hold=True, paced=False).start()
+    for count in range(1, 50):
+        bench.poster.offer([flow(count=count)])
+    time.sleep(0.1)
+    assert bench.sink.calls == []
+    assert bench.poster.finish(5.0, drain=True) == 0
+    assert [call[2] for call in bench.sink.calls] == [49, 49]
+
+
+def test_requests_are_paced() -> None:
+    bench = Bench().start()
+    begin = time.monotonic()
+    bench.poster.offer([flow(number) for number in range(1, 71)])
+    bench.sink.wait(lambda: len(bench.sink.events) == 140)
+    assert time.monotonic() - begin >= (140 - 100) / 50 - 0.1
+    bench.poster.finish(1.0)
+
+
+def test_draining_outlasts_an_outage_and_tells_what_is_left_when_it_does_not() -> None:
+    bench = Bench(hold=True).start()
+    bench.sink.errors = [ApiError("refused")] * 5
+    bench.poster.offer([flow()])
+    assert bench.poster.finish(5.0, drain=True) == 0
+    hopeless = Bench(hold=True).start()
+    hopeless.sink.errors = [ApiError("refused")] * 1000
+    hopeless.poster.offer([flow()])
+    assert hopeless.poster.finish(0.5, drain=True) == 2

@@ -1,0 +1,174 @@
+"""What the project promises about itself and no module's test can see."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "kiptail"
+#: Modules that decide and never act: time, files and the network come in as values.
+PURE = (
+    "entry",
+    "netfilter",
+    "prefixes",
+    "protocols",
+    "ledger",
+    "ownership",
+    "locate",
+    "event",
+    "values",
+    "options",
+)
+IMPURE_IMPORTS = {
+    "asyncio",
+    "http",
+    "io",
+    "logging",
+    "multiprocessing",
+    "os",
+    "pathlib",
+    "queue",
+    "random",
+    "secrets",
+    "select",
+    "shutil",
+    "signal",
+    "socket",
+    "sqlite3",
+    "ssl",
+    "subprocess",
+    "tempfile",
+    "threading",
+    "time",
+    "urllib.request",
+}
+#: Names of the above that do no I/O.
+HARMLESS = {
+    ("netfilter", "socket"),  # inet_pton and inet_ntop
+    ("values", "os"),  # fsencode
+    ("values", "pathlib"),  # paths as values
+    ("options", "pathlib"),
+}
+CLOCKS = {"now", "today", "utcnow"}
+IO_NAMES = {"open", "print", "input", "exec", "eval"}
+IO_METHODS = {"read_text", "write_text", "read_bytes", "write_bytes", "exists", "stat", "getenv"}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.glob("*.py"))
+
+
+def imported(tree: ast.AST) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_modules_reach_for_no_clock_file_or_network(name: str) -> None:
+    tree = ast.parse((PACKAGE / f"{name}.py").read_text())
+    harmful = IMPURE_IMPORTS - {module for owner, module in HARMLESS if owner == name}
+    assert not imported(tree) & harmful
+    called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    methods = {function.attr for function in called if isinstance(function, ast.Attribute)}
+    functions = {function.id for function in called if isinstance(function, ast.Name)}
+    assert not methods & (CLOCKS | IO_METHODS)
+    assert not functions & IO_NAMES
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.stem)
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert docstring.split("\n")[0].strip()
+    assert path.stem not in {"util", "utils", "helpers", "common"}
+
+
+def test_importing_every_module_starts_nothing() -> None:
+    """No thread, handler or metric appears before somebody asks for it."""
+    names = [path.stem for path in modules() if not path.stem.startswith("__")]
+    code = (
+        "import importlib, logging, signal, threading\n"
+        f"for name in {names}: importlib.import_module(f'kiptail.{{name}}')\n"
+        "assert threading.active_count() == 1, threading.enumerate()\n"
+        "assert not logging.getLogger('kiptail').handlers\n"
+        "assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_unit_names_what_the_program_does() -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(ROOT / "systemd" / "kiptail.service")
+    service = unit["Service"]
+    assert service["Type"] == "notify"
+    assert service["ExecStart"] == "/usr/bin/kiptail"
+    assert service["LoadCredential"] == "kubeconfig:/etc/kiptail/kubeconfig"
+    assert service["StateDirectory"] == "kiptail"
+    assert service["SupplementaryGroups"] == "systemd-journal"
+
+
+def test_the_rights_are_those_the_program_uses_and_no_more() -> None:
+    documents = list(yaml.safe_load_all((ROOT / "packaging" / "rbac.yaml").read_text()))
+    by_kind = {document["kind"]: document for document in documents}
+    assert sorted(by_kind) == ["ClusterRole", "ClusterRoleBinding", "ServiceAccount"]
+    rules = {
+        (group, resource): set(rule["verbs"])
+        for rule in by_kind["ClusterRole"]["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    assert rules == {("", "pods"): {"get", "list", "watch"}, ("", "events"): {"create", "patch"}}
+    binding, account = by_kind["ClusterRoleBinding"], by_kind["ServiceAccount"]
+    assert binding["roleRef"]["name"] == by_kind["ClusterRole"]["metadata"]["name"]
+    assert binding["subjects"] == [
+        {
+            "kind": "ServiceAccount",
+            "name": account["metadata"]["name"],
+            "namespace": account["metadata"]["namespace"],
+        }
+    ]
+
+
+def test_every_target_of_the_makefile_is_explained() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    phony = set(re.findall(r"^\.PHONY:(.*)$", makefile, re.MULTILINE)[0].split())
+    explained = dict(re.findall(r"^([a-z-]+):.*## (.+)$", makefile, re.MULTILINE))
+    assert phony == set(explained)
+
+
+def test_the_changelog_has_this_version() -> None:
+    version = re.search(r'__version__ = "(.+)"', (PACKAGE / "__init__.py").read_text())
+    assert version is not None
+    assert f"## [{version[1]}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_systemd_accepts_the_unit_and_finds_it_confined(tmp_path: Path) -> None:
+    """systemd-analyze's exposure: 0 is perfect, 9.6 is what most daemons have."""
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed")
+    unit = tmp_path / "kiptail.service"
+    text = (ROOT / "systemd" / "kiptail.service").read_text()
+    unit.write_text(text.replace("ExecStart=/usr/bin/kiptail", "ExecStart=/bin/true"))
+    verified = subprocess.run(
+        [analyze, "verify", "--man=no", unit], capture_output=True, text=True, check=False
+    )
+    assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
+    command = [analyze, "security", "--offline=yes", "--threshold=12", "--no-pager", unit]
+    confined = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert confined.returncode == 0, confined.stdout

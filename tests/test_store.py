@@ -1,0 +1,142 @@
+"""The state of a node on disk."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kiptail.entry import Position, SourceClock
+from kiptail.errors import StateError
+from kiptail.event import EventRecord
+from kiptail.ledger import Flow, FlowKey, Ledger
+from kiptail.ownership import PodRef
+from kiptail.store import SCHEMA_VERSION, Store
+
+KEY = FlowKey("10.0.0.1", "fd00::2", "TCP", 80, None, None, True, "calico drop:", "reject", 17)
+PING = FlowKey("10.0.0.1", "10.0.0.2", "ICMP", None, 8, 0, False, "p", "drop")
+POSITION = Position("s=1;i=2", "b" * 32, 3, 4, SourceClock("b" * 32, 5, -6))
+RECORD = EventRecord(1, "src", PodRef("team-a", "web-0", "uid", "label"), "web-0.1", "text")
+
+
+def filled(store: Store) -> Ledger:
+    ledger = Ledger()
+    ledger.add(KEY, 100)
+    ledger.add(PING, 101)
+    store.commit(ledger.changes(), POSITION)
+    ledger.committed()
+    return ledger
+
+
+def test_what_was_committed_is_loaded_again(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    filled(store)
+    store.save_endpoints(1, {"src": "pod", "dst": "nobody"}, [RECORD])
+    store.close()
+    saved = Store.open(tmp_path).load()
+    assert saved.position == POSITION
+    assert (saved.watermark_us, saved.next_flow_id) == (101, 3)
+    tcp, ping = saved.flows
+    assert tcp.flow == Flow(1, KEY, 100, 100, 100, 100, 1)
+    assert (tcp.states, tcp.records) == ({"src": "pod", "dst": "nobody"}, (RECORD,))
+    assert ping.flow.key == PING
+    assert (ping.states, ping.records) == ({}, ())
+
+
+def test_a_delivery_is_noted(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    filled(store)
+    record = EventRecord(1, "src", PodRef("team-a", "web-0", "uid"), "web-0.1", "text")
+    store.save_endpoints(1, {"src": "pod"}, [record])
+    record.sent_count, record.sent_message, record.writes, record.rounds, record.given_up = 5, "text", 2, 1, "why"
+    store.save_record(record)
+    assert store.load().flows[0].records == (record,)
+
+
+def test_counts_are_replaced_and_told_flows_forgotten(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    ledger = filled(store)
+    store.save_endpoints(1, {"src": "pod"}, [RECORD])
+    flow = ledger.add(KEY, 200)
+    flow.ended = True
+    store.commit(ledger.changes(), None)
+    store.forget([1, 2])
+    saved = store.load()
+    assert [f.flow.id for f in saved.flows] == [2], "an open flow is not forgotten"
+    assert saved.position == POSITION, "a commit without a position leaves the last one"
+    assert saved.next_flow_id == 3, "ids are not used twice"
+
+
+def test_only_the_owner_may_look(tmp_path: Path) -> None:
+    directory = tmp_path / "state"
+    filled(Store.open(directory))
+    modes = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert "state.sqlite-wal" in modes
+    assert set(modes.values()) == {0o600}
+
+
+def test_a_commit_survives_the_death_of_the_process(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from tests.test_store import filled; from kiptail.store import Store\n"
+        "filled(Store.open(Path(sys.argv[1]))); os.kill(os.getpid(), 9)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=environment, timeout=60, check=False)
+    assert done.returncode == -9
+    assert len(Store.open(tmp_path).load().flows) == 2
+
+
+def test_two_cannot_use_one_directory(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    with pytest.raises(StateError, match="in use by another kiptail"):
+        Store.open(tmp_path)
+    store.close()
+    Store.open(tmp_path).close()
+
+
+def test_a_newer_file_is_refused_and_left_alone(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    filled(store)
+    store.close()
+    path = tmp_path / "state.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(StateError, match=rf"version {SCHEMA_VERSION + 1}.* knows {SCHEMA_VERSION}"):
+        Store.open(tmp_path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", [b"no database at all " * 300, None], ids=["overwritten", "a page broken"])
+def test_a_damaged_file_is_set_aside(tmp_path: Path, damage: bytes | None, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store.open(tmp_path)
+    filled(store)
+    store.close()
+    path = tmp_path / "state.sqlite"
+    content = damage or path.read_bytes()[:4096] + b"\xff" * 4096 + path.read_bytes()[8192:]
+    path.write_bytes(content)
+    fresh = Store.open(tmp_path)
+    assert fresh.load().flows == ()
+    (aside,) = tmp_path.glob("state.sqlite.damaged-*")
+    assert aside.read_bytes() == content
+    assert str(aside) in caplog.text
+
+
+def test_a_directory_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateError, match=r"file/state: .*--state-directory"):
+        Store.open(tmp_path / "file" / "state")
+
+
+def test_in_memory_nothing_is_left_behind() -> None:
+    store = Store.in_memory()
+    filled(store)
+    assert len(store.load().flows) == 2
+    store.forget([1])
+    store.close()
