@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test check unit live clean
+.PHONY: help demo test check unit live bench clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -35,6 +35,10 @@ live: ## Run, as root, the tests on this machine's kernel, journald and systemd;
 	@tools/prepare debian live
 	@tools/pytest debian -m live $(ARGS)
 
+bench: ## Measure how fast kiptail is, beside journalctl; docs/performance.md explains; ARGS="--runs 9 --entries 900000"
+	@tools/prepare debian live
+	@.venv/debian/bin/python -m bench $(ARGS)
+
 clean: ## Remove everything that these targets made in this folder
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis kiptail.egg-info
-	find kiptail tests tools -name __pycache__ -prune -exec rm -rf {} +
+	find bench kiptail tests tools -name __pycache__ -prune -exec rm -rf {} +

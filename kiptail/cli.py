@@ -17,7 +17,7 @@ from kiptail.entry import text_of
 from kiptail.errors import KiptailError, one_line
 from kiptail.netfilter import Unparsed, parse, split
 from kiptail.options import OPTIONS, Option
-from kiptail.prefixes import PrefixRule, Prefixes, Verdict, to_json_dict, without_log_header
+from kiptail.prefixes import Prefixes, PrefixRule, Verdict, to_json_dict, without_log_header
 from kiptail.settings import Settings, resolve
 
 __all__ = ["main"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
@@ -10,12 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from systemd.daemon import notify  # type: ignore[import-untyped]  # systemd-python ships no types
+from systemd.daemon import notify
 
 from kiptail.access import POST_RIGHTS, WATCH_RIGHTS, require_rights
 from kiptail.delivery import EventSink
@@ -32,7 +33,7 @@ from kiptail.names import Names
 from kiptail.ownership import Handover
 from kiptail.podindex import ClusterIndex, SnapshotIndex
 from kiptail.poster import Poster
-from kiptail.prefixes import PrefixRule, Prefixes, Verdict
+from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.settings import DEFAULT_LOOK_BACK_US, Settings
 from kiptail.store import Saved, Store
 
@@ -131,7 +132,7 @@ class _Daemon:
                 settings.event_reason, settings.event_component, self._node_name, settings.pod_identifier
             ),
             repeat_interval=settings.repeat_interval_s,
-            give_up_after=GIVE_UP_AFTER,
+            give_up_after=_give_up_after(settings.expire_after_s),
             hold=settings.dry_run and not settings.follow,
             paced=not settings.dry_run,
             observe=self._metrics.event_written,
@@ -374,10 +375,8 @@ class _StopSignal:
 
     def set(self) -> None:
         self._set.set()
-        try:
+        with suppress(OSError):  # full: it is readable already
             self._write.send(b"\0")
-        except OSError:
-            pass  # full: it is readable already
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         log.info("stopping on %s", signal.Signals(number).name)
@@ -389,6 +388,11 @@ class _StopSignal:
             log.critical("internal error in %s", name, exc_info=args.exc_value)
         self.crashed = True
         self.set()
+
+
+def _give_up_after(expire_after: float | None) -> float:
+    """Whoever takes drops that are older than a day wants them told."""
+    return GIVE_UP_AFTER if expire_after is not None and expire_after <= GIVE_UP_AFTER else math.inf
 
 
 def _watchdog_interval() -> float:

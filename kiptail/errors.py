@@ -82,6 +82,7 @@ class ApiError(KiptailError):
         causes: tuple[str, ...] = (),
         retry_after: float | None = None,
         untrusted: bool = False,
+        silent: bool = False,
     ) -> None:
         super().__init__(one_line(message))
         self.status = status
@@ -90,6 +91,8 @@ class ApiError(KiptailError):
         self.retry_after = retry_after
         #: The server's certificate was not signed by the configured CA, or is for another name.
         self.untrusted = untrusted
+        #: The connection was there, but nothing came for too long.
+        self.silent = silent
 
     @property
     def unreachable(self) -> bool:

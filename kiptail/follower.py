@@ -113,9 +113,8 @@ class Follower:
             for entry in batch.entries:
                 self._count(entry, horizon_us)
         now = self._clock()
-        if self._ledger.opened and not self.trouble:
-            self.commit()
-        elif now >= self._commit_at and (self._uncommitted or now >= self._position_at):
+        opened = self._ledger.opened and not self.trouble
+        if opened or (now >= self._commit_at and (self._uncommitted or now >= self._position_at)):
             self.commit()
         return at_end
 

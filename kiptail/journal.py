@@ -73,7 +73,7 @@ _ID128 = re.compile(r"[0-9a-f]{32}")
 
 
 class _Reader(Protocol):
-    """What is used of systemd.journal.Reader. Its low-level calls, such as ``_next``, give values as they are."""
+    """What is used of systemd.journal.Reader: the low-level calls, such as ``_next``, give raw values."""
 
     def add_match(self, *args: str) -> None: ...
     def add_disjunction(self) -> None: ...
@@ -117,11 +117,10 @@ class JournalCounts:
     wanted: int = 0
     #: Entries that looked wanted but were not written by the kernel.
     untrusted: int = 0
-    #: Kernel messages that the ring buffer overwrote before journald read them, and journald's notices of
-    #: that.
+    #: Kernel messages that the ring buffer overwrote before journald read them, and notices of that.
     missed: int = 0
     missed_notices: int = 0
-    #: Entries without a MESSAGE that can be read.
+    #: Entries without MESSAGE, or with fields that cannot be read.
     unreadable: int = 0
     #: Times the journal was opened anew.
     reopened: int = 0
@@ -174,10 +173,9 @@ class Journal:
             else None
         )
         self._moved = False
-        #: The last wanted entry's: what is known of the place when the file is gone before it was asked for.
+        #: The last wanted entry's since ``_place``: what is known when the file is gone before it is asked.
         self._mark: _Place | None = None
-        #: Set when a cursor was not found, until the journal's end: what is not later than this has been
-        #: read.
+        #: Set when a cursor was not found, until the journal's end: what is not later has been read already.
         self._skip: _Place | None = None
         self._running_boot = _running_boot()
         self._at_end = False
@@ -185,12 +183,16 @@ class Journal:
         self._busy_until = self._pass_due = self._untold_due = self._reopen_due = 0.0
         #: The journal's end (realtime, µs) when the position was last moved over ignored entries.
         self._passed_us = -1
+        #: The place (realtime, µs) of the last loss that was reported.
+        self._reported_us = -1
+        #: inotify's file descriptor; ``_deaf``: there was none to be had.
         self._fd: int | None = None
+        self._deaf = False
         self._reader: _Reader | None = None
         try:
             self._open()
         except OSError as error:
-            raise JournalError(one_line(f"cannot read {self._source}: {_reason(error)}")) from error
+            raise _unreadable(self._source, error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -247,9 +249,11 @@ class Journal:
         return Position(place.cursor, place.boot_id, place.monotonic_us, place.realtime_us, self._clock)
 
     def lag_us(self, now_us: int) -> int:
-        """How far reading is behind ``now_us`` (realtime, µs): 0 at the end, else the age of the last entry."""
+        """How far reading is behind ``now_us`` (realtime, µs): 0 at the end, else the last entry's age."""
         self._know_place()
-        return 0 if self._at_end or self._place is None else max(0, now_us - self._place.realtime_us)
+        if self._place is None or (self._at_end and not self.trouble):
+            return 0
+        return max(0, now_us - self._place.realtime_us)
 
     # Scanning
 
@@ -259,6 +263,7 @@ class Journal:
         following, get, wanted = reader._next, reader._get, self._wanted
         deadline = time.monotonic() + _SCAN_SECONDS
         scanned = 0
+        self._mark = None
         try:
             while True:
                 for _ in range(_SCAN_STEP):
@@ -302,7 +307,7 @@ class Journal:
             realtime_us = reader._get_realtime()
             monotonic_us, boot = reader._get_monotonic()
             source_us = microseconds(_field(reader, "_SOURCE_MONOTONIC_TIMESTAMP"))
-        except (ValueError, OSError):
+        except OSError:
             # Damaged, or gone; then _next() will say so. Trying again for ever would help nobody.
             self.counts.unreadable += 1
             return None
@@ -328,7 +333,10 @@ class Journal:
         Within a boot CLOCK_MONOTONIC tells. Between boots only the wall clock can, and it may have been
         wrong; but all of the running boot is later than any other.
         """
-        place = _place_of(reader)
+        try:
+            place = _place_of(reader)
+        except OSError:
+            return False
         if place.boot_id == until.boot_id:
             read = place.monotonic_us <= until.monotonic_us
         else:
@@ -378,8 +386,7 @@ class Journal:
             return True
         self._untold_due = now + (_PASS_SECONDS if self._fd is None else _UNTOLD_SECONDS)
         if not told:
-            # There is a file that this reader has not heard of: no inotify, or the directory itself was
-            # replaced.
+            # There is a file that this reader has not heard of: no inotify, or a directory was replaced.
             self.close()
             return not self._open_again()
         if self.counts.scanned == scanned:
@@ -409,15 +416,16 @@ class Journal:
 
     def _report_loss(self, reader: _Reader, place: _Place) -> None:
         """Count and log it when entries after ``place`` were deleted unread: all that is left is later."""
-        if reader._get_start() <= place.realtime_us:
+        if reader._get_start() <= place.realtime_us or place.realtime_us <= self._reported_us:
             return
         with contextlib.closing(self._source.open()) as other:
             start_us = other._get_start()
             if not other._next() or _adjoin(place.cursor, other._get_cursor()):
                 return
+        self._reported_us = place.realtime_us
         self.counts.lost += 1
         log.warning(
-            "the journal's entries from %s to %s were deleted before they were read: packet drops may be missing",
+            "journal entries from %s to %s were deleted before they were read: packet drops may be missing",
             _utc(place.realtime_us),
             _utc(start_us),
         )
@@ -454,11 +462,12 @@ class Journal:
         try:
             return reader.fileno()
         except OSError as error:
-            log.warning(
-                "no inotify (%s; see fs.inotify.max_user_instances): new journal files are found after %d s",
-                _reason(error),
-                _PASS_SECONDS,
-            )
+            if not self._deaf:
+                self._deaf = True
+                log.warning(
+                    "no inotify (%s; see fs.inotify.max_user_instances): new journal files are found late",
+                    error.strerror,
+                )
             return None
 
     def _go_after(self, reader: _Reader, place: _Place) -> None:
@@ -505,12 +514,7 @@ class Journal:
     def _say(self, error: OSError | JournalError) -> None:
         """Log a trouble when it begins, not each time that it is met."""
         if not self.trouble:
-            text = (
-                str(error)
-                if isinstance(error, JournalError)
-                else f"cannot read {self._source}: {_reason(error)}"
-            )
-            self.trouble = one_line(text)
+            self.trouble = str(error if isinstance(error, JournalError) else _unreadable(self._source, error))
             log.error("%s; trying again every %d s", self.trouble, _REOPEN_SECONDS)
 
 
@@ -549,17 +553,15 @@ class _Source:
             for file in self.files:
                 refusal = _refusal(file)
                 if refusal is not None:
-                    raise JournalError(
-                        one_line(f"cannot read the journal file {file}: {_reason(refusal)}")
-                    ) from refusal
+                    raise _unreadable(f"the journal file {file}", refusal) from refusal
         elif self.directory is not None:
             _check_directory(self.directory)
         else:
             with contextlib.closing(self.open()) as reader:
                 if not reader.has_runtime_files() and not reader.has_persistent_files():
                     raise JournalError(
-                        f"this machine's journal cannot be read, or there is none: {_RIGHTS}; in a container, mount the "
-                        "host's and name it with --journal-directory"
+                        f"this machine's journal cannot be read, or there is none: {_RIGHTS}; "
+                        "in a container, mount the host's and name it with --journal-directory"
                     )
 
 
@@ -577,23 +579,23 @@ def _check_directory(directory: Path) -> None:
                         return
                     refusals.append(refusal)
     except OSError as error:
-        raise JournalError(one_line(f"cannot read {name}: {_reason(error)}")) from error
+        raise _unreadable(name, error) from error
     if refusals:
-        raise JournalError(one_line(f"cannot read any file of {name}: {_reason(refusals[0])}")) from refusals[
-            0
-        ]
-    raise JournalError(
-        one_line(f"no journal files in {name}: it must hold *.journal files, or MACHINE_ID directories")
-    )
+        raise _unreadable(f"any file of {name}", refusals[0]) from refusals[0]
+    raise JournalError(one_line(f"no *.journal files in {name}, nor in a MACHINE_ID directory there"))
 
 
 def _refusal(file: Path) -> OSError | None:
-    """Why ``file`` cannot be read as a journal."""
+    """Why ``file`` cannot be read as a journal; None when it can."""
     try:
         systemd_journal.Reader(files=[str(file)]).close()
     except OSError as error:
         return error
     return None
+
+
+def _unreadable(name: object, error: OSError) -> JournalError:
+    return JournalError(one_line(f"cannot read {name}: {_reason(error)}"))
 
 
 def _reason(error: OSError) -> str:
@@ -652,11 +654,13 @@ def _place_of(reader: _Reader) -> _Place:
 
 
 def _field(reader: _Reader, name: str) -> bytes:
-    """A field's first value; b"" when the entry has none."""
+    """A field's first value; b"" when the entry has none; OSError."""
     try:
         return reader._get(name)
     except LookupError:
         return b""
+    except ValueError as error:
+        raise OSError(errno.EBADMSG, str(error)) from error
 
 
 def _adjoin(earlier: str, later: str) -> bool:

@@ -15,13 +15,16 @@ that stands in the kubeconfig does not stay behind in ``/tmp``.
 
 from __future__ import annotations
 
+import atexit
 import base64
 import contextlib
 import copy
+import functools
 import http.client
 import io
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -87,10 +90,11 @@ WATCH_LINE_BYTES = 8 << 20
 READ_BYTES = 1 << 16
 
 _NODE_USER = "system:node:"
+#: Keys of a kubeconfig's user whose tokens expire, and are renewed by the loader.
+_PROVIDERS = ("exec", "auth-provider")
 _STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 _PODS = "/api/v1/pods"
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-
 
 #: What urllib3, ssl and http.client raise, and ValueError for a connection closed under their feet.
 _TRANSPORT_ERRORS = (HTTPError, OSError, http.client.HTTPException, ValueError)
@@ -110,11 +114,7 @@ def _refused(what: str, status: int, headers: Mapping[str, str], body: bytes) ->
     details = document.get("details")
     details = details if isinstance(details, dict) else {}
     causes = details.get("causes")
-    told = (
-        [cause.get("reason") for cause in causes if isinstance(cause, dict)]
-        if isinstance(causes, list)
-        else []
-    )
+    told = [cause.get("reason") for cause in causes if isinstance(cause, dict)] if isinstance(causes, list) else []
     reason = document.get("reason")
     reason = one_line(reason) if isinstance(reason, str) else ""
     # The header may also be a date; API servers send seconds.
@@ -179,7 +179,8 @@ def _unreachable(what: str, host: str, error: Exception | None, call: _Call) -> 
             return ApiError(f"{at}: TLS failed: {why}{hint}")
         # A refused connection and an unknown name are timeouts too, in urllib3's eyes.
         if isinstance(link, (HTTPTimeoutError, TimeoutError)) and not isinstance(link, NewConnectionError):
-            return ApiError(f"{at}: no answer in time")
+            missing = "connection" if isinstance(link, ConnectTimeoutError) else "answer"
+            return ApiError(f"{at}: no {missing} in time")
         if isinstance(link, http.client.RemoteDisconnected):
             return ApiError(f"{at}: the connection was closed without an answer")
         if isinstance(link, OSError) and link.strerror:
@@ -190,7 +191,6 @@ def _unreachable(what: str, host: str, error: Exception | None, call: _Call) -> 
 
 
 # -- credentials ---------------------------------------------------------------------------------------------
-
 
 _Stamp: TypeAlias = tuple[int, int, int] | None
 
@@ -223,14 +223,20 @@ class _Session:
 class _Credential:
     """The bearer token or password of a kubeconfig's user; none where a client certificate is all."""
 
-    def __init__(self, configuration: Any, token_file: _TokenFile | None) -> None:
-        """``configuration`` is a loaded kubernetes.client.Configuration. Raises ClusterError."""
+    def __init__(self, configuration: Any, token_file: _TokenFile | None, *, expires: bool) -> None:
+        """``configuration`` is a loaded kubernetes.client.Configuration. Raises ClusterError.
+
+        ``expires``: it comes from a plugin or provider, that is to be asked again before it is out of date.
+        """
         self._configuration = configuration
         self._token_file = token_file
         self._lock = threading.Lock()
-        self._renew_at = 0.0
+        self._renew_at = -math.inf if expires else math.inf
         self._value: str | None = None
-        self.header()
+        if token_file is None:
+            self._value = self._renewed()
+        else:
+            token_file.token()
 
     def header(self) -> str | None:
         """The ``Authorization`` header. Runs an exec plugin whose token expires. Raises ClusterError."""
@@ -254,7 +260,8 @@ class _Credential:
         if value is None:
             return None
         scheme, _, token = str(value).partition(" ")
-        return f"{scheme} {_clean_token(token, 'the token in the kubeconfig')}"
+        clean = _clean_token(token, "the token of the kubeconfig's user")
+        return f"{scheme} {clean}"
 
 
 def _clean_token(text: str, where: str) -> str:
@@ -350,9 +357,7 @@ def _choose(path: Path, document: Json, wanted: str | None) -> tuple[Json, Json]
         raise ClusterError(f"the kubeconfig {path} has no context {one_line(repr(name), 100)} ({hint})")
     cluster = _entry(document, "clusters", "cluster", context.get("cluster"))
     if cluster is None:
-        raise ClusterError(
-            f"the kubeconfig {path} has no cluster {one_line(repr(context.get('cluster')), 100)}"
-        )
+        raise ClusterError(f"the kubeconfig {path} has no cluster {one_line(repr(context.get('cluster')), 100)}")
     user = _entry(document, "users", "user", context["user"]) if context.get("user") else {}
     if user is None:
         raise ClusterError(f"the kubeconfig {path} has no user {one_line(repr(context['user']), 100)}")
@@ -382,7 +387,7 @@ def _named_files(path: Path, cluster: Json, user: Json) -> dict[str, Path]:
             if not isinstance(name, str):
                 raise ClusterError(f"the kubeconfig {path}: {key} is not a path")
             files[key] = path.parent / name
-            _read_file(files[key], f"the kubeconfig {path} names the {key}", ANSWER_BYTES)
+            _read_file(files[key], f"the kubeconfig {path}: {key}", ANSWER_BYTES)
     return files
 
 
@@ -449,7 +454,7 @@ def _open_session(path: Path, context: str | None, server: str | None) -> _Sessi
     token_file = _TokenFile(files.pop("tokenFile")) if "tokenFile" in files else None
     if token_file is not None:
         # As in kubectl, it wins over the others.
-        for key in ("tokenFile", "token", "exec", "auth-provider"):
+        for key in ("tokenFile", "token", *_PROVIDERS):
             user.pop(key, None)
     stamps.update((file, _stamp(file)) for file in files.values())
     try:
@@ -460,7 +465,7 @@ def _open_session(path: Path, context: str | None, server: str | None) -> _Sessi
         raise ClusterError(f"the kubeconfig {path} cannot be used: {_why(error)}") from error
     return _Session(
         server=cluster["server"],
-        credential=_Credential(configuration, token_file),
+        credential=_Credential(configuration, token_file, expires=not user.keys().isdisjoint(_PROVIDERS)),
         user_name=user_name,
         verified=bool(configuration.verify_ssl),
         pool=pool,
@@ -470,7 +475,7 @@ def _open_session(path: Path, context: str | None, server: str | None) -> _Sessi
 
 def _load(path: Path, cluster: Json, user: Json) -> tuple[Any, urllib3.PoolManager, str | None]:
     """What ``kubernetes`` makes of the mappings: Configuration, connection pools, the certificate's CN."""
-    # Here, for it takes half a second and 20 MB that a dry run with --pods does without.
+    # Here, for it takes 0.2 s and 20 to 30 MB that a dry run with --pods does without.
     from kubernetes.client import ApiClient, Configuration  # noqa: PLC0415
     from kubernetes.config import kube_config  # noqa: PLC0415
 
@@ -498,6 +503,7 @@ def _load(path: Path, cluster: Json, user: Json) -> tuple[Any, urllib3.PoolManag
         # The loader writes inline certificates and keys to files that stay while the process runs. They are
         # loaded now. (temp_file_path would not do: 22.6 looks for the removed files at the next reading.)
         kube_config._cleanup_temp_files()
+        atexit.unregister(kube_config._cleanup_temp_files)  # or there would be one more after each reading
     # 22.6 does not know these two.
     if cluster.get("proxy-url"):
         configuration.proxy = cluster["proxy-url"]
@@ -706,6 +712,7 @@ class _BreakableConnection(HTTPConnection):
         super().request(*args, **kwargs)
 
 
+@functools.cache
 def _breakable(pool_class: Any) -> Any:
     """A connection pool class (HTTP, HTTPS or SOCKS) whose connections can be broken off."""
     connection_class = type("_Connection", (_BreakableConnection, pool_class.ConnectionCls), {})
@@ -929,9 +936,7 @@ class KubeApi:
         """Use :meth:`from_kubeconfig`."""
         self._transport = transport
         if not transport.session.verified:
-            log.warning(
-                "insecure-skip-tls-verify: anybody between here and %s can read the token", self.server
-            )
+            log.warning("insecure-skip-tls-verify: anybody between here and %s can read the token", self.server)
 
     @classmethod
     def from_kubeconfig(
@@ -1042,9 +1047,7 @@ class KubeApi:
         what = f"cannot update an Event in {namespace}"
         self._transport.ask(_Request(what, "patch", "PATCH", path, _encode(body), _STRATEGIC_MERGE))
 
-    def allowed(
-        self, verb: str, resource: str, *, field_selector: tuple[str, str] | None = None
-    ) -> bool | None:
+    def allowed(self, verb: str, resource: str, *, field_selector: tuple[str, str] | None = None) -> bool | None:
         """Whether this user may, in all namespaces (a SelfSubjectAccessReview); None where none may ask that.
 
         ``resource`` is a plural of the core group. Without the ``field_selector`` (key, value) that will be
@@ -1105,9 +1108,7 @@ class WatchStream(Iterator[bytes], contextlib.AbstractContextManager["WatchStrea
     status for a silent, cut or broken connection, also when that happened in the middle of a line.
     """
 
-    def __init__(
-        self, transport: _Transport, request: _Request, *, longest_s: float, silence_s: float
-    ) -> None:
+    def __init__(self, transport: _Transport, request: _Request, *, longest_s: float, silence_s: float) -> None:
         self._transport = transport
         self._request = request
         self._longest_s = longest_s

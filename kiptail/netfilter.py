@@ -74,8 +74,8 @@ _PROTOCOLS["132"] = "SCTP"
 #: A protocol that a later kernel may print by a name.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,15}")
 
-#: Names with which no other name begins. UDP may go on as UDPLITE, and ICMP as ICMPv6, but that in IPv6 only.
-_WHOLE_NAMES = frozenset({"TCP", "UDPLITE", "ICMPv6", "AH", "ESP"})
+#: Names that a line can end with. Not ICMP in IPv6, where it is the beginning of ICMPv6.
+_LAST_NAMES = frozenset({"TCP", "UDP", "UDPLITE", "ICMPv6", "AH", "ESP"})
 
 #: ICMP types after whose CODE= the printer goes on: with ID=, PARAMETER=, GATEWAY=, POINTER= or the packet in
 #: error.
@@ -83,9 +83,6 @@ _TYPES_WITH_MORE = {
     "ICMP": frozenset({0, 3, 4, 5, 8, 11, 12}),
     "ICMPv6": frozenset({1, 2, 3, 4, 128, 129}),
 }
-
-#: The longest address, in characters: an IPv6 one whose last four bytes are written as IPv4.
-_LONGEST_ADDRESS = 45
 
 
 def split(line: str) -> tuple[str, str] | None:
@@ -207,8 +204,6 @@ def _address(text: str) -> str | None:
     inet_pton() is as strict and ten times as fast; zones (``fe80::1%eth0``) are no part of what the kernel
     prints.
     """
-    if len(text) > _LONGEST_ADDRESS:
-        return None
     try:
         if ":" not in text:
             socket.inet_pton(socket.AF_INET, text)
@@ -264,10 +259,15 @@ def _icmp_code(fields: str, more_follows: bool) -> int | None:
 
 
 def _is_whole(protocol: str, *, version_6: bool) -> bool:
-    """Whether ``protocol``, at the end of the line without a blank, is no beginning of a longer one."""
-    return protocol in _WHOLE_NAMES or (protocol == "ICMP" and not version_6) or _is_whole_number(protocol)
+    """Whether ``protocol`` can be what a line without its last blank ends with.
+
+    The kernel ends every field with a blank. A line without one was stripped by somebody, which is common, or cut
+    in the middle of this very word, which is next to unheard of: the word is taken for whole if it can be.
+    """
+    return protocol in _LAST_NAMES or (protocol == "ICMP" and not version_6) or _is_whole_number(protocol)
 
 
 def _is_whole_number(text: str) -> bool:
-    """Whether ``text`` is a number up to 255 and no other's beginning: the kernel prints no leading zeros."""
-    return text == "0" or (_number(text, 255) or 0) > 25
+    """Whether ``text`` is a number up to 255 as the kernel prints it: without leading zeros."""
+    number = _number(text, 255)
+    return number is not None and str(number) == text

@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import Any, Protocol
 
 from cachetools import TTLCache
@@ -40,7 +41,9 @@ class WatchLines(Protocol):
 
     def __enter__(self) -> Iterator[bytes]: ...
 
-    def __exit__(self, *exception: object) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
     def close(self) -> None:
         """Break it off, from any thread."""
@@ -176,12 +179,11 @@ class ClusterIndex:
             self._on_ready()
 
     def _watch(self) -> None:
-        opened, lines = False, 0
+        lines = 0
         timeout = round(WATCH_TIMEOUT * random.uniform(0.8, 1.0))  # noqa: S311 - jitter, no secret
         self._stream = self._api.watch_pods(resource_version=self._resource_version, timeout_s=timeout)
         try:
             with self._stream as stream:
-                opened = True
                 for line in stream:
                     if self._stop.is_set():
                         return
@@ -190,7 +192,7 @@ class ClusterIndex:
                         self._recovered()
                     lines += 1
         except ApiError as error:
-            if error.unreachable and opened and not lines:
+            if error.silent and not lines:
                 # Neither a change nor a bookmark: the server may have been restored to an older version, and a
                 # watch from its future stays silent for ever. A list tells.
                 self._resource_version = ""

@@ -8,6 +8,7 @@ machine: give every line a token of your own.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import signal
 import socket
@@ -108,7 +109,7 @@ class Journald:
         self.close()
 
     def command(self, *arguments: str) -> list[str]:
-        """A command line that runs ``arguments`` inside the namespace, where this journal is the machine's."""
+        """A command line that runs ``arguments`` inside, where this journal is the machine's."""
         return ["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", *arguments]
 
     def run(self, *arguments: str, text: str = "") -> str:
@@ -139,7 +140,7 @@ class Journald:
         """An end without a chance to close the files."""
         self._end(signal.SIGKILL)
 
-    def signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send journald a signal: SIGUSR2 rotates, SIGSTOP stalls it, SIGCONT ends the stall."""
         assert self._journald is not None
         self._journald.send_signal(number)
@@ -206,7 +207,6 @@ def netfilter_log(prefix: str) -> Iterator[Callable[[], None]]:
 
     The rule is in a network namespace of its own, so net.netfilter.nf_log_all_netns is set meanwhile.
     """
-    before = _ALL_NETNS.read_text()
     rule = f'''
 set -eu
 ip link set lo up
@@ -216,32 +216,43 @@ nft add rule ip kiptail out udp dport 9 log prefix '"{prefix} "' drop
 echo ready
 while read line; do echo x > /dev/udp/127.0.0.1/9 || true; echo sent; done
 '''
-    shell = subprocess.Popen(
-        ["unshare", "--net", "bash", "-c", rule],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert shell.stdin is not None
-    assert shell.stdout is not None
-    given, answers = shell.stdin, shell.stdout
+    with (
+        _all_netns() as log_here,
+        subprocess.Popen(
+            ["unshare", "--net", "bash", "-c", rule],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as shell,
+    ):
+        assert shell.stdin is not None
+        assert shell.stdout is not None
+        given, answers = shell.stdin, shell.stdout
 
-    def send() -> None:
-        # Set again for each packet: another test may have put its own value back.
-        _ALL_NETNS.write_text("1")
-        given.write("\n")
-        given.flush()
-        assert answers.readline() == "sent\n"
+        def send() -> None:
+            log_here()
+            given.write("\n")
+            given.flush()
+            assert answers.readline() == "sent\n"
 
-    try:
         assert answers.readline() == "ready\n", "no nft rule in a network namespace"
+        # Leaving closes the shell's standard input, which ends it.
         yield send
-    finally:
-        given.close()
-        answers.close()
-        shell.wait(10)
-        _ALL_NETNS.write_text(before)
+
+
+@contextlib.contextmanager
+def _all_netns() -> Iterator[Callable[[], object]]:
+    """Have the kernel log packets of all network namespaces, and put its setting back at the end."""
+    with _ALL_NETNS.open() as setting:
+        # Of two test runs, each would put back what the other had set.
+        fcntl.flock(setting, fcntl.LOCK_EX)
+        before = setting.read()
+        try:
+            # For each packet, in case that somebody else puts it back.
+            yield lambda: _ALL_NETNS.write_text("1")
+        finally:
+            _ALL_NETNS.write_text(before)
 
 
 def kernel_entry(

@@ -89,53 +89,31 @@ KNOWN = SourceClock(BOOT, 100 * SECOND, 2000)
 
 
 @pytest.mark.parametrize(
-    ("clock", "boot", "monotonic", "source", "delay", "after"),
+    ("clock", "receipt", "delay", "after"),
     [
-        pytest.param(
-            None, BOOT, 5_000_000, 500_000, 4_499_900, (500_000, 100), id="written before journald started"
-        ),
-        pytest.param(None, BOOT, 9, 9, 0, (9, 0), id="first, no delay"),
-        pytest.param(KNOWN, BOOT, 101_002_000, 101_000_000, 0, (101_000_000, 2000), id="drift as it was"),
-        pytest.param(
-            KNOWN, BOOT, 101_002_100, 101_000_000, 0, (101_000_000, 2100), id="drift grows by 100 ppm"
-        ),
-        pytest.param(KNOWN, BOOT, 101_002_500, 101_000_000, 300, (101_000_000, 2200), id="more than drift"),
-        pytest.param(
-            KNOWN,
-            BOOT,
-            101_001_500,
-            101_000_000,
-            0,
-            (101_000_000, 1500),
-            id="a smaller difference holds at once",
-        ),
-        pytest.param(
-            KNOWN, BOOT, 100_999_000, 101_000_000, 0, (101_000_000, -1000), id="printk's clock is ahead"
-        ),
-        pytest.param(
-            KNOWN, BOOT, 400_002_000, 100_000_000, 300 * SECOND, (100_000_000, 2000), id="five minutes' stall"
-        ),
-        pytest.param(
-            KNOWN, BOOT, 100_001_000, 99_000_000, 999_000, (100_000_000, 2000), id="source out of order"
-        ),
-        pytest.param(
-            KNOWN,
-            BOOT,
-            101_002_000,
-            101_000_000 - DAY,
-            0,
-            (100_000_000, DAY + 2000),
-            id="printk's clock stood still",
-        ),
-        pytest.param(
-            KNOWN, OTHER_BOOT, 7_000_000, 6_000_000, 998_800, (6_000_000, 1200), id="another boot starts anew"
-        ),
+        pytest.param(None, (5_000_000, 500_000), 4_499_900, (500_000, 100), id="before journald started"),
+        pytest.param(None, (9, 9), 0, (9, 0), id="first, no delay"),
+        pytest.param(KNOWN, (101_002_000, 101_000_000), 0, (101_000_000, 2000), id="drift as it was"),
+        pytest.param(KNOWN, (101_002_100, 101_000_000), 0, (101_000_000, 2100), id="drift grows by 100 ppm"),
+        pytest.param(KNOWN, (101_002_500, 101_000_000), 300, (101_000_000, 2200), id="more than drift"),
+        pytest.param(KNOWN, (101_001_500, 101_000_000), 0, (101_000_000, 1500), id="less holds at once"),
+        pytest.param(KNOWN, (100_999_000, 101_000_000), 0, (101_000_000, -1000), id="printk is ahead"),
+        pytest.param(KNOWN, (400_002_000, 100_000_000), 300 * SECOND, (100_000_000, 2000), id="5 min stall"),
+        pytest.param(KNOWN, (100_001_000, 99_000_000), 999_000, (100_000_000, 2000), id="out of order"),
+        pytest.param(KNOWN, (DAY, SECOND), 0, (100_000_000, DAY - SECOND), id="printk's clock stood still"),
     ],
 )
 def test_delay(
-    clock: SourceClock | None, boot: str, monotonic: int, source: int, delay: int, after: tuple[int, int]
+    clock: SourceClock | None, receipt: tuple[int, int], delay: int, after: tuple[int, int]
 ) -> None:
-    assert source_delay(clock, boot, monotonic, source) == (SourceClock(boot, *after), delay)
+    """``receipt`` is by CLOCK_MONOTONIC and by printk's clock, ``after`` the new baseline, all in µs."""
+    assert source_delay(clock, BOOT, *receipt) == (SourceClock(BOOT, *after), delay)
+
+
+def test_another_boot_starts_anew() -> None:
+    once = source_delay(KNOWN, OTHER_BOOT, 7 * SECOND, 6 * SECOND)
+    assert once == source_delay(None, OTHER_BOOT, 7 * SECOND, 6 * SECOND)
+    assert once == (SourceClock(OTHER_BOOT, 6 * SECOND, 1200), 998_800)
 
 
 #: (monotonic, source) of receipts in the order in which they came, delayed and unordered as they like.

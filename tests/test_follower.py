@@ -9,7 +9,7 @@ import pytest
 from kiptail.entry import Entry, Position
 from kiptail.follower import MAX_UNCOMMITTED, Follower
 from kiptail.ledger import Changes, Flow, Ledger
-from kiptail.prefixes import PrefixRule, Prefixes, Verdict
+from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.store import StoreUnavailableError
 
 T0 = 1_800_000_000_000_000

@@ -1,10 +1,10 @@
 """Log lines with what they say, written by hand beside each: every bug report adds a line.
 
-A file holds, apart from comments (``#``) and empty lines, a log line as it is, its last blank included, and below
-it, indented, ``=> {…}``: the keys of ``kiptail parse`` that the line has (``prefix`` is all the text before the
-kernel's own part), ``"ack": true`` where the TCP flag is set; or ``{"error": …}`` with the reason, and the prefix
-where there is a kernel part. A log line with bytes that an editor would not keep is a Python bytes literal,
-``b'…'``, decoded as messages are (bytes that are no UTF-8 become ``\\xNN``).
+A file holds, apart from comments (``#``) and empty lines, a log line as it is, its last blank included, and
+below it, indented, ``=> {…}``: the keys of ``kiptail parse`` that the line has (``prefix`` is all the text
+before the kernel's own part), ``"ack": true`` where the TCP flag is set; or ``{"error": …}`` with the reason,
+and the prefix where there is a kernel part. A log line with bytes that an editor would not keep is a Python
+bytes literal, ``b'…'``, decoded as messages are (bytes that are no UTF-8 become ``\\xNN``).
 """
 
 from __future__ import annotations
@@ -19,6 +19,12 @@ from typing import Any
 from kiptail.netfilter import PacketDrop, Unparsed
 
 HERE = Path(__file__).parent
+
+#: The fields of a PacketDrop, in their order.
+_KEYS = (
+    *("prefix", "in", "out", "src", "dst", "protocol"),
+    *("src_port", "dst_port", "icmp_type", "icmp_code", "ack"),
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,7 @@ def as_dict(found: PacketDrop | Unparsed) -> dict[str, Any]:
     if isinstance(found, Unparsed):
         prefix = {} if found.prefix is None else {"prefix": found.prefix}
         return {"error": found.reason, **prefix}
-    names = "prefix in out src dst protocol src_port dst_port icmp_type icmp_code ack".split()
-    said = {name: value for name, value in zip(names, found, strict=True) if value not in ("", None)}
+    said = {name: value for name, value in zip(_KEYS, found, strict=True) if value not in ("", None)}
     return {"prefix": found.prefix, **{name: value for name, value in said.items() if value is not False}}
 
 

@@ -1,0 +1,158 @@
+"""``python -m bench``: measure, print one table, and keep it under build/bench."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.journal import Workload, make_workload
+from bench.parts import count_drops, drops_of, parse_lines, real_lines
+from bench.programs import BenchError, journalctl, kiptail, python
+from bench.report import Row, machine, table, versions
+
+_BUILD = Path(__file__).parent.parent / "build" / "bench"
+
+#: Flows in each journal.
+_FLOWS = 200
+#: Open flows in the ledger.
+_LEDGER_FLOWS = (1, 200, 20_000)
+#: Lines parsed, and drops counted, in one run.
+_PART_SIZE = 200_000
+
+
+class _Bench:
+    """The rows, in the table's order, and what a run adds to them."""
+
+    def __init__(self, entries: int) -> None:
+        def rate(name: str) -> Row:
+            return Row(name, "entries/s")
+
+        _say("making the journals, unless they are there from an earlier run")
+        self._one = make_workload(_BUILD, entries=1, drop_every=1, flows=1)
+        self._workloads = [
+            make_workload(_BUILD, entries=entries, drop_every=100, flows=_FLOWS),
+            make_workload(_BUILD, entries=max(1, entries * 2 // 3), drop_every=1, flows=_FLOWS),
+        ]
+        self._programs = {
+            w.title: (
+                rate(f"{w.title}: kiptail, start-up included"),
+                rate(f"{w.title}: journalctl -o cat"),
+            )
+            for w in self._workloads
+        }
+        self._start = Row("start-up: kiptail on a journal of one entry", "ms")
+        self._imports = {
+            "import kiptail.daemon": Row("start-up: python, import kiptail.daemon", "ms"),
+            "import kiptail.cli": Row("start-up: python, import kiptail.cli", "ms"),
+            "pass": Row("start-up: python alone", "ms"),
+        }
+        self._lines = real_lines()
+        self._parser = Row(f"parser alone, the corpus' {len(self._lines)} real lines", "lines/s")
+        self._drops = {flows: drops_of(flows, _PART_SIZE) for flows in _LEDGER_FLOWS}
+        self._ledger = {
+            flows: Row(f"ledger alone, {flows:,} flow{'s' if flows > 1 else ''}", "drops/s") for flows in _LEDGER_FLOWS
+        }
+
+    @property
+    def rows(self) -> list[Row]:
+        """All of them."""
+        whole = [row for rows in self._programs.values() for row in rows]
+        return [*whole, self._start, *self._imports.values(), self._parser, *self._ledger.values()]
+
+    def warm_up(self) -> None:
+        """Have the files in memory and the modules compiled before anything is timed."""
+        kiptail(self._one)
+        for workload in self._workloads:
+            journalctl(workload)
+
+    def run(self, number: int) -> None:
+        """Measure everything once."""
+        self._start.samples.append(kiptail(self._one) * 1000)
+        for workload in self._workloads:
+            # In turn, so that neither always has the machine as the other left it.
+            ours, theirs = _in_turn(workload, theirs_first=bool(number % 2))
+            row, reference = self._programs[workload.title]
+            row.samples.append(workload.entries / ours)
+            row.ratios.append(theirs / ours)
+            reference.samples.append(workload.entries / theirs)
+        for code, row in self._imports.items():
+            row.samples.append(python(code) * 1000)
+        self._parser.samples.append(parse_lines(self._lines, max(1, _PART_SIZE // len(self._lines))))
+        for flows, row in self._ledger.items():
+            row.samples.append(count_drops(self._drops[flows]))
+
+
+def main() -> int:
+    """Run the benchmark; returns the exit code."""
+    arguments = _arguments()
+    # Before anything keeps the machine busy.
+    host, software = machine(), versions()
+    begin = time.monotonic()
+    try:
+        bench = _Bench(arguments.entries)
+        bench.warm_up()
+        for number in range(arguments.runs):
+            _say(f"run {number + 1} of {arguments.runs}")
+            bench.run(number)
+    except FileNotFoundError as error:
+        _say(f"error: {error.filename} is missing; `make bench` as root installs what is needed")
+        return 1
+    except BenchError as error:
+        _say(f"error: {error}")
+        return 1
+    _say(f"took {time.monotonic() - begin:.0f} s")
+    results = _BUILD / "results.json"
+    document = {
+        "machine": host,
+        "versions": software,
+        "runs": arguments.runs,
+        "rows": [row.to_json_dict() for row in bench.rows],
+    }
+    results.write_text(json.dumps(document, indent=1) + "\n")
+    sys.stdout.write(
+        f"\n{host['cpu']}, {host['cores']} cores, {host['memory_mib']:,} MiB, Linux {host['kernel']},"
+        f" load {host['load_before']} before\n"
+        f"{', '.join(f'{name} {version}' for name, version in software.items())}\n"
+        f"medians of {arguments.runs} runs; ratios are of two programs within one run\n\n"
+        f"{table(bench.rows)}\n\nas JSON: {results}\n"
+    )
+    return 0
+
+
+def _in_turn(workload: Workload, *, theirs_first: bool) -> tuple[float, float]:
+    """Seconds of kiptail and of journalctl, one right after the other."""
+    programs: list[Callable[[Workload], float]] = [kiptail, journalctl]
+    if theirs_first:
+        programs.reverse()
+    seconds = {program: program(workload) for program in programs}
+    return seconds[kiptail], seconds[journalctl]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument(
+        "--entries", type=_positive, default=300_000, metavar="N",
+        help="entries of the journal with 1 %% drops; the one that is all drops has two thirds of it [%(default)s]",
+    )  # fmt: skip
+    parser.add_argument("--runs", type=_positive, default=5, metavar="N", help="how often to measure [%(default)s]")
+    return parser.parse_args()
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def _say(text: str) -> None:
+    """Tell whoever waits; the standard output is for the result."""
+    sys.stderr.write(f"bench: {text}\n")
+    sys.stderr.flush()
+
+
+sys.exit(main())

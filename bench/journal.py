@@ -1,0 +1,156 @@
+"""The journals that are read: made once, under build/bench, with what kiptail has to count in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.journald import Fields, export_to_journal, kernel_entry
+
+__all__ = ["PREFIX", "Workload", "make_workload"]
+
+PREFIX = "calico-drop:"
+
+#: The first entry: 2026-01-01 00:00 UTC, an hour after boot and after the pods started; then one a millisecond.
+_START_US = 1_767_225_600_000_000
+_UPTIME_US = 3_600_000_000
+_STEP_US = 1_000
+_PODS_STARTED = "2025-12-31T23:00:00Z"
+
+#: What else a node's kernel says: other rules' lines, network, file systems, containers; with the fields that
+#: journald adds to a device's line.
+_OTHER_LINES: tuple[tuple[str, dict[str, str]], ...] = (
+    ("cni0: port {small}(veth{hex8}) entered blocking state", {}),
+    ("cni0: port {small}(veth{hex8}) entered forwarding state", {}),
+    ("device veth{hex8} entered promiscuous mode", {}),
+    ("IPv6: ADDRCONF(NETDEV_CHANGE): veth{hex8}: link becomes ready", {}),
+    (
+        "[UFW BLOCK] IN=eth0 OUT= MAC=0a:58:c6:33:64:03:0a:58:c6:33:64:01:08:00 SRC=203.0.113.{small} DST=198.51.100.3"
+        " LEN=40 TOS=0x00 PREC=0x00 TTL=241 ID={number} PROTO=TCP SPT={number} DPT=23 WINDOW=1024 RES=0x00 SYN URGP=0 ",
+        {},
+    ),
+    ("TCP: request_sock_TCP: Possible SYN flooding on port {number}. Sending cookies.  Check SNMP counters.", {}),
+    ("EXT4-fs (dm-{small}): mounted filesystem with ordered data mode. Quota mode: none.", {}),
+    ("overlayfs: upperdir is in-use as upperdir/workdir of another mount, accessing files will result in EPERM.", {}),
+    ("Memory cgroup out of memory: Killed process {number} (java) total-vm:{number}kB, anon-rss:{number}kB", {}),
+    ("IPVS: rr: TCP 10.96.0.10:{number} - no destination available", {}),
+    (
+        "virtio_net virtio1 eth0: hw csum failure",
+        {"_KERNEL_SUBSYSTEM": "virtio", "_KERNEL_DEVICE": "+virtio:virtio1", "_UDEV_SYSNAME": "virtio1"},
+    ),
+    (
+        "sd 2:0:0:{small}: [sda] Synchronizing SCSI cache",
+        {"_KERNEL_SUBSYSTEM": "scsi", "_KERNEL_DEVICE": "+scsi:2:0:0:1", "_UDEV_SYSNAME": "2:0:0:1"},
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A directory of journal files, and what is in it."""
+
+    title: str
+    #: ``journal/``, which holds nothing else as libsystemd watches it, and ``pods.json``, a snapshot of the pods that
+    #: send the dropped packets; whoever reads the journal may write beside them.
+    directory: Path
+    entries: int
+    #: Drops by the sending pod's ``namespace/name``; each pod has one flow, to an address that is no pod's.
+    drops: dict[str, int]
+
+
+def make_workload(below: Path, *, entries: int, drop_every: int, flows: int) -> Workload:
+    """``entries`` kernel lines, of which every ``drop_every``-th is a drop of the next of ``flows`` flows.
+
+    Made by systemd-journal-remote(8), unless it is there. The same arguments give the same entries.
+    """
+    made_by = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+    directory = below / f"{entries}-every-{drop_every}-of-{flows}-{made_by}"
+    if not directory.exists():
+        half_made = below / f"{directory.name}.part"
+        shutil.rmtree(half_made, ignore_errors=True)
+        export_to_journal(_entries(entries, drop_every, flows), half_made / "journal" / "bench.journal")
+        pods = {"apiVersion": "v1", "kind": "List", "items": [_pod(flow) for flow in range(flows)]}
+        (half_made / "pods.json").write_text(json.dumps(pods))
+        half_made.rename(directory)
+    counts = Counter(f"bench/{_pod_name(drop % flows)}" for drop in range(len(range(0, entries, drop_every))))
+    share = "all drops" if drop_every == 1 else f"{100 / drop_every:g} % drops"
+    return Workload(f"{entries:,} entries, {share}", directory, entries, dict(counts))
+
+
+def _entries(entries: int, drop_every: int, flows: int) -> Iterator[Fields]:
+    """Entries with the fields that journald of systemd 252 gives a kernel line."""
+    for number in range(entries):
+        monotonic_us = _UPTIME_US + number * _STEP_US
+        extra: dict[str, str] = {}
+        if number % drop_every == 0:
+            message = _drop(number // drop_every, flows)
+        else:
+            text, extra = _OTHER_LINES[_scattered(number) % len(_OTHER_LINES)]
+            noise = _scattered(number + 1)
+            message = text.format(small=1 + noise % 200, number=1_024 + noise % 60_000, hex8=f"{noise:08x}")
+        yield kernel_entry(
+            message,
+            realtime_us=_START_US + number * _STEP_US,
+            monotonic_us=monotonic_us,
+            # The kernel stamps a line a little before journald does.
+            _SOURCE_MONOTONIC_TIMESTAMP=monotonic_us - 20 - _scattered(number) % 100,
+            _RUNTIME_SCOPE="system",
+            **extra,
+        )
+
+
+def _drop(drop: int, flows: int) -> str:
+    """The line of the ``drop``-th drop: a flow's packets differ as those of retries do."""
+    flow = drop % flows
+    noise = _scattered(drop)
+    mac = f"ee:ee:ee:ee:ee:ee:1e:0a:36:33:{flow // 256 % 256:02x}:{flow % 256:02x}:08:00"
+    head = (
+        f"{PREFIX} IN=cali{flow:011x} OUT=eth0 MAC={mac}"
+        f" SRC={_address(flow)} DST=192.0.2.{1 + flow % 50} LEN={60 + noise % 40} TOS=0x00 PREC=0x00 TTL=63"
+        f" ID={noise % 65_536} DF"
+    )
+    source_port = 32_768 + noise % 28_000
+    if flow % 20 == 0:
+        return f"{head} PROTO=ICMP TYPE=8 CODE=0 ID={noise % 65_536} SEQ={1 + drop % 100} "
+    if flow % 4 == 1:
+        return f"{head} PROTO=UDP SPT={source_port} DPT=53 LEN={40 + noise % 40} "
+    return f"{head} PROTO=TCP SPT={source_port} DPT={8_000 + flow} WINDOW=64240 RES=0x00 SYN URGP=0 MARK=0x10000 "
+
+
+def _pod(flow: int) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "namespace": "bench",
+            "name": _pod_name(flow),
+            "uid": f"00000000-0000-4000-8000-{flow:012x}",
+        },
+        "spec": {"nodeName": "node-1"},
+        "status": {
+            "phase": "Running",
+            "hostIP": "198.51.100.3",
+            "podIP": _address(flow),
+            "podIPs": [{"ip": _address(flow)}],
+            "startTime": _PODS_STARTED,
+        },
+    }
+
+
+def _pod_name(flow: int) -> str:
+    return f"sender-{flow}"
+
+
+def _address(flow: int) -> str:
+    return f"10.244.{flow // 250}.{2 + flow % 250}"
+
+
+def _scattered(number: int) -> int:
+    """A number of 32 bits that looks random and is the same each time."""
+    return number * 2_654_435_761 % 2**32

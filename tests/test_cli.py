@@ -1,0 +1,293 @@
+"""The command line as its users meet it: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.apiserver import ApiServer
+from tests.journald import export_to_journal, kernel_entry
+from tests.pods import pod
+from tests.running import ROOT, Kiptail, run_kiptail
+
+T0 = 1_795_000_000_000_000
+LINE = (
+    "calico-drop: IN=a OUT=b MAC= SRC=10.0.0.1 DST={dst} LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=1 DF PROTO=TCP"
+    " SPT=40000 DPT={port} WINDOW=64240 RES=0x00 SYN URGP=0 "
+)
+PREFIX = ("--prefix", "calico-drop:")
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A journal file with kernel entries: two flows of pods, one to a stranger, one line that is cut."""
+    lines = [LINE.format(dst="10.0.0.2", port=80)] * 3 + [LINE.format(dst="10.0.0.2", port=81)]
+    lines += [LINE.format(dst="192.0.2.7", port=443), LINE.format(dst="10.0.0.2", port=80)[:48]]
+    path = tmp_path_factory.mktemp("journal") / "recorded.journal"
+    export_to_journal(
+        (
+            kernel_entry(line, realtime_us=T0 + n * 1_000_000, monotonic_us=10_000_000 + n * 1_000_000)
+            for n, line in enumerate(lines)
+        ),
+        path,
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pods = [pod("client", "10.0.0.1", uid="u1"), pod("web-0", "10.0.0.2", uid="u2", labels={"app": "shop"})]
+    path = tmp_path_factory.mktemp("pods") / "pods.json"
+    path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": pods}))
+    return path
+
+
+def offline(recorded: Path, snapshot: Path, *more: object) -> tuple[object, ...]:
+    return ("--dry-run", "--no-follow", "--journal-file", recorded, "--pods", snapshot, *PREFIX, *more)
+
+
+def test_a_dry_run_offline_prints_each_event_once_with_its_final_count(recorded: Path, snapshot: Path) -> None:
+    done = run_kiptail(*offline(recorded, snapshot, "--output", "json"))
+    assert done.returncode == 0, done.stderr
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {line["operation"] for line in printed} == {"create"}
+    told = {(e["involvedObject"]["name"], e["message"]): e["count"] for e in (line["event"] for line in printed)}
+    assert told == {
+        ("client", "Packet dropped when sending traffic to team-a/web-0 (10.0.0.2) on port 80/TCP"): 3,
+        ("web-0", "Packet dropped when receiving traffic from team-a/client (10.0.0.1) on port 80/TCP"): 3,
+        ("client", "Packet dropped when sending traffic to team-a/web-0 (10.0.0.2) on port 81/TCP"): 1,
+        ("web-0", "Packet dropped when receiving traffic from team-a/client (10.0.0.1) on port 81/TCP"): 1,
+        ("client", "Packet dropped when sending traffic to 192.0.2.7 on port 443/TCP"): 1,
+    }
+
+
+def test_a_dry_run_reads_well(recorded: Path, snapshot: Path) -> None:
+    done = run_kiptail(*offline(recorded, snapshot, "--pod-identifier", "label", "--pod-identifier-label", "app"))
+    lines = done.stdout.decode().splitlines()
+    assert len(lines) == 5
+    assert lines[0].endswith(
+        "create team-a/client Warning PacketDrop x3: Packet dropped when sending traffic to shop (10.0.0.2) on port 80/TCP"
+    )
+
+
+def test_a_dry_run_leaves_nothing_behind(recorded: Path, snapshot: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    done = run_kiptail(*offline(recorded, snapshot, "--state-directory", state), KIPTAIL_METRICS_ADDRESS="127.0.0.1:1")
+    assert done.returncode == 0
+    assert not state.exists()
+    assert b"metrics" not in done.stderr
+
+
+def test_settings_come_from_the_environment_and_a_file_too(recorded: Path, snapshot: Path, tmp_path: Path) -> None:
+    config = tmp_path / "kiptail.toml"
+    config.write_text(f'prefix = ["calico-drop:"]\npods = "{snapshot}"\nno-follow = true\n')
+    done = run_kiptail("--dry-run", "--config", config, "--output", "json", KIPTAIL_JOURNAL_FILE=str(recorded))
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 5
+
+
+def test_a_closed_pipe_ends_quietly(recorded: Path, snapshot: Path) -> None:
+    command = [sys.executable, "-m", "kiptail", *map(str, offline(recorded, snapshot)), "--log-level", "error"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 0
+
+
+def test_parse_prints_what_was_understood() -> None:
+    lines = [
+        LINE.format(dst="10.0.0.2", port=80),
+        "no netfilter line",
+        "other: " + LINE.format(dst="10.0.0.2", port=80).removeprefix("calico-drop: "),
+        LINE.format(dst="10.0.0.2", port=80)[:48],
+        "Nov 23 10:00:00 node kernel: [   12.345678] " + LINE.format(dst="10.0.0.5", port=81),
+    ]
+    done = run_kiptail("parse", *PREFIX, stdin=("\r\n".join(lines) + "\n\xff\n").encode("latin-1"))
+    assert done.returncode == 0, done.stderr
+    first, cut, last = map(json.loads, done.stdout.splitlines())
+    assert first == {
+        "prefix": "calico-drop:", "verdict": "drop", "in": "a", "out": "b", "src": "10.0.0.1", "dst": "10.0.0.2",
+        "protocol": "TCP", "src_port": 40000, "dst_port": 80,
+    }  # fmt: skip
+    assert set(cut) == {"error", "line"}
+    assert (last["dst"], last["dst_port"]) == ("10.0.0.5", 81)
+
+
+def test_parse_takes_absurd_lines_and_bytes() -> None:
+    hostile = b"calico-drop: IN=" * 20_000 + b"\n" + bytes(range(256)) * 50 + b"\ncalico-drop: IN= OUT=\x1b[31m\n"
+    done = run_kiptail("parse", *PREFIX, stdin=hostile)
+    assert done.returncode == 0, done.stderr
+    assert b"\x1b" not in done.stdout
+    for line in done.stdout.splitlines():
+        assert "error" in json.loads(line)
+
+
+def test_version_and_help() -> None:
+    assert run_kiptail("--version").stdout.startswith(b"kiptail 0.")
+    shown = run_kiptail("--help").stdout.decode()
+    for option in ("--prefix", "--dry-run", "--kubeconfig", "--since", "--pods", "--metrics-address", "parse"):
+        assert option in shown
+
+
+@dataclass
+class Place:
+    """Where a bad input is tried."""
+
+    directory: Path
+    server: ApiServer
+    journal: Path
+
+    def kubeconfig(self, **options: object) -> Path:
+        return self.server.kubeconfig(self.directory / "kubeconfig", **options)  # type: ignore[arg-type]
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.directory / name
+        path.write_text(text)
+        return path
+
+    def follow(self, kubeconfig: Path, *more: object) -> tuple[object, ...]:
+        return (
+            "--kubeconfig", kubeconfig, "--journal-directory", self.journal.parent, "--metrics-address", "off",
+            "--state-directory", self.directory / "state", *PREFIX, *more,
+        )  # fmt: skip
+
+    def limited(self, *rights: tuple[str, str]) -> Path:
+        token = self.server.add_user("limited")
+        for verbs, resource in rights:
+            self.server.grant("limited", verbs, resource)
+        return self.kubeconfig(token=token)
+
+
+@pytest.fixture
+def place(tmp_path: Path, recorded: Path) -> Iterator[Place]:
+    with ApiServer() as server:
+        yield Place(tmp_path, server, recorded)
+
+
+def stopped(place: Place) -> Path:
+    path = place.kubeconfig()
+    place.server.stop()
+    return path
+
+
+BAD: list[tuple[str, Callable[[Place], tuple[object, ...]], int, list[str]]] = [
+    ("no prefix", lambda p: ("--dry-run",), 2, ["--prefix", "kiptail check"]),
+    ("an unknown option", lambda p: ("--prefixx", "a"), 2, ["--prefixx"]),
+    ("a bad duration", lambda p: (*PREFIX, "--expire-after", "soon"), 2, ["--expire-after", "soon"]),
+    ("--pods without --dry-run", lambda p: (*PREFIX, "--pods", "x"), 2, ["--pods", "--dry-run"]),
+    ("TOML that is none", lambda p: ("--config", p.write("c.toml", "prefix = [")), 2, ["c.toml"]),
+    ("a key that is unknown", lambda p: ("--config", p.write("c.toml", "prefixx = 'a'")), 2, ["c.toml", "prefixx"]),
+    ("a value of the wrong type", lambda p: ("--config", p.write("c.toml", "since = 5.5")), 2, ["c.toml", "since"]),
+    ("no such settings", lambda p: ("--config", p.directory / "no.toml"), 2, ["no.toml"]),
+    ("pods that are none", lambda p: (*PREFIX, "--dry-run", "--pods", p.write("p", "{}")), 2, ["--pods", "kubectl"]),
+    (
+        "no such journal directory",
+        lambda p: (*PREFIX, "--dry-run", "--pods", p.write("p", '{"items":[]}'), "--journal-directory", "/no/such"),
+        3, ["/no/such"],
+    ),
+    (
+        "no such journal file",
+        lambda p: (*PREFIX, "--dry-run", "--pods", p.write("p", '{"items":[]}'), "--journal-file", "/no/file"),
+        3, ["/no/file"],
+    ),
+    (
+        "a file that is no journal",
+        lambda p: (
+            *PREFIX, "--dry-run", "--pods", p.write("p", '{"items":[]}'), "--journal-file", p.write("j", "text"),
+        ),
+        3, ["/j"],
+    ),
+    ("no kubeconfig", lambda p: p.follow(p.directory / "none"), 4, ["/none", "--kubeconfig"]),
+    ("a kubeconfig that is no YAML", lambda p: p.follow(p.write("k", "a: [")), 4, ["/k"]),
+    ("a kubeconfig without clusters", lambda p: p.follow(p.write("k", "kind: Config")), 4, ["/k"]),
+    ("an unknown context", lambda p: p.follow(p.kubeconfig(), "--context", "nope"), 4, ["nope"]),
+    ("the wrong CA", lambda p: p.follow(p.kubeconfig(ca="wrong")), 4, ["certificate", "not trusted"]),
+    ("an unknown token", lambda p: p.follow(p.kubeconfig(token="wrong")), 4, ["401"]),
+    (
+        "no right to list pods",
+        lambda p: p.follow(p.limited(("watch", "pods"), ("create patch", "events"))), 4, ["list pods"],
+    ),
+    (
+        "no right to watch pods",
+        lambda p: p.follow(p.limited(("list", "pods"), ("create patch", "events"))), 4, ["watch pods"],
+    ),
+    (
+        "no right to create Events",
+        lambda p: p.follow(p.limited(("list watch", "pods"), ("patch", "events"))), 4, ["create events"],
+    ),
+    (
+        "no right to patch Events",
+        lambda p: p.follow(p.limited(("list watch", "pods"), ("create", "events"))), 4, ["patch events"],
+    ),
+    (
+        "a dry run without an answer from the cluster",
+        lambda p: ("--dry-run", *p.follow(stopped(p))), 4, ["does not answer", "127.0.0.1"],
+    ),
+    (
+        "a state directory that cannot be made",
+        lambda p: p.follow(p.kubeconfig(), "--state-directory", "/proc/kiptail"), 5, ["/proc/kiptail"],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "code", "named"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
+def test_bad_input_ends_with_one_line_that_says_what_is_wrong(
+    place: Place, arguments: Callable[[Place], tuple[object, ...]], code: int, named: list[str]
+) -> None:
+    done = run_kiptail(*arguments(place), "--log-level", "error")
+    told = done.stderr.decode()
+    assert done.returncode == code, told
+    assert "Traceback" not in told
+    lines = [line for line in told.splitlines() if not line.startswith("Try 'kiptail")]
+    assert len(lines) == 1, told
+    assert lines[0].startswith("kiptail: ")
+    for word in named:
+        assert word in lines[0]
+    assert done.stdout == b""
+
+
+def test_a_journal_that_may_not_be_read_names_the_group(recorded: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to become somebody else")
+    # Everything is imported as root: the interpreter may be where nobody else can look.
+    become = (
+        "import os, sys, kiptail.cli, kiptail.daemon; os.setgroups([]); os.setgid(65534); os.setuid(65534);"
+        "kiptail.cli.main(sys.argv[1:])"
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        journal, pods = Path(directory, "recorded.journal"), Path(directory, "pods.json")
+        journal.write_bytes(recorded.read_bytes())
+        os.chmod(journal, 0o640)
+        pods.write_text('{"items": []}')
+        done = subprocess.run(
+            [sys.executable, "-c", become, *map(str, offline(journal, pods))],
+            capture_output=True, timeout=60, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert b"systemd-journal" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_a_follower_in_order(place: Place, snapshot: Path) -> None:
+    arguments = (
+        "--dry-run", "--pods", snapshot, *PREFIX, "--since", "@0", "--journal-directory", place.journal.parent,
+        "--expire-after", "365d", "--output", "json", "--log-level", "error",
+    )  # fmt: skip
+    with Kiptail(place.directory, *arguments) as kiptail:
+        kiptail.wait_for(lambda: kiptail.log.count("\n") == 5, "five Events")
+        assert kiptail.stop(signal.SIGINT) == 0
+    assert {json.loads(line)["operation"] for line in kiptail.log.splitlines()} == {"create"}

@@ -1,0 +1,281 @@
+"""Log prefixes: which lines count, and what becomes of the rest of the line's text."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from kiptail.netfilter import PacketDrop, parse, split
+from kiptail.prefixes import Prefixes, PrefixRule, Verdict, to_json_dict, without_log_header
+from tests.corpus import Sample, samples
+from tests.corpus.printer import Printed, printed
+
+SAMPLES = samples()
+PACKET = "IN=a OUT=b SRC=10.0.0.1 DST=10.0.0.2 LEN=60 TOS=0x00 PREC=0x00 TTL=64 ID=1 PROTO=89 "
+
+
+def prefixes(*texts: str) -> Prefixes:
+    return Prefixes(PrefixRule(text, Verdict.DROP) for text in texts)
+
+
+def matched(found: PrefixRule | None) -> str | None:
+    return None if found is None else found.text
+
+
+def naively(configured: list[str], text: str) -> str | None:
+    """What :meth:`Prefixes.match` promises, word by word."""
+    for prefix in configured:
+        if text.strip() == prefix.strip():
+            return prefix.strip()
+    for word in text.split():
+        for prefix in configured:
+            if word == prefix.strip():
+                return word
+    return None
+
+
+class TestMatch:
+    @pytest.mark.parametrize(
+        ("configured", "text", "expected"),
+        [
+            pytest.param(["calico-drop:"], "calico-drop: ", "calico-drop:", id="as the rule has it"),
+            pytest.param(
+                ["calico-drop: "], "calico-drop:", "calico-drop: ", id="blanks at the ends do not count"
+            ),
+            pytest.param(["[UFW BLOCK]"], "[UFW BLOCK] ", "[UFW BLOCK]", id="blanks inside"),
+            pytest.param(["[UFW BLOCK]"], "[UFW LIMIT BLOCK] ", None, id="another rule of the same program"),
+            pytest.param(["[UFW BLOCK]"], "x [UFW BLOCK] ", None, id="a prefix with blanks is no word"),
+            pytest.param(["drop:"], "zone wan drop: ", "drop:", id="a word"),
+            pytest.param(["drop"], "zone wan drop: ", None, id="part of a word is none"),
+            pytest.param(["INPUT-DROP:"], "INPUT-DROP: ", "INPUT-DROP:", id="begins like the kernel's IN"),
+            pytest.param(["b", "a"], "a b ", "a", id="the first word in the text wins"),
+            pytest.param(["a", "a b"], "a b ", "a b", id="all of the text goes before its words"),
+            pytest.param(
+                ["DROP by policy default/test-n"],
+                "DROP by policy default/test-n",
+                "DROP by policy default/test-n",
+                id="cut by iptables",
+            ),
+            pytest.param(["verböten:"], "verböten: ", "verböten:", id="not ASCII"),
+            pytest.param(["drop:"], "DROP: ", None, id="case counts"),
+            pytest.param(["drop:"], "", None, id="no prefix"),
+            pytest.param([], "drop: ", None, id="none configured"),
+        ],
+    )
+    def test_the_text_or_one_of_its_words(
+        self, configured: list[str], text: str, expected: str | None
+    ) -> None:
+        rules = prefixes(*configured)
+        assert matched(rules.match(text)) == expected
+        assert matched(rules.match(text)) == expected, "remembered"
+
+    @given(
+        st.lists(st.sampled_from(["a", "b", "a b", "b a", "[a b]", "c:"])),
+        st.lists(st.sampled_from(["a", "b", "c:", "[a", "b]", "\t", "x"])),
+    )
+    def test_as_promised(self, configured: list[str], words: list[str]) -> None:
+        for text in (" ".join(words), "".join(words)):
+            assert matched(prefixes(*configured).match(text)) == naively(configured, text)
+
+    def test_each_prefix_stands_for_its_verdict(self) -> None:
+        rules = Prefixes([PrefixRule(f"{verdict}:", verdict) for verdict in Verdict])
+        for verdict in Verdict:
+            found = rules.match(f"{verdict}: ")
+            assert found is not None
+            assert found.verdict is verdict
+
+    def test_a_flood_of_made_up_texts_takes_no_memory(self) -> None:
+        rules = prefixes("drop:")
+        for number in range(5_000):
+            assert rules.match(f"made up {number}") is None
+            assert rules.match("x" * 1_000 + str(number)) is None
+        assert len(rules._seen) <= 1_024
+        assert sum(map(sys.getsizeof, rules._seen)) < 200_000
+        assert matched(rules.match("drop:")) == "drop:"
+
+
+class TestWrongPrefixes:
+    @pytest.mark.parametrize(
+        ("rules", "reason"),
+        [
+            pytest.param([("", "drop")], "empty", id="empty"),
+            pytest.param([(" \t", "drop")], "empty", id="blank"),
+            pytest.param([("a\udcff", "drop")], "Unicode", id="an argument that was no UTF-8"),
+            pytest.param([("a", "drop"), ("a ", "log")], "two verdicts", id="contradiction"),
+        ],
+    )
+    def test_are_refused(self, rules: list[tuple[str, str]], reason: str) -> None:
+        with pytest.raises(ValueError, match=reason):
+            Prefixes(PrefixRule(text, Verdict(verdict)) for text, verdict in rules)
+
+    def test_the_same_prefix_twice_is_one(self) -> None:
+        assert matched(prefixes("a", "a ").match("a")) == "a"
+
+
+#: Prefixes that share words, letters and, cut by iptables, halves of letters.
+CONFIGURED = st.lists(
+    st.sampled_from(
+        ["a", "ab", "b: ", "[UFW BLOCK] ", "ä", "\\xc3", "x\\xc3y", "\\xff\\xfe", "xc3", "c3\\x", "\\"]
+    )
+    | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4).filter(str.strip),
+    max_size=4,
+)
+MESSAGES = st.lists(
+    st.sampled_from(
+        [
+            b"a",
+            b"ab",
+            b"b:",
+            b"[UFW BLOCK]",
+            "ä".encode(),
+            b"\xc3",
+            b"\xff\xfe",
+            b"\\xc3",
+            b"\\",
+            b"xc3",
+            b"y",
+            b" ",
+            b" ",
+            b"IN=",
+            b" OUT=",
+            b"IN=a OUT=b ",
+        ]
+    )
+    | st.binary(max_size=4),
+    max_size=12,
+).map(b"".join)
+
+
+class TestWanted:
+    @given(CONFIGURED, MESSAGES)
+    @example(["\\xff"], b"\xffIN= OUT=")
+    @example(["\\xff"], b"\\xffIN= OUT=")
+    @example(["ä", "ä drop"], "ä drop IN= OUT=".encode())
+    def test_no_line_with_a_wanted_prefix_is_passed_over(self, configured: list[str], message: bytes) -> None:
+        rules = prefixes(*configured)
+        parts = split(message.decode("utf-8", errors="backslashreplace"))
+        if parts is not None and rules.match(parts[0]) is not None:
+            assert rules.wanted(message)
+
+    @given(CONFIGURED.map(lambda texts: [text for text in texts if "\\x" not in text]), MESSAGES)
+    def test_as_cheap_as_it_sounds(self, configured: list[str], message: bytes) -> None:
+        naive = b" OUT=" in message and any(text.strip().encode() in message for text in configured)
+        assert prefixes(*configured).wanted(message) == naive
+
+    @given(printed(), st.booleans())
+    def test_lines_of_the_kernel(self, sample: Printed, ours: bool) -> None:
+        rules = prefixes(sample.drop.prefix if ours and sample.drop.prefix else "some-other-prefix-of-ours:")
+        assert rules.wanted(sample.line.encode()) >= (rules.match(sample.drop.prefix) is not None)
+
+    @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.where)
+    def test_corpus(self, sample: Sample) -> None:
+        rules = prefixes("calico-drop:", "[UFW BLOCK]", "verbot-f\\xc3", "blöcked – all:")
+        # The corpus holds decoded lines. A byte that was no UTF-8 stands there as \xNN, which reads the same.
+        prefix = sample.expected.get("prefix")
+        assert rules.wanted(sample.line.encode()) >= (prefix is not None and rules.match(prefix) is not None)
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            pytest.param(b"usb 1-1: new high-speed USB device", id="something else"),
+            pytest.param(b"calico-drop: is loaded", id="the prefix alone"),
+            pytest.param(b"other: " + PACKET.encode(), id="another prefix"),
+            pytest.param(b"", id="nothing"),
+        ],
+    )
+    def test_other_lines_are_not(self, message: bytes) -> None:
+        assert not prefixes("calico-drop:", "[UFW BLOCK]").wanted(message)
+
+    def test_nothing_is_wanted_where_nothing_is_configured(self) -> None:
+        assert not prefixes().wanted(PACKET.encode())
+
+
+class TestJson:
+    @pytest.mark.parametrize(
+        "sample", [s for s in SAMPLES if "error" not in s.expected], ids=lambda sample: sample.where
+    )
+    def test_what_the_line_says_and_nothing_else(self, sample: Sample) -> None:
+        drop = parse(sample.line)
+        assert isinstance(drop, PacketDrop)
+        document = to_json_dict(drop, PrefixRule("ours:", Verdict.REJECT))
+        expected = {key: value for key, value in sample.expected.items() if key != "ack"}
+        assert document == expected | {"prefix": "ours:", "verdict": "reject"}
+        assert json.loads(json.dumps(document)) == document
+
+    def test_order_and_zeros(self) -> None:
+        drop = PacketDrop("calico-drop:", "a", "b", "::1", "::2", "TCP", 0, 0, 0, 0, True)
+        document = to_json_dict(drop, PrefixRule("calico-drop: ", Verdict.DROP))
+        assert json.dumps(document) == (
+            '{"prefix": "calico-drop: ", "verdict": "drop", "in": "a", "out": "b", "src": "::1", '
+            '"dst": "::2", "protocol": "TCP", "src_port": 0, "dst_port": 0, "icmp_type": 0, "icmp_code": 0}'
+        )
+
+    def test_what_is_absent_has_no_key(self) -> None:
+        drop = PacketDrop("x", "", "", "10.0.0.1", "10.0.0.2", "", None, None, None, None, False)
+        assert to_json_dict(drop, PrefixRule("x", Verdict.LOG)) == {
+            "prefix": "x",
+            "verdict": "log",
+            "src": "10.0.0.1",
+            "dst": "10.0.0.2",
+        }
+
+
+class TestLogHeaders:
+    @pytest.mark.parametrize(
+        "header",
+        [
+            pytest.param("", id="none"),
+            pytest.param("[   12.345678] ", id="dmesg"),
+            pytest.param("[12.345678]", id="without a blank"),
+            pytest.param("[1234567.345678] [ T1234] ", id="dmesg with the caller"),
+            pytest.param("[   12.345678][    C0] ", id="console with the caller"),
+            pytest.param("<4>[   12.345678] ", id="dmesg --raw"),
+            pytest.param("<4>", id="priority alone"),
+            pytest.param("kern  :warn  : [   12.345678] ", id="dmesg --decode"),
+            pytest.param("[Sun Nov 23 10:00:00 2025] ", id="dmesg -T"),
+            pytest.param("[Sat Nov  1 10:00:00 2025] ", id="dmesg -T, first of the month"),
+            pytest.param("4,1234,12345678,-;", id="/dev/kmsg"),
+            pytest.param("4,1234,12345678,-,caller=T1;", id="/dev/kmsg with the caller"),
+            pytest.param("Nov 23 10:00:00 host kernel: ", id="journalctl"),
+            pytest.param("Nov  1 10:00:00 host kernel: [   12.345678] ", id="rsyslog"),
+            pytest.param("<4>Nov 23 10:00:00 host.example.com kernel: [   12.345678] ", id="RFC 3164"),
+            pytest.param(
+                "2025-11-23T10:00:00.123456+01:00 host kernel: [   12.345678] ", id="rsyslog, ISO 8601"
+            ),
+            pytest.param("Sun 2025-11-23 10:00:00 CET host kernel: ", id="journalctl -o short-full"),
+            pytest.param("[   12.345678] host kernel: ", id="journalctl -o short-monotonic"),
+            pytest.param("1763888400.123456 host kernel: ", id="journalctl -o short-unix"),
+            pytest.param("kernel: ", id="no time"),
+        ],
+    )
+    @pytest.mark.parametrize("prefix", ["[UFW BLOCK] ", "calico-drop: ", "Antrea:I:Drop:x:", ""])
+    def test_is_taken_off(self, header: str, prefix: str) -> None:
+        assert without_log_header(header + prefix + PACKET) == prefix + PACKET
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            pytest.param("[UFW BLOCK] " + PACKET, id="bracket"),
+            pytest.param("kernel drop: " + PACKET, id="kernel without a colon"),
+            pytest.param("zone wan, drop <4> " + PACKET, id="priority that is none"),
+            pytest.param("[12] " + PACKET, id="number in brackets"),
+            pytest.param("", id="nothing"),
+            pytest.param("a b c d e f g kernel: x", id="more words than any header has"),
+        ],
+    )
+    def test_other_lines_stay_as_they_are(self, line: str) -> None:
+        assert without_log_header(line) == line
+
+    @given(st.text())
+    def test_what_is_left_is_the_end_of_the_line(self, line: str) -> None:
+        assert line.endswith(without_log_header(line))
+
+    @pytest.mark.parametrize("text", [" ", "x ", "[", "<4>", "1,", "[ ", "x  ", "kern :"], ids=repr)
+    def test_absurd_lines_are_done_with(self, text: str) -> None:
+        """Every repetition in the pattern is bounded, so that only the line's beginning is looked at."""
+        line = text * 100_000
+        assert line.endswith(without_log_header(line))
