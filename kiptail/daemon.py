@@ -21,7 +21,7 @@ from systemd.daemon import notify
 from kiptail.access import POST_RIGHTS, WATCH_RIGHTS, require_rights
 from kiptail.delivery import EventSink
 from kiptail.dryrun import Printer, load_pods
-from kiptail.errors import ClusterError, KiptailError
+from kiptail.errors import ClusterError, JournalError, KiptailError
 from kiptail.event import CHANGING, EventStyle
 from kiptail.follower import Follower
 from kiptail.journal import Journal
@@ -51,6 +51,8 @@ DRAIN_PATIENCE = 120.0
 GONE_TTL = 120.0
 #: An Event that could not be delivered is given up so many seconds after its flow's last drop.
 GIVE_UP_AFTER = 24 * 3600.0
+#: Being so many seconds behind the journal is worth a word.
+LAG_TOLD = 5.0
 #: STATUS is renewed so often, in seconds.
 STATUS_INTERVAL = 5.0
 
@@ -91,6 +93,8 @@ class _Daemon:
     def __init__(self, settings: Settings, stack: ExitStack) -> None:
         self._settings, self._stack = settings, stack
         self._stop = _StopSignal(stack)
+        #: How far reading is behind the journal, in seconds; the reader itself belongs to the main thread.
+        self._lag = 0.0
         self._handovers: dict[str, int] = {}
         self._handover_lock = threading.Lock()
         self._metrics = Metrics(self._readings)
@@ -194,10 +198,13 @@ class _Daemon:
                 notify("WATCHDOG=1")
                 beat_at = now + watchdog
             if now >= status_at:
+                self._lag = self._journal.lag_us(_now_us()) / 1e6
                 notify(f"STATUS={self._status()}")
                 status_at = now + STATUS_INTERVAL
             if at_end:
                 if not self._settings.follow:
+                    if self._journal.trouble:
+                        raise JournalError(self._journal.trouble)
                     return
                 self._journal.wait(1.0, self._stop.fileno())
 
@@ -317,7 +324,9 @@ class _Daemon:
         parts = [f"{sum(follower.intake.drops.values())} drops counted", f"{progress.waiting} Events due"]
         if not self._index.ready():
             parts.append(f"{progress.unplaced} flows wait for the list of pods")
-        troubles = [progress.trouble, follower.trouble]
+        if self._lag > LAG_TOLD:
+            parts.append(f"{self._lag:.0f} s behind the journal")
+        troubles = [self._journal.trouble, follower.trouble, progress.trouble]
         if isinstance(self._index, ClusterIndex):
             troubles.append(self._index.trouble)
         if self._all_netns:
@@ -335,6 +344,12 @@ class _Daemon:
             ("expired", intake.expired),
         ):
             yield Reading("kiptail_journal_entries", "Kernel entries, by outcome.", value, {"outcome": outcome})
+        yield Reading(
+            "kiptail_journal_lag_seconds",
+            "How far reading is behind the journal.",
+            self._lag,
+            counter=False,
+        )
         yield Reading("kiptail_missed_kernel_messages", "Kernel messages that journald missed.", counts.missed)
         yield Reading("kiptail_journal_gaps", "Times that unread entries had been vacuumed.", counts.lost)
         yield Reading("kiptail_journal_reopens", "Times that the journal was opened anew.", counts.reopened)

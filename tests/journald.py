@@ -8,7 +8,6 @@ machine: give every line a token of your own.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import signal
 import socket
@@ -18,6 +17,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+
+from tests.netns import all_netns
 
 __all__ = [
     "BOOT",
@@ -41,7 +42,6 @@ BOOT = "b0070000000000000000000000000001"
 
 _JOURNALD = "/lib/systemd/systemd-journald"
 _JOURNAL_REMOTE = "/lib/systemd/systemd-journal-remote"
-_ALL_NETNS = Path("/proc/sys/net/netfilter/nf_log_all_netns")
 
 #: What the namespace is made of; it lasts as long as somebody holds the other end of standard input.
 _NAMESPACE = """
@@ -217,7 +217,7 @@ echo ready
 while read line; do echo x > /dev/udp/127.0.0.1/9 || true; echo sent; done
 '''
     with (
-        _all_netns() as log_here,
+        all_netns() as log_here,
         subprocess.Popen(
             ["unshare", "--net", "bash", "-c", rule],
             stdin=subprocess.PIPE,
@@ -239,20 +239,6 @@ while read line; do echo x > /dev/udp/127.0.0.1/9 || true; echo sent; done
         assert answers.readline() == "ready\n", "no nft rule in a network namespace"
         # Leaving closes the shell's standard input, which ends it.
         yield send
-
-
-@contextlib.contextmanager
-def _all_netns() -> Iterator[Callable[[], object]]:
-    """Have the kernel log packets of all network namespaces, and put its setting back at the end."""
-    with _ALL_NETNS.open() as setting:
-        # Of two test runs, each would put back what the other had set.
-        fcntl.flock(setting, fcntl.LOCK_EX)
-        before = setting.read()
-        try:
-            # For each packet, in case that somebody else puts it back.
-            yield lambda: _ALL_NETNS.write_text("1")
-        finally:
-            _ALL_NETNS.write_text(before)
 
 
 def kernel_entry(

@@ -6,11 +6,12 @@ to :meth:`Network.drop` are logged by the kernel into the machine's one kernel l
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import secrets
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -110,14 +111,27 @@ class Network:
 
 
 @contextmanager
+def all_netns() -> Iterator[Callable[[], object]]:
+    """Have the kernel log packets of all network namespaces, and put its setting back at the end."""
+    with ALL_NETNS.open() as setting:
+        # Of two test runs, each would put back what the other had set.
+        fcntl.flock(setting, fcntl.LOCK_EX)
+        before = setting.read()
+        try:
+            # For each packet, in case that somebody else puts it back.
+            yield lambda: ALL_NETNS.write_text("1")
+        finally:
+            ALL_NETNS.write_text(before)
+
+
+@contextmanager
 def network() -> Iterator[Network]:
     """A node without pods whose LOG rules reach the kernel log; all is put back and removed at the end."""
-    before = ALL_NETNS.read_text()
     net = Network()
-    try:
-        ALL_NETNS.write_text("1")
-        net.set_up()
-        yield net
-    finally:
-        net.tear_down()
-        ALL_NETNS.write_text(before)
+    with all_netns() as log_here:
+        try:
+            log_here()
+            net.set_up()
+            yield net
+        finally:
+            net.tear_down()

@@ -19,7 +19,11 @@ from tests.netns import Network, network
 from tests.pods import pod
 from tests.running import Kiptail
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces, nft, /dev/kmsg and journald"),
+]
 
 CLIENT, CLIENT6 = "10.244.1.9", "fd00:10:244:1::9"
 WEB, WEB6 = "10.244.1.3", "fd00:10:244:1::3"
