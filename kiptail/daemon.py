@@ -146,11 +146,7 @@ class _Daemon:
         self._follower = Follower(
             journal=self._journal,
             prefixes=prefixes,
-            ledger=Ledger(
-                (saved_flow.flow for saved_flow in saved.flows),
-                next_id=saved.next_flow_id,
-                watermark_us=saved.watermark_us,
-            ),
+            ledger=self._open_ledger(saved),
             book=self._store,
             offer=self._poster.offer,
             keep_position=not settings.journal_files,
@@ -181,6 +177,9 @@ class _Daemon:
         finally:
             notify("STOPPING=1")
             left = self._shut_down()
+        if not self._settings.follow:
+            counts, drops = self._journal.counts, sum(self._follower.intake.drops.values())
+            log.info("%d kernel lines read: %d drops, %d lines not trusted", counts.scanned, drops, counts.untrusted)
         if left and not self._settings.follow and not self._stop.is_set():
             if not self._index.ready():
                 raise ClusterError("the cluster's pods could not be listed in time; see --kubeconfig and --server")
@@ -243,6 +242,16 @@ class _Daemon:
             position=position,
             since_us=since_us,
         )
+
+    def _open_ledger(self, saved: Saved) -> Ledger:
+        files = self._settings.journal_files
+        watermark_us = 0 if files else saved.watermark_us
+        ledger = Ledger((s.flow for s in saved.flows), next_id=saved.next_flow_id, watermark_us=watermark_us)
+        if files:
+            # Files are read from their start each time: added to what is stored, a second run would count twice.
+            # As flows of their own they get the same names as before, and so update the same Events.
+            ledger.end_all()
+        return ledger
 
     def _sink(self) -> EventSink:
         if self._api is not None and not self._settings.dry_run:

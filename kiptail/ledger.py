@@ -179,6 +179,11 @@ class Ledger:
                 flow.key = after
                 self._open[after] = self._changed[flow.id] = flow
 
+    def end_all(self) -> None:
+        """Nothing that is added from now on belongs to the flows there are."""
+        for flow in list(self._open.values()):
+            self._end(flow)
+
     def end_idle(self) -> None:
         """End the flows whose time is over; :meth:`add` would find them ended just the same."""
         for flow in [f for f in self._open.values() if self._watermark_us - f.seen_us > self._idle_us]:

@@ -74,9 +74,8 @@ def test_a_dry_run_reads_well(recorded: Path, snapshot: Path) -> None:
     done = run_kiptail(*offline(recorded, snapshot, "--pod-identifier", "label", "--pod-identifier-label", "app"))
     lines = done.stdout.decode().splitlines()
     assert len(lines) == 5
-    assert lines[0].endswith(
-        "create team-a/client Warning PacketDrop x3: Packet dropped when sending traffic to shop (10.0.0.2) on port 80/TCP"
-    )
+    event = "create team-a/client Warning PacketDrop x3: Packet dropped when sending traffic to shop (10.0.0.2)"
+    assert lines[0].endswith(f"{event} on port 80/TCP")
 
 
 def test_a_dry_run_leaves_nothing_behind(recorded: Path, snapshot: Path, tmp_path: Path) -> None:
@@ -140,6 +139,22 @@ def test_version_and_help() -> None:
     shown = run_kiptail("--help").stdout.decode()
     for option in ("--prefix", "--dry-run", "--kubeconfig", "--since", "--pods", "--metrics-address", "parse"):
         assert option in shown
+
+
+def test_a_recorded_journal_can_be_posted_and_posting_it_again_changes_nothing(place: Place) -> None:
+    for name, address in (("client", "10.0.0.1"), ("web-0", "10.0.0.2")):
+        place.server.pods.put(pod(name, address))
+    arguments = (
+        "--no-follow", "--kubeconfig", place.kubeconfig(), "--state-directory", place.directory / "state",
+        "--journal-file", place.journal, "--metrics-address", "off", *PREFIX,
+    )  # fmt: skip
+    counts = []
+    for _ in range(3):
+        done = run_kiptail(*arguments)
+        assert done.returncode == 0, done.stderr
+        counts.append({event["metadata"]["name"]: event["count"] for event in place.server.events()})
+    assert sorted(counts[0].values()) == [1, 1, 1, 3, 3]
+    assert counts[0] == counts[1] == counts[2]
 
 
 @dataclass
@@ -268,7 +283,7 @@ def test_a_journal_that_may_not_be_read_names_the_group(recorded: Path) -> None:
         "kiptail.cli.main(sys.argv[1:])"
     )
     with tempfile.TemporaryDirectory() as directory:
-        os.chmod(directory, 0o755)
+        os.chmod(directory, 0o755)  # noqa: S103 - another user is to find the journal and fail at its mode
         journal, pods = Path(directory, "recorded.journal"), Path(directory, "pods.json")
         journal.write_bytes(recorded.read_bytes())
         os.chmod(journal, 0o640)

@@ -155,6 +155,14 @@ def test_idle_flows_end_without_another_drop_of_theirs() -> None:
     assert quiet.ended
 
 
+def test_all_flows_can_be_ended_at_once() -> None:
+    ledger = Ledger()
+    flow = ledger.add(key(), T0)
+    ledger.end_all()
+    assert flow.ended
+    assert ledger.add(key(), T0).id != flow.id
+
+
 drops = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, 5 * IDLE_US // SECOND).map(lambda s: T0 + s * SECOND)), max_size=60
 )

@@ -82,7 +82,8 @@ def test_only_the_owner_may_look(tmp_path: Path) -> None:
 
 def test_a_commit_survives_the_death_of_the_process(tmp_path: Path) -> None:
     script = (
-        "import os, sys; from pathlib import Path; from tests.test_store import filled; from kiptail.store import Store\n"
+        "import os, sys; from pathlib import Path\n"
+        "from tests.test_store import filled; from kiptail.store import Store\n"
         "filled(Store.open(Path(sys.argv[1]))); os.kill(os.getpid(), 9)"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
