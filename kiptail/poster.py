@@ -6,23 +6,20 @@ told first. Whatever it has to tell is in the store, so an outage or a crash del
 
 from __future__ import annotations
 
-import heapq
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
 from kiptail.delivery import EventSink, Outcome, Result, deliver
 from kiptail.errors import StateError
-from kiptail.event import EventRecord, EventStyle, event_body, event_name, message
+from kiptail.event import EventRecord, EventStyle, event_body
 from kiptail.ledger import Flow
-from kiptail.locate import Endpoint, Kind
-from kiptail.ownership import PodRef
-from kiptail.pacing import Backoff, TokenBucket
+from kiptail.pacing import Backoff, Schedule, TokenBucket
+from kiptail.placing import Locate, Outbox, Placer, Tracked
 
-__all__ = ["Locate", "Outbox", "Poster", "Progress"]
+__all__ = ["Poster", "Progress"]
 
 log = logging.getLogger(__name__)
 
@@ -47,34 +44,6 @@ RETRY_AFTER_CAP = 60.0
 #: An Event that the API server no longer has is created anew at most so often.
 MAX_ROUNDS = 3
 
-_SIDES = ("src", "dst")
-
-
-class Outbox(Protocol):
-    """What the poster keeps of its decisions. All raise :class:`StateError`."""
-
-    def save_endpoints(self, flow_id: int, states: dict[str, str], records: Iterable[EventRecord]) -> None:
-        """Store who is at a flow's ends, and their Events, before they are sent."""
-
-    def save_record(self, record: EventRecord) -> None:
-        """Store what became of a write."""
-
-    def forget(self, flow_ids: Iterable[int]) -> None:
-        """Drop ended flows that are told."""
-
-
-class Locate(Protocol):
-    """Who is at an address."""
-
-    def ready(self) -> bool:
-        """The index is complete; before, nobody can be told from a stranger."""
-
-    def locate(self, address: str, at_us: int, *, patient: bool) -> Endpoint | None:
-        """The endpoint, or None while it cannot be said."""
-
-    def named(self, endpoint: Endpoint) -> Endpoint:
-        """The same endpoint, with the name that has come meanwhile."""
-
 
 @dataclass(slots=True)
 class Progress:
@@ -86,26 +55,6 @@ class Progress:
     unplaced: int = 0
     #: Why requests do not succeed at present, or "".
     trouble: str = ""
-
-
-@dataclass(slots=True)
-class _Tracked:
-    flow: Flow
-    #: When the poster first saw it, by its clock.
-    since: float
-    #: What is known of each side; a side that is missing is undecided.
-    ends: dict[str, Endpoint] = field(default_factory=dict)
-    records: dict[str, EventRecord] = field(default_factory=dict)
-
-    def address(self, side: str) -> str:
-        return self.flow.key.src if side == "src" else self.flow.key.dst
-
-    def peer_pod(self, side: str) -> PodRef | None:
-        peer = self.ends.get(_other(side))
-        return peer.pods[0] if peer is not None and peer.kind is Kind.POD else None
-
-    def has_news(self) -> bool:
-        return any(record.has_news(self.flow.count) for record in self.records.values())
 
 
 class Poster:
@@ -128,18 +77,18 @@ class Poster:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """``repeat_interval`` and ``give_up_after`` are in seconds; ``hold`` sends nothing before :meth:`finish`."""
-        self._sink, self._locate, self._outbox, self._style = sink, locate, outbox, style
+        self._sink, self._outbox, self._style = sink, outbox, style
+        self._placer = Placer(locate, outbox, style)
         self._repeat_interval, self._give_up_after = repeat_interval, give_up_after
         self._first_updates = tuple(first_updates)
         self._hold, self._observe = hold, observe
         self._clock, self._wall = clock, wall_clock
         self._bucket = TokenBucket(50, 100, clock=clock) if paced else None
 
-        self._tracked: dict[int, _Tracked] = {}
-        self._unplaced: dict[int, _Tracked] = {}
-        self._due: list[tuple[float, int, int, str]] = []
-        self._scheduled: set[tuple[int, str]] = set()
-        self._sequence = 0
+        self._tracked: dict[int, Tracked] = {}
+        self._unplaced: dict[int, Tracked] = {}
+        #: Events with news, by flow and side.
+        self._schedule: Schedule[tuple[int, str]] = Schedule()
         self._place_at = 0.0
         self._paused_until = 0.0
         self._backoff = Backoff(BACKOFF_FIRST, BACKOFF_CAP)
@@ -156,12 +105,7 @@ class Poster:
 
     def restore(self, flow: Flow, states: dict[str, str], records: Iterable[EventRecord]) -> None:
         """Take up a stored flow; before :meth:`start`."""
-        tracked = _Tracked(flow, self._clock(), records={record.end: record for record in records})
-        for side, state in states.items():
-            record = tracked.records.get(side)
-            pods = (record.pod,) if record is not None else ()
-            tracked.ends[side] = Endpoint(Kind(state), tracked.address(side), pods)
-        self._track(tracked)
+        self._track(Tracked.restored(flow, self._clock(), states, records))
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -179,9 +123,7 @@ class Poster:
             self._place_at = 0.0
             self._wakeup.notify()
 
-    def finish(
-        self, timeout: float, *, drain: bool = False, stop: Callable[[], bool] = lambda: False
-    ) -> int:
+    def finish(self, timeout: float, *, drain: bool = False, stop: Callable[[], bool] = lambda: False) -> int:
         """Send the last counts and stop, within ``timeout`` seconds; returns how many Events are left unsent.
 
         ``drain``: the journal is read to its end and that was all; failures are tried again until the time is up
@@ -223,25 +165,24 @@ class Poster:
         pause = 60.0
         if self._unplaced:
             pause = min(pause, max(self._place_at - now, 0.0))
-        if self._due and not self._hold:
-            pause = min(pause, max(self._due[0][0], self._paused_until) - now)
+        if self._schedule.due is not None and not self._hold:
+            pause = min(pause, max(self._schedule.due, self._paused_until) - now)
         return pause
 
     def _arrive(self, flow: Flow) -> None:
         tracked = self._tracked.get(flow.id)
         if tracked is None:
-            tracked = _Tracked(flow, self._clock())
+            tracked = Tracked(flow, self._clock())
         else:
             tracked.flow = flow
         self._track(tracked)
 
-    def _track(self, tracked: _Tracked) -> None:
+    def _track(self, tracked: Tracked) -> None:
         self._tracked[tracked.flow.id] = tracked
-        if len(tracked.ends) < len(_SIDES):
+        if not tracked.placed:
             self._unplaced[tracked.flow.id] = tracked
             self._place_at = 0.0
-        for record in tracked.records.values():
-            self._schedule(tracked, record)
+        self._schedule_news(tracked)
         self._forget_if_told(tracked)
 
     # -- placing --------------------------------------------------------------------------------------------
@@ -251,61 +192,30 @@ class Poster:
         if not self._unplaced or (now < self._place_at and not final):
             return
         self._place_at = now + _PLACE_INTERVAL
-        if self._locate.ready():
+        if self._placer.ready():
             for tracked in list(self._unplaced.values()):
                 patient = not final and now - tracked.since < PATIENCE
                 try:
-                    if self._place(tracked, patient):
-                        self._unplaced.pop(tracked.flow.id, None)
-                        self._forget_if_told(tracked)
+                    placed = self._placer.place(tracked, patient=patient)
                 except StateError:
                     self._place_at = now + 1.0  # nothing uncommitted is sent; the journal loop says why
                     break
+                self._schedule_news(tracked)
+                if placed:
+                    del self._unplaced[tracked.flow.id]
+                    self._forget_if_told(tracked)
         self.progress.unplaced = len(self._unplaced)
 
-    def _place(self, tracked: _Tracked, patient: bool) -> bool:
-        """Decide who is at the ends; True when both are decided. Raises StateError."""
-        flow = tracked.flow
-        found = {
-            side: tracked.ends.get(side)
-            or self._locate.locate(tracked.address(side), flow.opened_us, patient=patient)
-            for side in _SIDES
-        }
-        if patient and any(end is None or end.unnamed for end in found.values()):
-            return False
-        decided = {side: end for side, end in found.items() if end is not None}
-        records = dict(tracked.records)
-        for side, end in decided.items():
-            if end.kind is not Kind.POD:
-                continue
-            peer = decided.get(_other(side)) or Endpoint(Kind.NOBODY, tracked.address(_other(side)))
-            text = message(flow.key, side, peer, self._style)
-            if side in records:
-                records[side].message = text
-            else:
-                pod = end.pods[0]
-                name = event_name(flow.key, flow.opened_us, side, pod, self._style.node_name)
-                records[side] = EventRecord(flow.id, side, pod, name, text)
-        self._outbox.save_endpoints(flow.id, {s: e.kind.value for s, e in decided.items()}, records.values())
-        tracked.ends, tracked.records = decided, records
-        for record in records.values():
-            self._schedule(tracked, record)
-        return len(decided) == len(_SIDES)
-
-    def _schedule(self, tracked: _Tracked, record: EventRecord) -> None:
-        key = (record.flow_id, record.end)
-        if key in self._scheduled or not record.has_news(tracked.flow.count):
-            return
-        due = self._clock()
-        if record.writes:
-            due += max(0.0, self._interval(record.writes) - (self._wall() - record.sent_at_us / 1e6))
-        self._push(due, key)
-
-    def _push(self, due: float, key: tuple[int, str]) -> None:
-        self._scheduled.add(key)
-        self._sequence += 1
-        heapq.heappush(self._due, (due, self._sequence, *key))
-        self.progress.waiting = len(self._due)
+    def _schedule_news(self, tracked: Tracked) -> None:
+        """Schedule those of a flow's Events that have something to tell."""
+        for side, record in tracked.records.items():
+            key = (tracked.flow.id, side)
+            if key not in self._schedule and record.has_news(tracked.flow.count):
+                due = self._clock()
+                if record.writes:
+                    due += max(0.0, self._interval(record.writes) - (self._wall() - record.sent_at_us / 1e6))
+                self._schedule.add(key, due)
+        self.progress.waiting = len(self._schedule)
 
     def _interval(self, writes: int) -> float:
         if writes <= len(self._first_updates):
@@ -317,21 +227,20 @@ class Poster:
     def _send_next(self) -> None:
         """Send the Event that is due longest, if any is."""
         now = self._clock()
-        if not self._due or now < self._due[0][0] or now < self._paused_until:
+        if self._schedule.due is None or now < max(self._schedule.due, self._paused_until):
             return
         if self._bucket is not None and (delay := self._bucket.delay()) > 0:
             self._paused_until = now + delay
             return
-        due, _sequence, flow_id, side = heapq.heappop(self._due)
-        self._scheduled.discard((flow_id, side))
-        self.progress.waiting = len(self._due)
+        due, (flow_id, side) = self._schedule.pop()
         tracked = self._tracked.get(flow_id)
         if tracked is not None:
             retry = self._send(tracked, tracked.records[side])
             if retry is not None:
-                self._push(due if retry == 0 else now + retry, (flow_id, side))
+                self._schedule.add((flow_id, side), due if retry == 0 else now + retry)
+        self.progress.waiting = len(self._schedule)
 
-    def _send(self, tracked: _Tracked, record: EventRecord) -> float | None:
+    def _send(self, tracked: Tracked, record: EventRecord) -> float | None:
         """Write one Event; None when that is settled, else after how many seconds to try it again.
 
         0.0 means: in its old place, for it was not this Event that failed but the server.
@@ -343,11 +252,9 @@ class Poster:
             self._give_up(record, "undeliverable for too long")
             self._forget_if_told(tracked)
             return None
-        self._refresh_text(tracked, record)
+        self._placer.refresh_text(tracked, record)
         event = event_body(record, flow, self._style, tracked.peer_pod(record.end))
-        outcome = deliver(
-            self._sink, event, known=record.sent_count > 0, may_recreate=record.rounds < MAX_ROUNDS
-        )
+        outcome = deliver(self._sink, event, known=record.sent_count > 0, may_recreate=record.rounds < MAX_ROUNDS)
         self._observe(outcome.operation, outcome.result)
         record.rounds += outcome.recreated
         if outcome.result is not Result.OK:
@@ -357,11 +264,11 @@ class Poster:
         record.sent_at_us = round(self._wall() * 1e6)
         record.writes += 1
         self._save(record)
-        self._schedule(tracked, record)
+        self._schedule_news(tracked)
         self._forget_if_told(tracked)
         return None
 
-    def _failed(self, outcome: Outcome, tracked: _Tracked, record: EventRecord) -> float | None:
+    def _failed(self, outcome: Outcome, tracked: Tracked, record: EventRecord) -> float | None:
         where = f"to {outcome.operation} an Event in namespace {record.pod.namespace}"
         match outcome.result:
             case Result.SERVER_FAILS:
@@ -389,16 +296,6 @@ class Poster:
         )  # fmt: skip
         self._save(record)
 
-    def _refresh_text(self, tracked: _Tracked, record: EventRecord) -> None:
-        """A peer's name that has come late is told with the next write."""
-        side = _other(record.end)
-        peer = tracked.ends.get(side)
-        if peer is None or not peer.unnamed:
-            return
-        named = tracked.ends[side] = self._locate.named(peer)
-        if named.name:
-            record.message = message(tracked.flow.key, record.end, named, self._style)
-
     def _save(self, record: EventRecord) -> None:
         try:
             self._outbox.save_record(record)
@@ -406,7 +303,7 @@ class Poster:
             # The Event holds an absolute count: should this be forgotten, it is written once more.
             log.debug("delivery of Event %s is not noted: %s", record.name, error)
 
-    def _forget_if_told(self, tracked: _Tracked) -> None:
+    def _forget_if_told(self, tracked: Tracked) -> None:
         if tracked.flow.ended and tracked.flow.id not in self._unplaced and not tracked.has_news():
             try:
                 self._outbox.forget([tracked.flow.id])
@@ -429,7 +326,7 @@ class Poster:
 
     def _finish(self) -> None:
         """Send every last count, until the time is up or, unless draining, the server fails."""
-        while self._drain and not self._locate.ready() and self._may_go_on():
+        while self._drain and not self._placer.ready() and self._may_go_on():
             time.sleep(0.02)
         self._place_waiting(final=True)
         left = [(t, r) for t in sorted(self._tracked.values(), key=lambda t: t.flow.id) for r in t.records.values()]
@@ -450,7 +347,3 @@ class Poster:
 
     def _may_go_on(self) -> bool:
         return self._finish_by is not None and self._clock() < self._finish_by and not self._stop_draining()
-
-
-def _other(side: str) -> str:
-    return "dst" if side == "src" else "src"

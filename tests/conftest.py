@@ -12,6 +12,8 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.kube import opened, server  # noqa: F401 - fixtures
+
 #: Root can run everything, and in CI nobody reads what was skipped: there a skipped test is a failed one.
 NOTHING_IS_SKIPPED = os.geteuid() == 0 or os.environ.get("CI", "") not in ("", "0", "false")
 #: How long a thread may take to end after its test, in seconds.
@@ -64,9 +66,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     skipped = terminalreporter.getreports("skipped")
     if skipped:
         terminalreporter.section("not tested here")
-        terminalreporter.write_line(
-            f"{len(skipped)} tests were skipped, for the reasons below; root can run all."
-        )
+        terminalreporter.write_line(f"{len(skipped)} tests were skipped, for the reasons below; root can run all.")
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kiptail import journal as module
+from kiptail import reader as journal_reader
+from kiptail import scan
 from kiptail.entry import MESSAGE_LIMIT, MISSED_MESSAGE_ID, Entry, Position
 from kiptail.errors import JournalError
 from kiptail.journal import Journal
@@ -57,9 +59,7 @@ def drop(n: int, **fields: object) -> Fields:
     return line(n, f"drop {n}", **fields)
 
 
-def line(
-    n: int, message: str, *, transport: str = "kernel", boot_id: str = BOOT, shift_us: int = 0
-) -> Fields:
+def line(n: int, message: str, *, transport: str = "kernel", boot_id: str = BOOT, shift_us: int = 0) -> Fields:
     return kernel_entry(
         message,
         realtime_us=START + n * SECOND + shift_us,
@@ -106,9 +106,7 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "journal"
 
 
-def read_all(
-    directory: Path, position: Position | None = None, **arguments: object
-) -> tuple[list[str], Journal]:
+def read_all(directory: Path, position: Position | None = None, **arguments: object) -> tuple[list[str], Journal]:
     """Read to the end; the journal is closed, what it counted and its position can be asked."""
     with Journal(directory=directory, wanted=drop_lines, position=position, **arguments) as journal:  # type: ignore[arg-type]
         return drain(journal), journal
@@ -136,9 +134,7 @@ def test_wanted_kernel_lines_come_in_order_with_their_times(directory: Path) -> 
     entries = [
         kernel_entry("drop 1", realtime_us=START, monotonic_us=5 * SECOND),
         kernel_entry("eth0: link up", realtime_us=START + 1, monotonic_us=5 * SECOND + 1),
-        kernel_entry(
-            "drop 2", realtime_us=START + 2, monotonic_us=5 * SECOND + 2, _SOURCE_MONOTONIC_TIMESTAMP=None
-        ),
+        kernel_entry("drop 2", realtime_us=START + 2, monotonic_us=5 * SECOND + 2, _SOURCE_MONOTONIC_TIMESTAMP=None),
         late,
     ]
     export_to_journal(entries, directory / "a.journal")
@@ -161,9 +157,7 @@ def test_wanted_kernel_lines_come_in_order_with_their_times(directory: Path) -> 
         pytest.param({"SYSLOG_FACILITY": 1}, 1, 1, id="dev-kmsg"),
         pytest.param({"SYSLOG_FACILITY": None}, 1, 1, id="no facility"),
         pytest.param({"_TRANSPORT": "driver", "MESSAGE_ID": MISSED_MESSAGE_ID}, 1, 1, id="journald itself"),
-        pytest.param(
-            {"_TRANSPORT": "journal", "MESSAGE_ID": MISSED_MESSAGE_ID}, 0, 0, id="forged message id"
-        ),
+        pytest.param({"_TRANSPORT": "journal", "MESSAGE_ID": MISSED_MESSAGE_ID}, 0, 0, id="forged message id"),
     ],
 )
 def test_what_the_kernel_did_not_write_is_not_given_out(
@@ -187,9 +181,7 @@ def test_what_the_kernel_did_not_write_is_not_given_out(
     ],
 )
 def test_odd_messages(directory: Path, message: bytes | list[bytes], text: str | None) -> None:
-    export_to_journal(
-        [kernel_entry(message, realtime_us=START, monotonic_us=1), drop(1)], directory / "a.journal"
-    )
+    export_to_journal([kernel_entry(message, realtime_us=START, monotonic_us=1), drop(1)], directory / "a.journal")
     (odd, plain), journal = read_all(directory)
     assert plain == "drop 1"
     assert len(odd) <= 4 * MESSAGE_LIMIT if text is None else odd == text
@@ -204,9 +196,7 @@ def test_an_entry_without_message_is_counted(directory: Path) -> None:
     assert journal.counts.unreadable == 1
 
 
-def test_a_field_that_cannot_be_read_is_asked_for_again(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_field_that_cannot_be_read_is_asked_for_again(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """systemd-python raised ValueError once while journald rotated."""
     export_to_journal([drop(1), drop(2), drop(3)], directory / "a.journal")
     failures = [ValueError("not a field"), None, None, ValueError("not a field"), OSError(74, "Bad message")]
@@ -278,18 +268,16 @@ def test_a_batch_holds_no_more_than_its_limit(directory: Path) -> None:
     assert sizes == [(3, False), (3, False), (1, True), (0, True)]
 
 
-def test_a_batch_ends_after_a_while_even_if_nothing_is_wanted(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_ends_after_a_while_even_if_nothing_is_wanted(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Signals and the watchdog are served between batches."""
-    monkeypatch.setattr(module, "_SCAN_SECONDS", 0.0)
-    export_to_journal([line(n, "link up") for n in range(2 * module._SCAN_STEP)], directory / "a.journal")
+    monkeypatch.setattr(scan, "_SCAN_SECONDS", 0.0)
+    export_to_journal([line(n, "link up") for n in range(2 * scan._SCAN_STEP)], directory / "a.journal")
     with Journal(directory=directory, wanted=drop_lines) as journal:
         assert journal.read(1).at_end is False
-        assert journal.counts.scanned == module._SCAN_STEP
-        assert journal.lag_us(START + HOUR) == HOUR - (module._SCAN_STEP - 1) * SECOND
+        assert journal.counts.scanned == scan._SCAN_STEP
+        assert journal.lag_us(START + HOUR) == HOUR - (scan._SCAN_STEP - 1) * SECOND
         assert drain(journal) == []
-        assert journal.counts.scanned == 2 * module._SCAN_STEP
+        assert journal.counts.scanned == 2 * scan._SCAN_STEP
         assert journal.lag_us(START + HOUR) == 0
 
 
@@ -378,9 +366,7 @@ def cause(directory: Path, make: str) -> dict[str, object]:
         case "directory as file":
             return {"files": [directory]}
     export_to_journal([drop(1)], junk)
-    return (
-        {"directory": junk} if make == "file as directory" else {"files": [junk, directory / "none.journal"]}
-    )
+    return {"directory": junk} if make == "file as directory" else {"files": [junk, directory / "none.journal"]}
 
 
 @pytest.mark.parametrize(
@@ -435,9 +421,7 @@ except JournalError as error:
 
 @pytest.mark.live
 @pytest.mark.parametrize("arguments", ["directory=Path({directory!r}), ", "files=[Path({file!r})], "])
-def test_without_the_right_to_read_the_group_is_named(
-    tmp_path_factory: pytest.TempPathFactory, arguments: str
-) -> None:
+def test_without_the_right_to_read_the_group_is_named(tmp_path_factory: pytest.TempPathFactory, arguments: str) -> None:
     directory = reachable(tmp_path_factory)
     file = directory / "system.journal"
     export_to_journal([drop(1)], file)
@@ -542,9 +526,7 @@ def test_entries_that_journald_moved_elsewhere_are_not_read_again(directory: Pat
     """As by a flush from /run to /var: the same entries, newly numbered, after those of older boots."""
     export_to_journal([drop(n) for n in range(6)], tmp_path / "run" / "a.journal")
     position = position_after(tmp_path / "run", 4)
-    export_to_journal(
-        [drop(n, boot_id=OTHER_BOOT, shift_us=-HOUR) for n in range(9)], directory / "old.journal"
-    )
+    export_to_journal([drop(n, boot_id=OTHER_BOOT, shift_us=-HOUR) for n in range(9)], directory / "old.journal")
     export_to_journal([drop(n) for n in range(6)], directory / "a.journal")
     messages, journal = read_all(directory, position)
     assert messages == drops([4, 5])
@@ -593,12 +575,10 @@ def test_a_position_later_than_the_journals_end_hides_nothing_new(directory: Pat
 @pytest.mark.parametrize("shift_us", [-HOUR, 0, HOUR])
 def test_the_running_boot_is_later_than_any_position_in_another(directory: Path, shift_us: int) -> None:
     """The wall clock may be behind at the start of a boot, or have been ahead at the end of the last one."""
-    running = module._BOOT_ID.read_text().strip().replace("-", "")
+    running = journal_reader._BOOT_ID.read_text().strip().replace("-", "")
     export_to_journal([drop(n, boot_id=OTHER_BOOT) for n in range(6)], directory / "a.journal")
     position = replace(position_after(directory, 4), cursor="")
-    export_to_journal(
-        [drop(n, boot_id=running, shift_us=shift_us) for n in range(6, 9)], directory / "b.journal"
-    )
+    export_to_journal([drop(n, boot_id=running, shift_us=shift_us) for n in range(6, 9)], directory / "b.journal")
     assert set(read_all(directory, position)[0]) == set(drops(range(4, 9)))
 
 
@@ -650,9 +630,7 @@ def test_a_journal_without_kernel_lines_has_a_position_too(directory: Path) -> N
     assert position.realtime_us == START + 2 * SECOND
 
 
-def test_a_last_entry_that_matches_is_left_to_the_scan(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_last_entry_that_matches_is_left_to_the_scan(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """journald adds an entry to the list of all before it adds it to those by field."""
     export_to_journal([drop(1), noise(2), line(3, "link up")], directory / "a.journal")
     with Journal(directory=directory, wanted=drop_lines) as journal:
@@ -661,14 +639,12 @@ def test_a_last_entry_that_matches_is_left_to_the_scan(
         assert journal.position() is None
 
 
-def test_the_position_passes_no_line_that_came_meanwhile(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_position_passes_no_line_that_came_meanwhile(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel line, then another entry, written between reading to the end and asking for the last entry."""
     export_to_journal([drop(1)], directory / "a.journal")
-    whole_open = module._Source.open
+    whole_open = journal_reader.Source.open
 
-    def open_later(source: module._Source) -> object:
+    def open_later(source: journal_reader.Source) -> object:
         if len(list(directory.iterdir())) == 1 and opened:
             export_to_journal([drop(2), noise(3)], directory / "b.journal")
         opened.append(1)
@@ -676,7 +652,7 @@ def test_the_position_passes_no_line_that_came_meanwhile(
 
     opened: list[int] = []
     with Journal(directory=directory, wanted=drop_lines) as journal:
-        monkeypatch.setattr(module._Source, "open", open_later)
+        monkeypatch.setattr(journal_reader.Source, "open", open_later)
         opened.append(1)
         assert [entry.message for entry in journal.read(10).entries] == drops([1, 2])
         position = journal.position()
@@ -685,10 +661,8 @@ def test_the_position_passes_no_line_that_came_meanwhile(
 
 
 def test_an_older_boot_whose_clock_was_ahead_does_not_move_the_position_back(directory: Path) -> None:
-    running = module._BOOT_ID.read_text().strip().replace("-", "")
-    ahead = kernel_entry(
-        "x", realtime_us=START + HOUR, monotonic_us=5, boot_id=OTHER_BOOT, _TRANSPORT="journal"
-    )
+    running = journal_reader._BOOT_ID.read_text().strip().replace("-", "")
+    ahead = kernel_entry("x", realtime_us=START + HOUR, monotonic_us=5, boot_id=OTHER_BOOT, _TRANSPORT="journal")
     export_to_journal([ahead], directory / "a.journal")
     export_to_journal([drop(1, boot_id=running), drop(2, boot_id=running)], directory / "b.journal")
     _, journal = read_all(directory)
@@ -704,8 +678,8 @@ def test_the_journal_is_opened_once_more_only_when_it_grew_and_not_each_time(
     with Journal(directory=directory, wanted=drop_lines) as journal:
         assert drain(journal) == ["drop 1"]
         opened = []
-        whole_open = module._Source.open
-        monkeypatch.setattr(module._Source, "open", lambda source: opened.append(1) or whole_open(source))
+        whole_open = journal_reader.Source.open
+        monkeypatch.setattr(journal_reader.Source, "open", lambda source: opened.append(1) or whole_open(source))
         export_to_journal([noise(3)], directory / "a.journal")
         drain(journal)
         assert not opened, "not within five seconds"
@@ -831,16 +805,16 @@ def test_a_journal_that_cannot_be_read_is_not_opened_over_and_over(
     directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each reader fails, and opening works: once a second, and one line in the log."""
-    whole_open = module._Source.open
+    whole_open = journal_reader.Source.open
     opened: list[int] = []
 
-    def open_broken(source: module._Source) -> Faulty:
+    def open_broken(source: journal_reader.Source) -> Faulty:
         opened.append(1)
         reader = Faulty(whole_open(source))
         reader.before("process", None, [OSError(5, "Input/output error")])
         return reader
 
-    monkeypatch.setattr(module._Source, "open", open_broken)
+    monkeypatch.setattr(journal_reader.Source, "open", open_broken)
     export_to_journal([drop(1)], directory / "a.journal")
     with Journal(directory=directory, wanted=drop_lines) as journal:
         started = time.monotonic()
@@ -856,14 +830,14 @@ def test_without_inotify_new_files_are_found_all_the_same(
     directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """fs.inotify.max_user_instances is 128, and a node's root processes may use them all."""
-    whole_open = module._Source.open
+    whole_open = journal_reader.Source.open
 
-    def open_without_inotify(source: module._Source) -> Faulty:
+    def open_without_inotify(source: journal_reader.Source) -> Faulty:
         reader = Faulty(whole_open(source))
         reader.before("fileno", None, [OSError(24, "Too many open files")])
         return reader
 
-    monkeypatch.setattr(module._Source, "open", open_without_inotify)
+    monkeypatch.setattr(journal_reader.Source, "open", open_without_inotify)
     monkeypatch.setattr(module, "_PASS_SECONDS", 0.05)
     export_to_journal([drop(1), noise(2)], directory / "a.journal")
     with Journal(directory=directory, wanted=drop_lines) as journal:
@@ -926,9 +900,7 @@ def count(journal: Journal, expected: int, what: str) -> None:
 
 
 @pytest.mark.live
-def test_only_real_netfilter_lines_are_believed(
-    journald: Journald, token: str, send: Callable[[], None]
-) -> None:
+def test_only_real_netfilter_lines_are_believed(journald: Journald, token: str, send: Callable[[], None]) -> None:
     with Journal(directory=journald.directory, wanted=lambda message: token.encode() in message) as journal:
         send()
         kmsg(f"{token} IN= OUT=lo SRC=127.0.0.1")

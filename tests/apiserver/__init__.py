@@ -2,7 +2,7 @@
 
 Resource versions, a bounded history with 410, consistent pages, field selectors, watches with bookmarks and
 WatchList, patches, conflicts, authentication, authorization and the node authorizer are real; `tests/wire`
-holds answers of a real kube-apiserver that tests/test_apiserver.py compares it with. What a real server does
+holds answers of a real kube-apiserver that test_recordings.py compares it with. What a real server does
 beyond that (managedFields, garbage collection, controllers, TTLs, priority and fairness) is not here.
 """
 

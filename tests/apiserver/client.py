@@ -124,9 +124,7 @@ class Client:
         if self._connection.sock is not None:
             self._connection.sock.settimeout(seconds)
 
-    def request(
-        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
-    ) -> Reply:
+    def request(self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Reply:
         """Ask, and read the whole answer. A broken connection is closed: the next request makes another."""
         try:
             self._send(self._connection, method, path, body, headers)
@@ -168,9 +166,7 @@ class Client:
             connection.close()
 
     def _connect(self) -> http.client.HTTPSConnection:
-        return http.client.HTTPSConnection(
-            "127.0.0.1", self.server.port, context=self._context, timeout=self._timeout
-        )
+        return http.client.HTTPSConnection("127.0.0.1", self.server.port, context=self._context, timeout=self._timeout)
 
     def _send(
         self,
@@ -187,3 +183,16 @@ class Client:
             sent["Authorization"] = f"Bearer {self.token}"
         data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
         connection.request(method, path, data, {**sent, **(headers or {})})
+
+
+def pages(client, path, limit):
+    """All answers of a paged list."""
+    found, token = [], ""
+    while True:
+        suffix = f"&continue={token}" if token else ""
+        reply = client.get(f"{path}?limit={limit}{suffix}")
+        assert reply.status == 200, reply.body
+        found.append(reply)
+        token = reply.body["metadata"].get("continue")
+        if not token:
+            return found

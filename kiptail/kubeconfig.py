@@ -1,0 +1,245 @@
+"""From a kubeconfig file to a session: credential, certificates and connection pools.
+
+The only module that imports ``kubernetes``, and of it only what loads a kubeconfig and configures a pool of
+connections: that is the same from 22.6 (urllib3 1.26) to 37 (urllib3 2), and typed models cost 20 MB more.
+
+For a daemon it is stricter than the loader: an exec plugin that hangs is killed, what the loader logs becomes an
+error or one warning, and a private key that stands in the kubeconfig does not stay behind in ``/tmp``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import io
+import logging
+import math
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import urllib3
+from urllib3.exceptions import InsecureRequestWarning
+
+from kiptail.errors import ClusterError, one_line
+from kiptail.kubecall import breakable
+from kiptail.kubecontext import Json, choose, named_files, usable_server
+from kiptail.kubefiles import Stamp, TokenFile, clean_token, read_file, stamp, why
+from kiptail.kubetls import common_name, tls_context
+
+__all__ = ["Credential", "Session", "open_session"]
+
+log = logging.getLogger(__name__)
+
+#: An exec plugin that takes longer is killed.
+EXEC_TIMEOUT_S = 30
+#: After an exec plugin failed to renew a token, the time until it is run again.
+EXEC_PAUSE_S = 30.0
+KUBECONFIG_BYTES = 4 << 20
+
+#: Keys of a kubeconfig's user whose tokens expire, and are renewed by the loader.
+_PROVIDERS = ("exec", "auth-provider")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What one reading of the kubeconfig gave. Replaced as a whole: a request sees all old or all new."""
+
+    #: ``https://host:port``, perhaps with a path, without a slash at the end.
+    server: str
+    credential: Credential
+    #: CN of the client certificate, if there is one.
+    user_name: str | None
+    #: False with insecure-skip-tls-verify.
+    verified: bool
+    #: Its connections are those of :mod:`kiptail.kubecall`.
+    pool: urllib3.PoolManager
+    #: The files that all this came from, as they were before they were read.
+    stamps: dict[Path, Stamp]
+
+
+class Credential:
+    """The bearer token or password of a kubeconfig's user; none where a client certificate is all."""
+
+    def __init__(self, configuration: Any, token_file: TokenFile | None, *, expires: bool) -> None:
+        """``configuration`` is a loaded kubernetes.client.Configuration. Raises ClusterError.
+
+        ``expires``: it comes from a plugin or provider, that is to be asked again before it is out of date.
+        """
+        self._configuration = configuration
+        self._token_file = token_file
+        self._lock = threading.Lock()
+        self._renew_at = -math.inf if expires else math.inf
+        self._value: str | None = None
+        if token_file is None:
+            self._value = self._renewed()
+        else:
+            token_file.token()
+
+    def header(self) -> str | None:
+        """The ``Authorization`` header. Runs an exec plugin whose token expires. Raises ClusterError."""
+        with self._lock:
+            if self._token_file is not None:
+                return f"Bearer {self._token_file.token()}"
+            if time.monotonic() >= self._renew_at:
+                self._value = self._renewed()
+            return self._value
+
+    def _renewed(self) -> str | None:
+        with _loader_messages() as complaints:
+            try:
+                value = self._configuration.auth_settings().get("BearerToken", {}).get("value")
+            except Exception as error:  # exec plugins and auth providers raise anything
+                raise ClusterError(f"cannot renew the credential: {why(error)}") from error
+        if complaints:
+            # The loader keeps the old token, which has some minutes left. If it has none, 401 follows.
+            log.warning("cannot renew the credential: %s", complaints[-1])
+            self._renew_at = time.monotonic() + EXEC_PAUSE_S
+        if value is None:
+            return None
+        scheme, _, token = str(value).partition(" ")
+        clean = clean_token(token, "the token of the kubeconfig's user")
+        return f"{scheme} {clean}"
+
+
+def open_session(path: Path, context: str | None, server: str | None) -> Session:
+    """Read the kubeconfig and all that it names; run its exec plugin; no request. Raises ClusterError."""
+    stamps = {path: stamp(path)}
+    cluster, user = choose(path, _read(path), context)
+    cluster["server"] = usable_server(path, cluster, server)
+    files = named_files(path, cluster, user)
+    token_file = TokenFile(files.pop("tokenFile")) if "tokenFile" in files else None
+    if token_file is not None:
+        # As in kubectl, it wins over the others.
+        for key in ("tokenFile", "token", *_PROVIDERS):
+            user.pop(key, None)
+    stamps.update((file, stamp(file)) for file in files.values())
+    try:
+        configuration, pool, user_name = _load(path, cluster, user)
+    except ClusterError:
+        raise
+    except Exception as error:  # the loader checks no types, and plugins and providers raise anything
+        raise ClusterError(f"the kubeconfig {path} cannot be used: {why(error)}") from error
+    return Session(
+        server=cluster["server"],
+        credential=Credential(configuration, token_file, expires=not user.keys().isdisjoint(_PROVIDERS)),
+        user_name=user_name,
+        verified=bool(configuration.verify_ssl),
+        pool=pool,
+        stamps=stamps,
+    )
+
+
+def _read(path: Path) -> Json:
+    """The file's document. Raises ClusterError, without the text at fault: that may be a secret."""
+    data = read_file(path, "the kubeconfig", KUBECONFIG_BYTES, hint="; name another with --kubeconfig")
+    from kubernetes.config.kube_config import KubeConfigMerger  # noqa: PLC0415 - as in _load()
+
+    try:
+        document = KubeConfigMerger(io.BytesIO(data)).config
+    except Exception as error:  # noqa: BLE001 - YAML's, ConfigException, RecursionError
+        problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+        where = f": {one_line(problem)} in line {mark.line + 1}" if problem and mark else ""
+        raise ClusterError(f"the kubeconfig {path} is empty or not valid YAML{where}") from None
+    if not isinstance(document, dict) or not isinstance(document.get("clusters"), list):
+        raise ClusterError(f"{path} is not a kubeconfig: it lists no clusters")
+    return document
+
+
+def _load(path: Path, cluster: Json, user: Json) -> tuple[Any, urllib3.PoolManager, str | None]:
+    """What ``kubernetes`` makes of the mappings: Configuration, connection pools, the certificate's CN."""
+    # Here, for it takes 0.2 s and 20 to 30 MB that a dry run with --pods does without.
+    from kubernetes.client import ApiClient, Configuration  # noqa: PLC0415
+    from kubernetes.config import kube_config  # noqa: PLC0415
+
+    document = {
+        "current-context": "kiptail",
+        "contexts": [{"name": "kiptail", "context": {"cluster": "kiptail", "user": "kiptail"}}],
+        "clusters": [{"name": "kiptail", "cluster": cluster}],
+        "users": [{"name": "kiptail", "user": user}],
+    }
+    _limit_exec_plugin(user)
+    # Not load_kube_config(): it takes a colon in a path for a separator.
+    loader = kube_config.KubeConfigLoader(
+        config_dict=document, active_context="kiptail", config_base_path=str(path.parent)
+    )
+    configuration = Configuration()
+    try:
+        with _loader_messages() as complaints:
+            loader.load_and_set(configuration)
+        if "exec" in user and not configuration.api_key and not configuration.cert_file:
+            reason = complaints[-1] if complaints else "it gave neither a token nor a certificate"
+            raise ClusterError(f"the kubeconfig {path}: the exec plugin failed: {reason}")
+        tls = tls_context(
+            f"the kubeconfig {path}",
+            verify=configuration.verify_ssl,
+            ca_file=configuration.ssl_ca_cert,
+            cert_file=configuration.cert_file,
+            key_file=configuration.key_file,
+        )
+        certificate = Path(configuration.cert_file).read_bytes() if configuration.cert_file else b""
+    finally:
+        # The loader writes inline certificates and keys to files that stay while the process runs. They are
+        # loaded now. (temp_file_path would not do: 22.6 looks for the removed files at the next reading.)
+        kube_config._cleanup_temp_files()
+        atexit.unregister(kube_config._cleanup_temp_files)  # or there would be one more after each reading
+    # 22.6 does not know these two.
+    if cluster.get("proxy-url"):
+        configuration.proxy = cluster["proxy-url"]
+    pool: urllib3.PoolManager = ApiClient(configuration).rest_client.pool_manager
+    for key in ("ca_certs", "ca_cert_data", "cert_file", "key_file"):
+        pool.connection_pool_kw.pop(key, None)
+    pool.connection_pool_kw["ssl_context"] = tls
+    if cluster.get("tls-server-name"):
+        pool.connection_pool_kw["server_hostname"] = cluster["tls-server-name"]
+    pool.pool_classes_by_scheme = {
+        scheme: breakable(pool_class) for scheme, pool_class in pool.pool_classes_by_scheme.items()
+    }
+    if not configuration.verify_ssl:
+        urllib3.disable_warnings(InsecureRequestWarning)  # said once, by KubeApi
+    # What it logs, it raises too. Configuration() sets the level, in 22.6.
+    logging.getLogger("urllib3").setLevel(logging.CRITICAL)
+    return configuration, pool, common_name(certificate)
+
+
+def _limit_exec_plugin(user: Json) -> None:
+    """Run an exec plugin under timeout(1): the loader would wait for ever for one that hangs."""
+    plugin, timeout = user.get("exec"), shutil.which("timeout")
+    # On a terminal the loader lets the plugin ask questions, which takes time and the terminal.
+    if not isinstance(plugin, dict) or not isinstance(plugin.get("command"), str) or not timeout:
+        return
+    if sys.stdout is not None and sys.stdout.isatty():
+        return
+    plugin["args"] = ["-k", "5", str(EXEC_TIMEOUT_S), plugin["command"], *(plugin.get("args") or [])]
+    plugin["command"] = timeout
+
+
+@contextlib.contextmanager
+def _loader_messages() -> Iterator[list[str]]:
+    """What the loader logs in this thread, its only way to tell that an exec plugin failed."""
+    caught: list[str] = []
+    thread = threading.get_ident()
+
+    def catch(record: logging.LogRecord) -> bool:
+        if record.thread != thread or not record.pathname.endswith("kube_config.py"):
+            return True
+        text = one_line(record.getMessage())
+        late = text.startswith("exec: process returned 124")
+        caught.append(f"the exec plugin took longer than {EXEC_TIMEOUT_S} s" if late else text)
+        return False
+
+    root = logging.getLogger()
+    # logging.error(), which the loader calls, installs a handler that writes to stderr when there is none.
+    handler = logging.NullHandler()
+    root.addHandler(handler)
+    root.addFilter(catch)
+    try:
+        yield caught
+    finally:
+        root.removeFilter(catch)
+        root.removeHandler(handler)

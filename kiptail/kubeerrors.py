@@ -1,0 +1,107 @@
+"""What went wrong with a request: an answer that is no success, or an exception instead of one, as an ApiError."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import ssl
+from collections.abc import Iterator, Mapping
+
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError
+from urllib3.exceptions import TimeoutError as HTTPTimeoutError
+from urllib3.util.ssl_match_hostname import CertificateError
+
+from kiptail.errors import ApiError, one_line
+
+__all__ = ["TRANSPORT_ERRORS", "bad_answer", "refused", "timed_out", "unreachable"]
+
+#: What urllib3, ssl and http.client raise, and ValueError for a connection closed under their feet.
+TRANSPORT_ERRORS = (HTTPError, OSError, http.client.HTTPException, ValueError)
+
+
+def refused(what: str, status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
+    """The error for an answer that is no success: a metav1.Status, or a proxy's text or page."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        document = {"message": re.sub(r"<[^>]*>", " ", body[:4096].decode(errors="replace"))}
+    details = document.get("details")
+    details = details if isinstance(details, dict) else {}
+    causes = details.get("causes")
+    told = [cause.get("reason") for cause in causes if isinstance(cause, dict)] if isinstance(causes, list) else []
+    reason = document.get("reason")
+    reason = one_line(reason) if isinstance(reason, str) else ""
+    # The header may also be a date; API servers send seconds.
+    header = headers.get("Retry-After", "").strip()
+    seconds = int(header) if re.fullmatch(r"[0-9]{1,9}", header) else details.get("retryAfterSeconds")
+    text = document.get("message") or reason or http.client.responses.get(status, "")
+    return ApiError(
+        f"{what}: the API server answered {status}: {text}",
+        status=status,
+        reason=reason,
+        causes=tuple(one_line(cause) for cause in told if isinstance(cause, str)),
+        retry_after=float(seconds) if type(seconds) is int and seconds > 0 else None,
+    )
+
+
+def bad_answer(what: str, why: str) -> ApiError:
+    """An answer that cannot be understood, as a gateway's 502: the next one may be better."""
+    return ApiError(f"{what}: the API server's answer {why}", status=502, reason="BadResponse")
+
+
+def unreachable(at: str, error: Exception) -> ApiError:
+    """The error for a request that got no answer, or not the whole of one; ``at`` has what, and the server."""
+    for link in _chain(error):
+        if isinstance(link, (ssl.SSLCertVerificationError, CertificateError)):
+            return ApiError(f"{at} is not trusted: {_distrust(link)}", untrusted=True)
+        if isinstance(link, ssl.SSLError):
+            why = link.reason or link.__class__.__name__
+            hint = " (does it speak TLS?)" if why == "WRONG_VERSION_NUMBER" else ""
+            return ApiError(f"{at}: TLS failed: {why}{hint}")
+        # A refused connection and an unknown name are timeouts too, in urllib3's eyes.
+        if isinstance(link, (HTTPTimeoutError, TimeoutError)) and not isinstance(link, NewConnectionError):
+            missing = "connection" if isinstance(link, ConnectTimeoutError) else "answer"
+            return ApiError(f"{at}: no {missing} in time")
+        if isinstance(link, http.client.RemoteDisconnected):
+            return ApiError(f"{at}: the connection was closed without an answer")
+        if isinstance(link, OSError) and link.strerror:
+            return ApiError(f"{at}: {link.strerror}")
+    if isinstance(error, ProtocolError):
+        return ApiError(f"{at}: the answer was cut off or is no HTTP")
+    return ApiError(f"{at}: {error}")
+
+
+def timed_out(error: Exception) -> bool:
+    """Whether a read of an answer's body failed because nothing came in the time allowed for it."""
+    return any(isinstance(link, HTTPTimeoutError) for link in _chain(error))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """``error`` and the errors within it: urllib3 wraps in arguments and ``reason`` as well as in causes."""
+    todo, seen = [error], set[int]()
+    while todo and len(seen) < 16:
+        link = todo.pop(0)
+        if id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        inner = (getattr(link, "reason", None), *link.args, link.__cause__, link.__context__)
+        todo += [other for other in inner if isinstance(other, BaseException)]
+
+
+def _distrust(error: ssl.SSLCertVerificationError | CertificateError) -> str:
+    """Why the server's certificate was not accepted."""
+    code = getattr(error, "verify_code", None)
+    if code == 10:
+        return "its certificate has expired"
+    if code == 9:
+        return "its certificate is not valid yet (is this host's clock right?)"
+    if code in (18, 19, 20, 21):
+        return "its certificate is not signed by the certificate authority in the kubeconfig"
+    if code in (None, 62, 64):
+        detail = getattr(error, "verify_message", "") or str(error)
+        return f"its certificate is for another name: {detail}"
+    return f"its certificate is not accepted: {getattr(error, 'verify_message', '') or error}"

@@ -1,0 +1,82 @@
+"""The files that credentials come from: read with an error that names them, and noticed when they change."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import TypeAlias
+
+from kiptail.errors import ClusterError, one_line
+
+__all__ = ["CREDENTIAL_BYTES", "Stamp", "TokenFile", "clean_token", "read_file", "stamp", "why"]
+
+Stamp: TypeAlias = tuple[int, int, int] | None
+
+#: Limit for a certificate, key or token file.
+CREDENTIAL_BYTES = 1 << 20
+#: A token file is read again after this time even if it looks the same.
+TOKEN_READ_S = 60.0
+
+
+def stamp(path: Path) -> Stamp:
+    """What changes when a file is rewritten, or when a symlink on the way to it is moved."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size
+
+
+def read_file(path: Path, what: str, limit: int, *, hint: str = "") -> bytes:
+    """The file's bytes. Raises ClusterError, in which ``what`` names the file's role."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError as error:
+        raise ClusterError(f"{what} {path} does not exist{hint}") from error
+    except PermissionError as error:
+        raise ClusterError(f"{what} {path} may not be read by this user (uid {os.geteuid()})") from error
+    except (OSError, ValueError) as error:
+        raise ClusterError(f"{what} {path} cannot be read: {why(error)}") from error
+    if len(data) > limit:
+        raise ClusterError(f"{what} {path} is larger than {limit >> 20} MiB")
+    return data
+
+
+def why(error: Exception) -> str:
+    """The error's text without its errno and path, on one line."""
+    return one_line(getattr(error, "strerror", None) or str(error) or error.__class__.__name__)
+
+
+def clean_token(text: str, where: str) -> str:
+    """``text`` stripped. http.client refuses a header with a newline, with a message that shows the token."""
+    token = text.strip()
+    if not re.fullmatch(r"[\x21-\x7e]+", token):
+        raise ClusterError(f"{where} is empty or holds blanks or control characters")
+    return token
+
+
+class TokenFile:
+    """A bearer token in a file that somebody else renews; the loader reads it once, newline and all."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read_at = 0.0
+        self._stamp: Stamp = None
+        self._token = ""
+
+    def token(self) -> str:
+        """The token; the last one while the file cannot be read. Raises ClusterError if there is none."""
+        current = stamp(self._path)
+        if self._token and current == self._stamp and time.monotonic() < self._read_at + TOKEN_READ_S:
+            return self._token
+        try:
+            text = read_file(self._path, "the token file", CREDENTIAL_BYTES).decode(errors="replace")
+            self._token = clean_token(text, f"the token file {self._path}")
+        except ClusterError:
+            if not self._token:
+                raise
+        self._stamp, self._read_at = current, time.monotonic()
+        return self._token

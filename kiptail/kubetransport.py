@@ -1,0 +1,201 @@
+"""Sends requests with the credentials of the day, and reads the answers."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import urllib3
+from urllib3.exceptions import ProtocolError
+
+from kiptail import __version__
+from kiptail.errors import ApiError, ClusterError
+from kiptail.kubecall import Call, Calls, of_this_thread
+from kiptail.kubeconfig import Session
+from kiptail.kubeerrors import TRANSPORT_ERRORS, bad_answer, refused
+from kiptail.kubefiles import stamp
+
+__all__ = ["ANSWER_BYTES", "Observe", "Request", "Transport"]
+
+log = logging.getLogger(__name__)
+
+#: ``observe(verb, code, seconds)`` once an exchange: list, watch, create, patch or review; the HTTP status or
+#: ``error``; the time to the answer's headers.
+Observe: TypeAlias = Callable[[str, str, float], None]
+
+#: Of a request's time, what opening the connection to one address may take: leaves time for a second address.
+CONNECT_TIMEOUT_S = 5.0
+ANSWER_BYTES = 1 << 20
+READ_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be sent; the credential is added when it is."""
+
+    #: For an error's text: "cannot list pods".
+    what: str
+    #: As in RBAC, for the metrics.
+    verb: str
+    method: str
+    #: With its query.
+    path: str
+    body: bytes | None = None
+    content_type: str = "application/json"
+
+
+class Transport:
+    """Sends requests from any number of threads; notices changed credentials, and reads them again after a 401."""
+
+    def __init__(
+        self,
+        opener: Callable[[], Session],
+        *,
+        request_timeout_s: float,
+        files_check_s: float,
+        observe: Observe | None,
+    ) -> None:
+        """``opener`` reads the credentials. Raises ClusterError."""
+        self._opener = opener
+        self._request_timeout_s = request_timeout_s
+        self._files_check_s = files_check_s
+        self._observe = observe
+        #: Held while credentials are read, which may run a plugin: not for anything that close() needs.
+        self._load_lock = threading.Lock()
+        self.calls = Calls()
+        self.session = opener()
+        self._check_at = time.monotonic() + files_check_s
+        self._complaint = ""
+
+    def close(self) -> None:
+        """Break off all calls; there will be no others."""
+        self.calls.close()
+        self.session.pool.clear()
+
+    # -- credentials
+
+    def reload(self) -> None:
+        """Read the credentials again. Raises ClusterError; the old ones stay in use then."""
+        with self._load_lock:
+            self._replace()
+
+    def _replace(self) -> None:
+        """With the load lock held."""
+        old, self.session = self.session, self._opener()
+        old.pool.clear()
+        self._complaint = ""
+
+    def _renew(self, refused: Session) -> None:
+        """Replace the credentials that got a 401, if no other thread has done so."""
+        with self._load_lock:
+            if self.session is refused:
+                self._replace()
+
+    def _fresh_session(self) -> Session:
+        """The session; a new one if a file it came from has changed. One that is being rewritten can wait."""
+        if time.monotonic() < self._check_at:
+            return self.session
+        with self._load_lock:
+            if time.monotonic() >= self._check_at:
+                try:
+                    if any(stamp(path) != old for path, old in self.session.stamps.items()):
+                        self._replace()
+                except ClusterError as error:
+                    if str(error) != self._complaint:
+                        log.warning("still using the old credentials: %s", error)
+                    self._complaint = str(error)
+                self._check_at = time.monotonic() + self._files_check_s
+            return self.session
+
+    # -- requests
+
+    def ask(self, request: Request, limit: int = ANSWER_BYTES) -> bytes:
+        """The body, of at most ``limit`` bytes, of a successful answer. Raises ApiError."""
+        call = self.calls.new()
+        with self.calls.running(call), contextlib.closing(self.send(call, request, self._request_timeout_s)) as answer:
+            # Of an answer that was read to its end, the connection has gone back to the pool before it is closed.
+            return self.read(call, request, answer, limit)
+
+    def read(self, call: Call, request: Request, response: Any, limit: int) -> bytes:
+        """The whole body. Raises ApiError if it is too long, or no success."""
+        parts, size = [], 0
+        try:
+            while part := response.read(READ_BYTES):
+                parts.append(part)
+                size += len(part)
+                if size > limit:
+                    raise bad_answer(request.what, f"is larger than {limit >> 20} MiB")
+            if call.broken:
+                # Which may look like the end of an answer that does not tell its length.
+                raise ProtocolError("broken off")
+        except TRANSPORT_ERRORS as error:
+            raise call.failure(request.what, self.session.server, error) from error
+        body = b"".join(parts)
+        if not 200 <= response.status < 300:
+            raise refused(request.what, response.status, response.headers, body)
+        return body
+
+    def send(self, call: Call, request: Request, read_s: float) -> Any:
+        """A urllib3 response whose body is not read yet; of the second try, where the first got a 401.
+
+        ``read_s`` of silence break the reading of the body off. Raises ApiError where there was no answer.
+        """
+        session = self._fresh_session()
+        response = self._send_once(call, session, request, read_s)
+        if response.status != 401:
+            return response
+        response.close()
+        call.allow(math.inf)  # reading credentials has its own time
+        try:
+            self._renew(session)
+        except ClusterError as error:
+            text = f"{request.what}: the API server answered 401, and {error}"
+            raise ApiError(text, status=401, reason="Unauthorized") from error
+        return self._send_once(call, self.session, request, read_s)
+
+    def _send_once(self, call: Call, session: Session, request: Request, read_s: float) -> Any:
+        headers = _headers(session, request)
+        call.allow(self._request_timeout_s)
+        started, code = time.monotonic(), "error"
+        try:
+            with of_this_thread(call):
+                response = session.pool.urlopen(
+                    request.method,
+                    session.server + request.path,
+                    body=request.body,
+                    headers=headers,
+                    timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, self._request_timeout_s), read=read_s),
+                    redirect=False,
+                    retries=False,
+                    preload_content=False,
+                    enforce_content_length=True,
+                )
+            code = str(response.status)
+        except TRANSPORT_ERRORS as error:
+            raise call.failure(request.what, session.server, error) from error
+        finally:
+            if session is not self.session:
+                session.pool.clear()  # replaced meanwhile: nobody else will
+            if self._observe is not None:
+                self._observe(request.verb, code, time.monotonic() - started)
+        return response
+
+
+def _headers(session: Session, request: Request) -> dict[str, str]:
+    """Raises ApiError, as if the server had refused, where there is no credential: it would."""
+    headers = {"Accept": "application/json", "User-Agent": f"kiptail/{__version__}"}
+    if request.body is not None:
+        headers["Content-Type"] = request.content_type
+    try:
+        authorization = session.credential.header()
+    except ClusterError as error:
+        raise ApiError(f"{request.what}: {error}", status=401, reason="Unauthorized") from error
+    if authorization is not None:
+        headers["Authorization"] = authorization
+    return headers

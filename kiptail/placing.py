@@ -1,0 +1,142 @@
+"""Who is at a flow's two ends, decided once and stored, with the Event that each pod among them gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from kiptail.event import EventRecord, EventStyle, event_name, message
+from kiptail.ledger import Flow
+from kiptail.locate import Endpoint, Kind
+from kiptail.ownership import PodRef
+
+__all__ = ["Locate", "Outbox", "Placer", "Tracked"]
+
+_SIDES = ("src", "dst")
+
+
+class Locate(Protocol):
+    """Who is at an address."""
+
+    def ready(self) -> bool:
+        """The index is complete; before, nobody can be told from a stranger."""
+
+    def locate(self, address: str, at_us: int, *, patient: bool) -> Endpoint | None:
+        """The endpoint, or None while it cannot be said."""
+
+    def named(self, endpoint: Endpoint) -> Endpoint:
+        """The same endpoint, with the name that has come meanwhile."""
+
+
+class Outbox(Protocol):
+    """What is kept of decisions and deliveries. All raise :class:`~kiptail.errors.StateError`."""
+
+    def save_endpoints(self, flow_id: int, states: dict[str, str], records: Iterable[EventRecord]) -> None:
+        """Store who is at a flow's ends, and their Events, before they are sent."""
+
+    def save_record(self, record: EventRecord) -> None:
+        """Store what became of a write."""
+
+    def forget(self, flow_ids: Iterable[int]) -> None:
+        """Drop ended flows that are told."""
+
+
+@dataclass(slots=True)
+class Tracked:
+    """A committed flow on its way to its Events."""
+
+    flow: Flow
+    #: When delivery first saw it, by its clock, in seconds.
+    since: float
+    #: What is known of each side, ``src`` and ``dst``; a side that is missing is undecided.
+    ends: dict[str, Endpoint] = field(default_factory=dict)
+    #: The Events of the sides that are pods.
+    records: dict[str, EventRecord] = field(default_factory=dict)
+
+    @classmethod
+    def restored(cls, flow: Flow, since: float, states: dict[str, str], records: Iterable[EventRecord]) -> Tracked:
+        """A flow as it was stored: of the ends that are no pod, only that."""
+        tracked = cls(flow, since, records={record.end: record for record in records})
+        for side, state in states.items():
+            record = tracked.records.get(side)
+            pods = (record.pod,) if record is not None else ()
+            tracked.ends[side] = Endpoint(Kind(state), tracked.address(side), pods)
+        return tracked
+
+    @property
+    def placed(self) -> bool:
+        """Both ends are decided."""
+        return len(self.ends) == len(_SIDES)
+
+    def address(self, side: str) -> str:
+        """The flow's address at this side."""
+        return self.flow.key.src if side == "src" else self.flow.key.dst
+
+    def peer(self, side: str) -> Endpoint:
+        """Who is at the other side, as far as it is known."""
+        other = _other(side)
+        return self.ends.get(other) or Endpoint(Kind.NOBODY, self.address(other))
+
+    def peer_pod(self, side: str) -> PodRef | None:
+        """The pod at the other side, when it is one."""
+        peer = self.peer(side)
+        return peer.pods[0] if peer.kind is Kind.POD else None
+
+    def has_news(self) -> bool:
+        """Some Event does not tell everything yet."""
+        return any(record.has_news(self.flow.count) for record in self.records.values())
+
+
+class Placer:
+    """Decides, words and stores."""
+
+    def __init__(self, locate: Locate, outbox: Outbox, style: EventStyle) -> None:
+        self._locate, self._outbox, self._style = locate, outbox, style
+
+    def ready(self) -> bool:
+        """:meth:`place` can be asked."""
+        return self._locate.ready()
+
+    def place(self, tracked: Tracked, *, patient: bool) -> bool:
+        """Decide who is at the ends of a flow; True when both are decided.
+
+        ``patient``: wait for names, and for news of pods, instead of telling without them. Raises
+        :class:`~kiptail.errors.StateError`, and then nothing is decided.
+        """
+        flow = tracked.flow
+        found = {
+            side: tracked.ends.get(side) or self._locate.locate(tracked.address(side), flow.opened_us, patient=patient)
+            for side in _SIDES
+        }
+        if patient and any(end is None or end.unnamed for end in found.values()):
+            return False
+        decided = Tracked(flow, tracked.since, {s: e for s, e in found.items() if e is not None}, tracked.records)
+        records = {side: self._record(decided, side, end) for side, end in decided.ends.items() if end.kind is Kind.POD}
+        states = {side: end.kind.value for side, end in decided.ends.items()}
+        self._outbox.save_endpoints(flow.id, states, records.values())
+        tracked.ends, tracked.records = decided.ends, records
+        return tracked.placed
+
+    def refresh_text(self, tracked: Tracked, record: EventRecord) -> None:
+        """A peer's name that has come late is told with the next write."""
+        peer = tracked.peer(record.end)
+        if peer.unnamed:
+            named = tracked.ends[_other(record.end)] = self._locate.named(peer)
+            if named.name:
+                record.message = message(tracked.flow.key, record.end, named, self._style)
+
+    def _record(self, tracked: Tracked, side: str, end: Endpoint) -> EventRecord:
+        flow, pod = tracked.flow, end.pods[0]
+        text = message(flow.key, side, tracked.peer(side), self._style)
+        before = tracked.records.get(side)
+        if before is not None:
+            before.message = text
+            return before
+        return EventRecord(
+            flow.id, side, pod, event_name(flow.key, flow.opened_us, side, pod, self._style.node_name), text
+        )
+
+
+def _other(side: str) -> str:
+    return "dst" if side == "src" else "src"
