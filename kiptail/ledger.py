@@ -6,7 +6,6 @@ the journal, so that reading the same entries again leads to the same flows. The
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -24,8 +23,11 @@ IDLE_US = 30 * 60 * 1_000_000
 #: So many flows may be open; beyond, those that were quiet longest end early.
 MAX_OPEN = 20_000
 
+#: So long, in µs of event time, drops from before a change of hands may still be read after it was seen.
+LATE_US = 10 * 60 * 1_000_000
+
 #: So many addresses are remembered with their last change of hands.
-MAX_HANDOVERS = 4_096
+MAX_HANDOVERS = 65_536
 
 
 class FlowKey(NamedTuple):
@@ -41,8 +43,6 @@ class FlowKey(NamedTuple):
     reply: bool
     prefix: str
     verdict: str
-    #: When either address was last seen to change hands before the drop, µs since the epoch; 0 = never seen.
-    handover_us: int = 0
 
 
 def flow_key(drop: PacketDrop, prefix: str, verdict: str) -> FlowKey:
@@ -110,25 +110,27 @@ class Ledger:
         max_open: int = MAX_OPEN,
     ) -> None:
         self._open: dict[FlowKey, Flow] = {}
+        #: Flows of drops that were read late, by the change of hands that they were before.
+        self._late: dict[tuple[FlowKey, int], Flow] = {}
         self._changed: dict[int, Flow] = {}
-        self._handovers: OrderedDict[str, int] = OrderedDict()
+        #: The last change of hands of addresses that drops from before may still be read of.
+        self._handovers: dict[str, int] = {}
         self._next_id = next_id
         self._watermark_us = watermark_us
         self._idle_us = idle_us
         self._max_open = max_open
         #: A flow was opened since the last commit: it is to be committed at once.
         self.opened = False
-        for flow in flows:
+        for flow in sorted(flows, key=lambda f: f.opened_us):
             if flow.ended:
                 continue
+            older = self._open.get(flow.key)
+            if older is not None:
+                self._end(older)
             self._open[flow.key] = flow
-            if flow.key.handover_us:
-                # Which of the two changed hands is not stored; taking both splits no flow that would go on.
-                self._remember_handover(flow.key.src, flow.key.handover_us)
-                self._remember_handover(flow.key.dst, flow.key.handover_us)
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._open) + len(self._late)
 
     def add(self, key: FlowKey, time_us: int) -> Flow:
         """Count one drop of ``key`` at ``time_us``; returns the flow it went to."""
@@ -137,21 +139,21 @@ class Ledger:
         watermark = self._watermark_us
         if time_us > watermark:
             self._watermark_us = watermark = time_us
-        if self._handovers:
-            handover = max(self._handover_before(key.src, time_us), self._handover_before(key.dst, time_us))
-            if handover:
-                key = key._replace(handover_us=handover)
         flow = self._open.get(key)
         if flow is not None and watermark - flow.seen_us > self._idle_us:
             self._end(flow)
             flow = None
+        slot: FlowKey | tuple[FlowKey, int] = key
+        if self._handovers and flow is not None:
+            handover = self._handover_between(key, *sorted((flow.opened_us, time_us)))
+            if handover and time_us > handover:
+                self._end(flow)
+                flow = None
+            elif handover:
+                slot = (key, handover)
+                flow = self._late.get(slot)
         if flow is None:
-            flow = Flow(self._next_id, key, time_us, time_us, time_us, watermark, 1)
-            self._next_id += 1
-            self._open[key] = flow
-            self.opened = True
-            if len(self._open) > self._max_open:
-                self._make_room()
+            flow = self._opened(slot, key, time_us)
         else:
             flow.count += 1
             flow.seen_us = watermark
@@ -163,31 +165,27 @@ class Ledger:
         return flow
 
     def hand_over(self, handovers: Mapping[str, int]) -> None:
-        """Addresses changed hands at these times: drops after them belong to other flows than those before."""
-        for address, at_us in handovers.items():
-            self._remember_handover(address, at_us)
+        """Addresses changed hands at these times: drops after it belong to other flows than those before."""
         for flow in list(self._open.values()):
             at_us = max(handovers.get(flow.key.src, 0), handovers.get(flow.key.dst, 0))
-            if flow.key.handover_us >= at_us:
-                continue
-            after = flow.key._replace(handover_us=at_us)
-            if flow.first_us <= at_us or after in self._open:
+            if flow.opened_us <= at_us:
                 self._end(flow)
-            else:
-                # The news came late: this flow began under the new owner already, and goes on.
-                del self._open[flow.key]
-                flow.key = after
-                self._open[after] = self._changed[flow.id] = flow
+        for address, at_us in handovers.items():
+            if at_us > self._watermark_us - LATE_US and len(self._handovers) < MAX_HANDOVERS:
+                self._handovers[address] = max(at_us, self._handovers.get(address, 0))
 
     def end_all(self) -> None:
         """Nothing that is added from now on belongs to the flows there are."""
-        for flow in list(self._open.values()):
+        for flow in self._flows():
             self._end(flow)
 
     def end_idle(self) -> None:
         """End the flows whose time is over; :meth:`add` would find them ended just the same."""
-        for flow in [f for f in self._open.values() if self._watermark_us - f.seen_us > self._idle_us]:
-            self._end(flow)
+        for flow in self._flows():
+            if self._watermark_us - flow.seen_us > self._idle_us:
+                self._end(flow)
+        too_late = self._watermark_us - LATE_US
+        self._handovers = {address: at_us for address, at_us in self._handovers.items() if at_us > too_late}
 
     def changes(self) -> Changes:
         """What is not committed yet; :meth:`committed` follows when it is, together with the journal's position."""
@@ -198,23 +196,36 @@ class Ledger:
         self._changed = {}
         self.opened = False
 
+    def _flows(self) -> list[Flow]:
+        return [*self._open.values(), *self._late.values()]
+
+    def _opened(self, slot: FlowKey | tuple[FlowKey, int], key: FlowKey, time_us: int) -> Flow:
+        flow = Flow(self._next_id, key, time_us, time_us, time_us, self._watermark_us, 1)
+        self._next_id += 1
+        if isinstance(slot, FlowKey):
+            self._open[slot] = flow
+        else:
+            self._late[slot] = flow
+        self.opened = True
+        if len(self) > self._max_open:
+            self._make_room()
+        return flow
+
     def _end(self, flow: Flow) -> None:
         flow.ended = True
-        del self._open[flow.key]
         self._changed[flow.id] = flow
+        if self._open.get(flow.key) is flow:
+            del self._open[flow.key]
+        else:
+            self._late = {slot: late for slot, late in self._late.items() if late is not flow}
 
     def _make_room(self) -> None:
         # A tenth at once: the sort is then paid once in thousands of new flows.
-        quietest = sorted(self._open.values(), key=lambda f: (f.seen_us, f.id))
+        quietest = sorted(self._flows(), key=lambda f: (f.seen_us, f.id))
         for flow in quietest[: max(1, self._max_open // 10)]:
             self._end(flow)
 
-    def _remember_handover(self, address: str, at_us: int) -> None:
-        self._handovers[address] = max(at_us, self._handovers.get(address, 0))
-        self._handovers.move_to_end(address)
-        if len(self._handovers) > MAX_HANDOVERS:
-            self._handovers.popitem(last=False)
-
-    def _handover_before(self, address: str, time_us: int) -> int:
-        at_us = self._handovers.get(address, 0)
-        return at_us if at_us < time_us else 0
+    def _handover_between(self, key: FlowKey, earlier_us: int, later_us: int) -> int:
+        """The last change of hands of either address in ``earlier_us`` ≤ it < ``later_us``; 0 when there is none."""
+        times = (self._handovers.get(key.src, 0), self._handovers.get(key.dst, 0))
+        return max((at_us for at_us in times if earlier_us <= at_us < later_us), default=0)

@@ -44,7 +44,7 @@ CREATE TABLE flow (
     id INTEGER PRIMARY KEY,
     src TEXT NOT NULL, dst TEXT NOT NULL, protocol TEXT NOT NULL, port INTEGER,
     icmp_type INTEGER, icmp_code INTEGER, reply INTEGER NOT NULL,
-    prefix TEXT NOT NULL, verdict TEXT NOT NULL, handover_us INTEGER NOT NULL,
+    prefix TEXT NOT NULL, verdict TEXT NOT NULL,
     opened_us INTEGER NOT NULL, first_us INTEGER NOT NULL, last_us INTEGER NOT NULL, seen_us INTEGER NOT NULL,
     count INTEGER NOT NULL, ended INTEGER NOT NULL
 );
@@ -105,14 +105,10 @@ class Store:
         lock_fd = _lock(directory)
         path = directory / "state.sqlite"
         try:
-            return cls(_connect(path), lock_fd)
-        except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
-                os.close(lock_fd)
-                raise StateError(f"cannot use the state file {path}: {error}") from error
-            aside = _set_aside(path)
-            log.error("the state file was damaged (%s); kept as %s, starting anew", error, aside)
-            return cls(_connect(path), lock_fd)
+            return cls(_connect_or_set_aside(path), lock_fd)
+        except (sqlite3.Error, OSError) as error:
+            os.close(lock_fd)
+            raise StateError(f"cannot use the state file {path}: {error}") from error
         except StateError:
             os.close(lock_fd)
             raise
@@ -146,8 +142,8 @@ class Store:
         """Take over the ledger's changes together with the position that they were read up to."""
         with self._transaction() as connection:
             connection.executemany(
-                "INSERT INTO flow VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET"
-                " handover_us=excluded.handover_us, first_us=excluded.first_us, last_us=excluded.last_us,"
+                "INSERT INTO flow VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET"
+                " first_us=excluded.first_us, last_us=excluded.last_us,"
                 " seen_us=excluded.seen_us, count=excluded.count, ended=excluded.ended",
                 [
                     (f.id, *f.key, f.opened_us, f.first_us, f.last_us, f.seen_us, f.count, f.ended)
@@ -202,7 +198,7 @@ class Store:
                     if self._connection.in_transaction:
                         self._connection.execute("ROLLBACK")
                     raise
-            except sqlite3.OperationalError as error:
+            except sqlite3.Error as error:
                 raise StoreUnavailableError(f"the state cannot be written: {error}") from error
 
 
@@ -236,8 +232,8 @@ def _records(rows: Iterable[tuple[object, ...]]) -> Iterator[EventRecord]:
 
 
 def _flow(row: tuple[object, ...]) -> Flow:
-    key = FlowKey(*row[1:11])  # type: ignore[arg-type]  # columns are typed by the schema
-    flow = Flow(row[0], key._replace(reply=bool(key.reply)), *row[11:])  # type: ignore[arg-type]  # same
+    key = FlowKey(*row[1:10])  # type: ignore[arg-type]  # columns are typed by the schema
+    flow = Flow(row[0], key._replace(reply=bool(key.reply)), *row[10:])  # type: ignore[arg-type]  # same
     flow.ended = bool(flow.ended)
     return flow
 
@@ -294,6 +290,17 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _connect_or_set_aside(path: Path) -> sqlite3.Connection:
+    try:
+        return _connect(path)
+    except sqlite3.DatabaseError as error:
+        if not _is_damage(error):
+            raise
+        aside = _set_aside(path)
+        log.error("the state file was damaged (%s); kept as %s, starting anew", error, aside)
+        return _connect(path)
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kiptail.ledger import IDLE_US, FlowKey, Ledger, flow_key
+from kiptail.ledger import IDLE_US, LATE_US, FlowKey, Ledger, flow_key
 from kiptail.netfilter import PacketDrop
 
 SECOND = 1_000_000
@@ -122,6 +122,36 @@ def test_a_restored_ledger_goes_on_with_the_same_flows() -> None:
     restored = Ledger(changes.flows, next_id=changes.next_flow_id, watermark_us=changes.watermark_us)
     assert restored.add(key(), T0 + 2) is flow
     assert restored.add(key(port=81), T0 + 2).id == changes.next_flow_id
+
+
+def test_a_change_of_hands_does_not_split_flows_of_the_other_end_after_a_restart() -> None:
+    ledger = Ledger()
+    other = ledger.add(key(dst="10.0.0.3"), T0)
+    ledger.hand_over({"10.0.0.2": T0 + 1})
+    ledger.add(key(dst="10.0.0.2"), T0 + 2)
+    changes = ledger.changes()
+    restored = Ledger(changes.flows, next_id=changes.next_flow_id, watermark_us=changes.watermark_us)
+    assert restored.add(key(dst="10.0.0.3"), T0 + 3).id == other.id
+
+
+def test_of_two_stored_flows_with_one_key_the_later_goes_on() -> None:
+    ledger = Ledger()
+    ledger.add(key(), T0)
+    ledger.hand_over({"10.0.0.2": T0 + 5 * SECOND})
+    after = ledger.add(key(), T0 + 6 * SECOND)
+    late = ledger.add(key(), T0 + 4 * SECOND)
+    restored = Ledger([late, after], next_id=9)
+    assert restored.add(key(), T0 + 7 * SECOND) is after
+    assert late.ended
+
+
+def test_a_change_of_hands_is_forgotten_when_no_earlier_drop_can_come() -> None:
+    ledger = Ledger()
+    ledger.add(key(), T0)
+    ledger.hand_over({"10.0.0.2": T0 + 1})
+    ledger.add(key(port=81), T0 + LATE_US + 2)
+    ledger.end_idle()
+    assert not ledger._handovers
 
 
 def test_changes_are_kept_until_they_are_committed() -> None:

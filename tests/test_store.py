@@ -17,7 +17,7 @@ from kiptail.ledger import Flow, FlowKey, Ledger
 from kiptail.ownership import PodRef
 from kiptail.store import SCHEMA_VERSION, Store
 
-KEY = FlowKey("10.0.0.1", "fd00::2", "TCP", 80, None, None, True, "calico drop:", "reject", 17)
+KEY = FlowKey("10.0.0.1", "fd00::2", "TCP", 80, None, None, True, "calico drop:", "reject")
 PING = FlowKey("10.0.0.1", "10.0.0.2", "ICMP", None, 8, 0, False, "p", "drop")
 POSITION = Position("s=1;i=2", "b" * 32, 3, 4, SourceClock("b" * 32, 5, -6))
 RECORD = EventRecord(1, "src", PodRef("team-a", "web-0", "uid", "label"), "web-0.1", "text")
@@ -133,6 +133,13 @@ def test_a_directory_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Pat
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError, match=r"file/state: .*--state-directory"):
         Store.open(tmp_path / "file" / "state")
+
+
+def test_a_closed_store_says_so_like_one_that_cannot_be_written(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    store.close()
+    with pytest.raises(StateError):
+        store.save_record(RECORD)
 
 
 def test_in_memory_nothing_is_left_behind() -> None:
