@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from copy import copy
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,9 +22,9 @@ from systemd.daemon import notify
 from kiptail.access import POST_RIGHTS, WATCH_RIGHTS, require_rights
 from kiptail.delivery import EventSink
 from kiptail.dryrun import Printer, load_pods
-from kiptail.errors import ClusterError, JournalError, KiptailError
+from kiptail.errors import ClusterError, JournalError, KiptailError, StateError
 from kiptail.event import CHANGING, EventStyle
-from kiptail.follower import Follower
+from kiptail.follower import Follower, Step
 from kiptail.journal import Journal
 from kiptail.kubeapi import KubeApi
 from kiptail.ledger import Ledger
@@ -53,6 +54,8 @@ GONE_TTL = 120.0
 GIVE_UP_AFTER = 24 * 3600.0
 #: Being so many seconds behind the journal is worth a word.
 LAG_TOLD = 5.0
+#: While the state cannot be written, the journal loop rests so long, in seconds.
+STALL_PAUSE = 0.25
 #: STATUS is renewed so often, in seconds.
 STATUS_INTERVAL = 5.0
 
@@ -132,9 +135,7 @@ class _Daemon:
             sink=self._sink(),
             locate=Locator(self._index, self._name_of, settings.pod_cidrs),
             outbox=self._store,
-            style=EventStyle(
-                settings.event_reason, settings.event_component, self._node_name, settings.pod_identifier
-            ),
+            style=EventStyle(settings.event_reason, settings.event_component, self._node_name, settings.pod_identifier),
             repeat_interval=settings.repeat_interval_s,
             give_up_after=_give_up_after(settings.expire_after_s),
             hold=settings.dry_run and not settings.follow,
@@ -142,7 +143,7 @@ class _Daemon:
             observe=self._metrics.event_written,
         )
         for flow in saved.flows:
-            self._poster.restore(flow.flow, flow.states, flow.records)
+            self._poster.restore(copy(flow.flow), flow.states, flow.records)
         self._follower = Follower(
             journal=self._journal,
             prefixes=prefixes,
@@ -175,6 +176,7 @@ class _Daemon:
         try:
             self._follow()
         finally:
+            log.info("stopping")
             notify("STOPPING=1")
             left = self._shut_down()
         if not self._settings.follow:
@@ -190,7 +192,7 @@ class _Daemon:
         watchdog = _watchdog_interval()
         beat_at = status_at = 0.0
         while not self._stop.is_set():
-            at_end = self._follower.step()
+            step = self._follower.step()
             self._apply_handovers()
             now = time.monotonic()
             if watchdog and now >= beat_at:
@@ -200,7 +202,11 @@ class _Daemon:
                 self._lag = self._journal.lag_us(_now_us()) / 1e6
                 notify(f"STATUS={self._status()}")
                 status_at = now + STATUS_INTERVAL
-            if at_end:
+            if step is Step.STALLED:
+                if not self._settings.follow:
+                    raise StateError(self._follower.trouble)
+                time.sleep(STALL_PAUSE)
+            elif step is Step.AT_END:
                 if not self._settings.follow:
                     if self._journal.trouble:
                         raise JournalError(self._journal.trouble)
@@ -209,12 +215,14 @@ class _Daemon:
 
     def _shut_down(self) -> int:
         """Commit, send the last counts and end the threads; returns how many Events are left."""
-        self._follower.commit()
+        committed = self._follower.commit()
         drain = not self._settings.follow and not self._stop.is_set()
         patience = DRAIN_PATIENCE if drain else STOP_PATIENCE
         left = self._poster.finish(patience, drain=drain, stop=self._stop.is_set if drain else _never)
         if isinstance(self._index, ClusterIndex):
             self._index.stop()
+        if not committed and not self._settings.follow:
+            raise StateError(self._follower.trouble)
         return left
 
     # -- the start ------------------------------------------------------------------------------------------
@@ -317,8 +325,8 @@ class _Daemon:
 
     def _note_handovers(self, handovers: list[Handover]) -> None:
         with self._handover_lock:
-            for handover in handovers:
-                self._handovers[handover.address] = max(handover.at_us, self._handovers.get(handover.address, 0))
+            self._handovers.update(handovers)
+        self._poster.reconsider(handover.address for handover in handovers)
 
     def _apply_handovers(self) -> None:
         if self._handovers:
@@ -330,7 +338,7 @@ class _Daemon:
 
     def _status(self) -> str:
         follower, progress = self._follower, self._poster.progress
-        parts = [f"{sum(follower.intake.drops.values())} drops counted", f"{progress.waiting} Events due"]
+        parts = [f"{sum(follower.intake.drops.values())} drops counted", f"{progress.untold} Events to write"]
         if not self._index.ready():
             parts.append(f"{progress.unplaced} flows wait for the list of pods")
         if self._lag > LAG_TOLD:
@@ -365,7 +373,7 @@ class _Daemon:
         for (verdict, protocol), value in list(intake.drops.items()):
             labels = {"verdict": verdict, "protocol": protocol or "unknown"}
             yield Reading("kiptail_drops", "Packets dropped, rejected or logged.", value, labels)
-        yield Reading("kiptail_events_due", "Events that wait to be written.", progress.waiting, counter=False)
+        yield Reading("kiptail_events_untold", "Events that were never written.", progress.untold, counter=False)
         yield Reading("kiptail_flows_unplaced", "Flows whose ends are undecided.", progress.unplaced, counter=False)
         yield Reading("kiptail_index_ready", "1 once all pods are known.", self._index.ready(), counter=False)
         yield Reading(
@@ -403,7 +411,7 @@ class _StopSignal:
             self._write.send(b"\0")
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        log.info("stopping on %s", signal.Signals(number).name)
+        # Nothing is logged here: the main thread may be in the middle of a line.
         self._set.set()
 
     def _on_crash(self, args: threading.ExceptHookArgs) -> None:
@@ -415,8 +423,10 @@ class _StopSignal:
 
 
 def _give_up_after(expire_after: float | None) -> float:
-    """Whoever takes drops that are older than a day wants them told."""
-    return GIVE_UP_AFTER if expire_after is not None and expire_after <= GIVE_UP_AFTER else math.inf
+    """Whoever takes drops that are older than that wants them told, and a day's time for it."""
+    if expire_after is None:
+        return math.inf
+    return GIVE_UP_AFTER if expire_after <= GIVE_UP_AFTER else expire_after + GIVE_UP_AFTER
 
 
 def _watchdog_interval() -> float:

@@ -61,8 +61,9 @@ def deliver(sink: EventSink, event: dict[str, Any], *, known: bool, may_recreate
             except ApiError as error:
                 if error.status != 404 or not may_recreate:
                     raise
-                operation, recreated = "create", True
+                operation = "create"
                 sink.create(event)
+                recreated = True
         else:
             try:
                 sink.create(event)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -34,9 +35,14 @@ class Printer:
         try:
             self._stream.write(line + "\n")
             self._stream.flush()
-        except BrokenPipeError:
+        except OSError as error:  # nobody reads any more, or the disk behind a redirection is full
+            if not isinstance(error, BrokenPipeError):
+                log.error("cannot print: %s", error.strerror)
             let_go(self._stream)
             self._on_closed()
+
+
+log = logging.getLogger(__name__)
 
 
 def let_go(stream: TextIO) -> None:

@@ -105,9 +105,7 @@ def microseconds(field: bytes) -> int | None:
     return int(field) if field.isdigit() and len(field) <= 18 else None
 
 
-def source_delay(
-    clock: SourceClock | None, boot_id: str, monotonic_us: int, source_us: int
-) -> tuple[SourceClock, int]:
+def source_delay(clock: SourceClock | None, boot_id: str, monotonic_us: int, source_us: int) -> tuple[SourceClock, int]:
     """How long before its receipt the kernel wrote an entry (µs, never negative), and the clock after it.
 
     ``monotonic_us`` is ``__MONOTONIC_TIMESTAMP`` (receipt, CLOCK_MONOTONIC), ``source_us`` is

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Protocol
 
 from kiptail.entry import Entry, Position
@@ -16,7 +17,7 @@ from kiptail.ledger import Changes, Flow, Ledger, flow_key
 from kiptail.netfilter import Unparsed, parse, split
 from kiptail.prefixes import Prefixes, Verdict, to_json_dict
 
-__all__ = ["Follower", "Intake", "JournalReader", "Ledgerbook"]
+__all__ = ["Follower", "Intake", "JournalReader", "Ledgerbook", "Step"]
 
 log = logging.getLogger(__name__)
 drop_log = logging.getLogger("kiptail.drops")
@@ -27,6 +28,8 @@ BATCH = 1_000
 COUNT_INTERVAL = 1.0
 #: The position alone is committed so often, in seconds.
 POSITION_INTERVAL = 30.0
+#: Flows whose time is over are looked for so often, in seconds.
+SWEEP_INTERVAL = 30.0
 #: While the state cannot be written, it is tried so often, in seconds …
 RETRY_INTERVAL = 1.0
 #: … and the journal is read on by at most so many drops.
@@ -72,6 +75,14 @@ class Intake:
     expired: int = 0
 
 
+class Step(Enum):
+    """What a step left to do."""
+
+    MORE = "there is more to read"
+    AT_END = "everything is read"
+    STALLED = "reading waits for the state to be written"
+
+
 class Follower:
     """Reads, counts and commits."""
 
@@ -94,39 +105,40 @@ class Follower:
         self._offer, self._keep_position, self._log_drops = offer, keep_position, log_drops
         self._expire_after = expire_after
         self._clock, self._wall = clock, wall_clock
-        self._commit_at = self._position_at = clock()
+        self._commit_at = self._position_at = self._sweep_at = clock()
         self._uncommitted = 0
         self._committed_position: Position | None = None
         self.intake = Intake()
         #: Why the state cannot be written at present, or "".
         self.trouble = ""
 
-    def step(self) -> bool:
-        """Read one batch and commit what is due; True when there is nothing more to read for now."""
-        at_end = True
+    def step(self) -> Step:
+        """Read one batch and commit what is due."""
+        step = Step.STALLED
         if self._uncommitted < MAX_UNCOMMITTED:
             batch = self._journal.read(BATCH)
-            at_end = batch.at_end
+            step = Step.AT_END if batch.at_end else Step.MORE
             horizon_us = 0
             if self._expire_after is not None:
                 horizon_us = round((self._wall() - self._expire_after) * 1e6)
             for entry in batch.entries:
                 self._count(entry, horizon_us)
         now = self._clock()
-        opened = self._ledger.opened and not self.trouble
-        if opened or (now >= self._commit_at and (self._uncommitted or now >= self._position_at)):
+        at_once = not self.trouble and (self._ledger.opened or self._uncommitted >= MAX_UNCOMMITTED)
+        if at_once or (now >= self._commit_at and (self._uncommitted or now >= self._position_at)):
             self.commit()
-        return at_end
+        return step
 
     def hand_over(self, handovers: Mapping[str, int]) -> None:
         """Addresses changed hands at these times (µs since the epoch)."""
-        self._ledger.hand_over(handovers)
+        self._ledger.hand_over(handovers, now_us=round(self._wall() * 1e6))
 
     def commit(self) -> bool:
         """Store flows and position, then offer the flows for delivery; False when the state cannot be written."""
         now = self._clock()
-        if now >= self._position_at:
+        if now >= self._sweep_at:
             self._ledger.end_idle()
+            self._sweep_at = now + SWEEP_INTERVAL
         changes = self._ledger.changes()
         position = self._journal.position() if self._keep_position else None
         try:

@@ -164,14 +164,18 @@ class Ledger:
         self._changed[flow.id] = flow
         return flow
 
-    def hand_over(self, handovers: Mapping[str, int]) -> None:
-        """Addresses changed hands at these times: drops after it belong to other flows than those before."""
+    def hand_over(self, handovers: Mapping[str, int], *, now_us: int) -> None:
+        """Addresses changed hands at these times: drops after it belong to other flows than those before.
+
+        ``now_us`` only bounds how many are remembered while there was no drop yet.
+        """
+        horizon_us = (self._watermark_us or now_us) - LATE_US
         for flow in list(self._open.values()):
             at_us = max(handovers.get(flow.key.src, 0), handovers.get(flow.key.dst, 0))
             if flow.opened_us <= at_us:
                 self._end(flow)
         for address, at_us in handovers.items():
-            if at_us > self._watermark_us - LATE_US and len(self._handovers) < MAX_HANDOVERS:
+            if at_us > horizon_us and len(self._handovers) < MAX_HANDOVERS:
                 self._handovers[address] = max(at_us, self._handovers.get(address, 0))
 
     def end_all(self) -> None:

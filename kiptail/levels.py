@@ -61,9 +61,7 @@ def checked(source: str, text: str, convert: Callable[[str], T]) -> T:
 class Levels:
     """The places where a setting can stand, strongest first."""
 
-    def __init__(
-        self, flags: Mapping[str, object], environ: Mapping[str, str], file: Mapping[str, Found[Any]]
-    ) -> None:
+    def __init__(self, flags: Mapping[str, object], environ: Mapping[str, str], file: Mapping[str, Found[Any]]) -> None:
         self._flags = flags
         self._environ = environ
         self._file = file
@@ -73,10 +71,7 @@ class Levels:
         return (
             _convert(option, _flag_texts(self._flags.get(option.key)), source=option.flag, level=_FLAG)
             or self._variable(option, option.variable, str, level=_VARIABLE)
-            or (
-                option.peer
-                and self._variable(option, option.peer.variable, option.peer.translate, level=_PEER)
-            )
+            or (option.peer and self._variable(option, option.peer.variable, option.peer.translate, level=_PEER))
             or self._file.get(option.name)
         )
 
@@ -138,9 +133,7 @@ def read_config(named: Found[Path] | None, default: Path) -> Mapping[str, Found[
     except OSError as error:
         raise SettingsError(f"{named.source + ': ' if named else ''}{shown}: {error.strerror}") from error
     if len(content) > MOST_CONFIG_BYTES:
-        raise SettingsError(
-            f"{shown}: is larger than a configuration file can be ({MOST_CONFIG_BYTES >> 20} MiB)"
-        )
+        raise SettingsError(f"{shown}: is larger than a configuration file can be ({MOST_CONFIG_BYTES >> 20} MiB)")
     try:
         document = tomllib.loads(content.decode())
     except UnicodeDecodeError as error:
@@ -188,9 +181,7 @@ def _toml_texts(option: Option[Any], value: object, source: str) -> list[str]:
 
 def _prefix_tables(tables: object, source: str) -> tuple[PrefixSetting, ...]:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise SettingsError(
-            f'{source}: is no list of tables: write [[prefixes]], text = "…", verdict = "drop"'
-        )
+        raise SettingsError(f'{source}: is no list of tables: write [[prefixes]], text = "…", verdict = "drop"')
     settings = []
     for number, table in enumerate(tables, start=1):
         where = f"{source}, table {number}"

@@ -41,6 +41,9 @@ class Owners(Protocol):
     def ready(self) -> bool:
         """All pods are known; before, nobody can be told from a stranger."""
 
+    def current(self) -> bool:
+        """News of pods arrives at present."""
+
     def owners(self, address: str, at_us: int) -> tuple[PodRef, ...]:
         """The pods that may have owned the address then."""
 
@@ -63,6 +66,10 @@ class Locator:
     def ready(self) -> bool:
         """:meth:`locate` can be asked."""
         return self._owners.ready()
+
+    def current(self) -> bool:
+        """What cannot be said yet will be soon; when not, it is worth waiting longer."""
+        return self._owners.current()
 
     def locate(self, address: str, at_us: int, *, patient: bool) -> Endpoint | None:
         """Who was at ``address`` at ``at_us``; None while that cannot be said yet.
@@ -94,5 +101,5 @@ class Locator:
             return any(ip in network for network in self._pod_networks)
         if ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
             return False
-        # Not global: RFC 1918, ULA and also 100.64.0.0/10, which some clouds give to pods.
-        return not ip.is_global
+        # RFC 1918, ULA, 100.64.0.0/10, which some clouds give to pods, and any IPv6 address: they are not scarce.
+        return ip.version == 6 or not ip.is_global

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from http.server import ThreadingHTTPServer
@@ -18,6 +19,9 @@ from kiptail import __version__
 __all__ = ["Metrics", "MetricsServer", "Reading"]
 
 log = logging.getLogger(__name__)
+
+#: A connection that says nothing for so many seconds is closed.
+IDLE_TIMEOUT = 30
 
 
 class Reading(NamedTuple):
@@ -79,7 +83,8 @@ class MetricsServer:
 
     def __init__(self, metrics: Metrics, address: tuple[str, int]) -> None:
         """Raises OSError when the address cannot be taken."""
-        self._server = _server_class(address[0])(address, MetricsHandler.factory(metrics.registry))
+        handler = type("Handler", (MetricsHandler.factory(metrics.registry),), {"timeout": IDLE_TIMEOUT})
+        self._server = _server_class(address[0])(address, handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
         self._thread.start()
 
@@ -92,6 +97,11 @@ class MetricsServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def server_bind(self) -> None:
+        # HTTPServer would look its own name up, which can take long while DNS is away, and never use it.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
 
 class _Server6(_Server):

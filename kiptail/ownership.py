@@ -61,10 +61,12 @@ class Interval(NamedTuple):
     ref: PodRef
     since_us: int
     until_us: int | None
+    #: Nobody saw the end: it was at ``until_us`` or before, and before anybody else had the address.
+    unseen_end: bool = False
 
 
 class Handover(NamedTuple):
-    """An address was given to another owner, or to nobody."""
+    """An address got an owner, another owner, or none."""
 
     address: str
     at_us: int
@@ -134,15 +136,14 @@ class Ownership:
         return len(self._pods)
 
     def replace(self, pods: Iterable[Pod], *, now_us: int) -> list[Handover]:
-        """Take over a complete list of the pods there are: those it lacks are gone."""
-        handovers: list[Handover] = []
-        listed = set()
-        for pod in pods:
-            listed.add(pod.key)
-            handovers += self.put(pod, now_us=now_us, live=False)
+        """Take over a complete list of the pods there are: those it lacks are gone, since when nobody knows."""
+        listed = {pod.key: pod for pod in pods}
+        handovers: dict[str, int] = {}
         for key in [key for key in self._pods if key not in listed]:
-            handovers += self.remove(key, now_us=now_us)
-        return handovers
+            handovers |= dict(self._remove(key, now_us, unseen=True))
+        for pod in listed.values():
+            handovers |= dict(self.put(pod, now_us=now_us, live=False))
+        return [Handover(address, at_us) for address, at_us in handovers.items()]
 
     def put(self, pod: Pod, *, now_us: int, live: bool) -> list[Handover]:
         """A pod was added or changed; ``live`` when a watch saw it happen, so that ``now_us`` dates it."""
@@ -157,18 +158,14 @@ class Ownership:
         handovers: list[Handover] = []
         for address in before.addresses if before else ():
             if address not in pod.addresses:
-                handovers += self._close(address, pod.key, now_us)
+                handovers += self._close(address, pod.key, now_us)  # the same pod, with another address
         for address in pod.addresses:
             handovers += self._claim(address, pod, now_us, live)
         return handovers
 
     def remove(self, key: str, *, now_us: int) -> list[Handover]:
         """The pod with this ``metadata.uid`` is gone."""
-        pod = self._pods.pop(key, None)
-        handovers: list[Handover] = []
-        for address in pod.addresses if pod else ():
-            handovers += self._close(address, key, now_us)
-        return handovers
+        return self._remove(key, now_us, unseen=False)
 
     def owners(self, address: str, at_us: int) -> tuple[PodRef, ...]:
         """The pods that may have owned ``address`` at ``at_us``: none, the owner, or several (ambiguous)."""
@@ -188,16 +185,25 @@ class Ownership:
         """Some pod runs on this node."""
         return any(pod.node == name for pod in self._pods.values())
 
+    def _remove(self, key: str, now_us: int, *, unseen: bool) -> list[Handover]:
+        pod = self._pods.pop(key, None)
+        handovers: list[Handover] = []
+        for address in pod.addresses if pod else ():
+            handovers += self._close(address, key, now_us, unseen=unseen)
+        return handovers
+
     def _claim(self, address: str, pod: Pod, now_us: int, live: bool) -> list[Handover]:
         mine = next((i for i in self._by_address.get(address, ()) if i.key == pod.key), None)
         others = tuple(i for i in self._by_address.get(address, ()) if i.key != pod.key)
         if mine is not None:
             since = mine.since_us
-        elif live:
-            # Not startTime: until its sandbox is ready, another pod may still have the address.
-            since = now_us if pod.ready_us is None else min(now_us, pod.ready_us)
+        elif pod.ready_us is not None:
+            since = min(now_us, pod.ready_us)
+        elif live and (others or address in self._gone):
+            # Not startTime: until its sandbox was ready, the other pod may still have had the address.
+            since = now_us
         else:
-            since = pod.ready_us or pod.start_us or 0
+            since = min(now_us, pod.start_us or 0)
         until = pod.until_us
         if until is not None and live and pod.released and mine is not None and mine.until_us is None:
             until = now_us  # the annotation was blanked before our eyes
@@ -205,12 +211,22 @@ class Ownership:
             until = max(min(until, now_us), since)
         self._by_address[address] = (*others, Interval(pod.key, pod.ref, since, until))
         if mine is None:
-            return [Handover(address, since)] if others or self._gone.get(address) else []
+            self._trim_gone(address, since)
+            return [Handover(address, since)]
         if until is not None and mine.until_us is None:
             return [Handover(address, until)]
         return []
 
-    def _close(self, address: str, key: str, now_us: int) -> list[Handover]:
+    def _trim_gone(self, address: str, since_us: int) -> None:
+        """Whoever left without being seen had left when the next one came."""
+        gone = self._gone.get(address)
+        if gone is not None and any(i.unseen_end for i in gone):
+            self._gone[address] = tuple(
+                i._replace(until_us=max(i.since_us, min(i.until_us or 0, since_us))) if i.unseen_end else i
+                for i in gone
+            )
+
+    def _close(self, address: str, key: str, now_us: int, *, unseen: bool = False) -> list[Handover]:
         intervals = self._by_address.get(address, ())
         mine = next((i for i in intervals if i.key == key), None)
         others = tuple(i for i in intervals if i is not mine)
@@ -220,8 +236,10 @@ class Ownership:
             self._by_address.pop(address, None)
         if mine is None:
             return []
-        ended = mine if mine.until_us is not None else mine._replace(until_us=max(now_us, mine.since_us))
-        # Bounded: a crash-looping address keeps its latest few owners.
+        ended = mine
+        if mine.until_us is None:
+            ended = mine._replace(until_us=max(now_us, mine.since_us), unseen_end=unseen)
+        # Bounded: an address that changes hands all the time keeps its latest few owners.
         self._gone[address] = (*self._gone.get(address, ())[-7:], ended)
         return [Handover(address, now_us)] if mine.until_us is None else []
 

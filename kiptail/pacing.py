@@ -1,16 +1,12 @@
-"""How fast, how soon again, and what next: a token bucket, a jittered exponential back-off, and a schedule."""
+"""How fast, and how soon again: a token bucket and a jittered exponential back-off."""
 
 from __future__ import annotations
 
-import heapq
 import random
 import time
-from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from collections.abc import Callable
 
-__all__ = ["Backoff", "Schedule", "TokenBucket"]
-
-Key = TypeVar("Key", bound=Hashable)
+__all__ = ["Backoff", "TokenBucket"]
 
 
 class TokenBucket:
@@ -47,35 +43,3 @@ class Backoff:
     def reset(self) -> None:
         """A try succeeded: begin with the shortest pause again."""
         self._next = self._first
-
-
-class Schedule(Generic[Key]):
-    """Keys by when they are due, each at most once; of those due at once, the one that came first."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Key]] = []
-        self._keys: set[Key] = set()
-        self._sequence = 0
-
-    def __len__(self) -> int:
-        return len(self._heap)
-
-    def __contains__(self, key: Key) -> bool:
-        return key in self._keys
-
-    @property
-    def due(self) -> float | None:
-        """When the next key is due; None when there is none."""
-        return self._heap[0][0] if self._heap else None
-
-    def add(self, key: Key, due: float) -> None:
-        """Schedule a key that is not."""
-        self._keys.add(key)
-        self._sequence += 1
-        heapq.heappush(self._heap, (due, self._sequence, key))
-
-    def pop(self) -> tuple[float, Key]:
-        """Take the next key, whether it is due or not, and when it was."""
-        due, _sequence, key = heapq.heappop(self._heap)
-        self._keys.discard(key)
-        return due, key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,6 +21,9 @@ class Locate(Protocol):
 
     def ready(self) -> bool:
         """The index is complete; before, nobody can be told from a stranger."""
+
+    def current(self) -> bool:
+        """News of pods arrives at present."""
 
     def locate(self, address: str, at_us: int, *, patient: bool) -> Endpoint | None:
         """The endpoint, or None while it cannot be said."""
@@ -69,6 +72,13 @@ class Tracked:
         """Both ends are decided."""
         return len(self.ends) == len(_SIDES)
 
+    def forget_strangers(self, addresses: Container[str]) -> bool:
+        """Leave open again who is at those of these addresses where no pod was found; True when there are any."""
+        for side, end in list(self.ends.items()):
+            if end.kind is Kind.NOBODY and end.address in addresses:
+                del self.ends[side]
+        return not self.placed
+
     def address(self, side: str) -> str:
         """The flow's address at this side."""
         return self.flow.key.src if side == "src" else self.flow.key.dst
@@ -98,6 +108,10 @@ class Placer:
         """:meth:`place` can be asked."""
         return self._locate.ready()
 
+    def current(self) -> bool:
+        """News of pods arrives at present."""
+        return self._locate.current()
+
     def place(self, tracked: Tracked, *, patient: bool) -> bool:
         """Decide who is at the ends of a flow; True when both are decided.
 
@@ -118,13 +132,15 @@ class Placer:
         tracked.ends, tracked.records = decided.ends, records
         return tracked.placed
 
-    def refresh_text(self, tracked: Tracked, record: EventRecord) -> None:
-        """A peer's name that has come late is told with the next write."""
-        peer = tracked.peer(record.end)
-        if peer.unnamed:
-            named = tracked.ends[_other(record.end)] = self._locate.named(peer)
-            if named.name:
-                record.message = message(tracked.flow.key, record.end, named, self._style)
+    def rename(self, tracked: Tracked) -> bool:
+        """Put names that have come late into the Events' texts; True when none is awaited any more."""
+        for side, end in list(tracked.ends.items()):
+            if end.unnamed:
+                named = tracked.ends[side] = self._locate.named(end)
+                record = tracked.records.get(_other(side))
+                if named.name and record is not None:
+                    record.message = message(tracked.flow.key, record.end, named, self._style)
+        return not any(end.unnamed for end in tracked.ends.values())
 
     def _record(self, tracked: Tracked, side: str, end: Endpoint) -> EventRecord:
         flow, pod = tracked.flow, end.pods[0]

@@ -30,6 +30,8 @@ PAGE_LIMIT = 500
 WATCH_TIMEOUT = 290
 #: Pauses between tries, in seconds.
 BACKOFF_FIRST, BACKOFF_CAP = 0.5, 5.0
+#: A watch that lasted so many seconds worked: the next trouble begins with the shortest pause again.
+WATCH_THAT_WORKS = 5.0
 #: A missing right is tried again after so many seconds.
 FORBIDDEN_RETRY = 60.0
 #: Addresses of deleted pods that are remembered at most, whatever the churn.
@@ -70,6 +72,10 @@ class SnapshotIndex:
         """A snapshot is complete."""
         return True
 
+    def current(self) -> bool:
+        """No news is to be expected."""
+        return True
+
     def owners(self, address: str, at_us: int) -> tuple[PodRef, ...]:
         """As :meth:`Ownership.owners`."""
         return self._ownership.owners(address, at_us)
@@ -102,6 +108,7 @@ class ClusterIndex:
         self._stop = threading.Event()
         self._resource_version = ""
         self._stream: WatchLines | None = None
+        self._connected = False
         self._backoff = Backoff(BACKOFF_FIRST, BACKOFF_CAP)
         #: Why the index is not kept current at present, or "".
         self.trouble = ""
@@ -123,6 +130,10 @@ class ClusterIndex:
     def ready(self) -> bool:
         """All pods were listed once."""
         return self._ready.is_set()
+
+    def current(self) -> bool:
+        """News of pods arrives at present."""
+        return self._connected
 
     def owners(self, address: str, at_us: int) -> tuple[PodRef, ...]:
         """As :meth:`Ownership.owners`."""
@@ -173,23 +184,22 @@ class ClusterIndex:
         self._resource_version = version
         self._report(handovers)
         log.info("%d pods listed", len(pods))
-        self._recovered()
         if not self._ready.is_set():
             self._ready.set()
             self._on_ready()
 
     def _watch(self) -> None:
-        lines = 0
+        lines, begin = 0, time.monotonic()
         timeout = round(WATCH_TIMEOUT * random.uniform(0.8, 1.0))  # noqa: S311 - jitter, no secret
         self._stream = self._api.watch_pods(resource_version=self._resource_version, timeout_s=timeout)
         try:
             with self._stream as stream:
+                self._connected = True
+                self._recovered()
                 for line in stream:
                     if self._stop.is_set():
                         return
                     self._take(line)
-                    if not lines:
-                        self._recovered()
                     lines += 1
         except ApiError as error:
             if error.silent and not lines:
@@ -197,9 +207,12 @@ class ClusterIndex:
                 # watch from its future stays silent for ever. A list tells.
                 self._resource_version = ""
             raise
-        if not lines:
-            # A server that ends every stream at once is not asked again at once.
-            self._pause(self._backoff.pause())
+        finally:
+            self._connected = False
+            if time.monotonic() - begin > WATCH_THAT_WORKS:
+                self._backoff.reset()
+        # A server that ends every stream at once is not asked again at once.
+        self._pause(self._backoff.pause())
 
     def _take(self, line: bytes) -> None:
         """One line of the watch, a metav1.WatchEvent; raises ApiError for an ERROR or what is none."""
@@ -207,7 +220,8 @@ class ClusterIndex:
             event = json.loads(line)
             kind, obj = event["type"], event["object"]
             metadata = obj.get("metadata") or {}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            version, key = metadata.get("resourceVersion"), metadata.get("uid")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ApiError("a line of the watch is not what it should be", reason="BadLine") from error
         if kind == "ERROR":
             raise ApiError(
@@ -223,8 +237,7 @@ class ClusterIndex:
                     handovers = self._ownership.put(pod, now_us=_now_us(), live=True)
         elif kind == "DELETED":
             with self._lock:
-                handovers = self._ownership.remove(str(metadata.get("uid")), now_us=_now_us())
-        version = metadata.get("resourceVersion")
+                handovers = self._ownership.remove(str(key), now_us=_now_us())
         if isinstance(version, str) and version:
             self._resource_version = version
         self._report(handovers)
@@ -257,7 +270,6 @@ class ClusterIndex:
         self._pause(pause)
 
     def _recovered(self) -> None:
-        self._backoff.reset()
         if self.trouble:
             self.trouble = ""
             log.info("the pods can be followed again")

@@ -12,45 +12,34 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from kiptail.delivery import EventSink, Outcome, Result, deliver
+from kiptail.agenda import FIRST_UPDATES, Agenda
+from kiptail.delivery import EventSink
 from kiptail.errors import StateError
 from kiptail.event import EventRecord, EventStyle, event_body
 from kiptail.ledger import Flow
-from kiptail.pacing import Backoff, Schedule, TokenBucket
 from kiptail.placing import Locate, Outbox, Placer, Tracked
+from kiptail.sending import Again, GivenUp, Sender, Sent
 
 __all__ = ["Poster", "Progress"]
 
 log = logging.getLogger(__name__)
 
-#: An Event's first updates follow the previous write after so many seconds, so that a first look at it shows a
-#: true count; later ones follow after the repeat interval.
-FIRST_UPDATES = (2.0, 8.0, 32.0)
-
-#: So long a flow's Events wait for a name, or for news of a pod that has just started, in seconds.
+#: So long a flow's Events wait for a name, or for news of a pod that has just started, in seconds …
 PATIENCE = 2.0
+#: … and so long while no such news can arrive.
+PATIENCE_WHILE_BLIND = 60.0
 #: How often flows that wait are looked at again, in seconds.
 _PLACE_INTERVAL = 0.1
-
-#: Back-off between tries while the API server does not take a request, in seconds; doubles up to the cap.
-BACKOFF_FIRST, BACKOFF_CAP = 0.2, 5.0
-#: An Event that somebody else wrote at the same moment is written again after so many seconds.
-CONFLICT_RETRY = 1.0
-#: A missing right is tried again after so many seconds.
-FORBIDDEN_RETRY = 60.0
-#: The longest that a server's Retry-After is believed, in seconds.
-RETRY_AFTER_CAP = 60.0
-
-#: An Event that the API server no longer has is created anew at most so often.
-MAX_ROUNDS = 3
+#: How often flows that cannot be told are looked for, in seconds.
+_SWEEP_INTERVAL = 60.0
 
 
 @dataclass(slots=True)
 class Progress:
     """How delivery goes, for status and metrics; written by the poster's thread only."""
 
-    #: Events with something that the API server does not have yet and that is due.
-    waiting: int = 0
+    #: Events that were never written.
+    untold: int = 0
     #: Flows whose ends are not decided yet.
     unplaced: int = 0
     #: Why requests do not succeed at present, or "".
@@ -77,25 +66,24 @@ class Poster:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """``repeat_interval`` and ``give_up_after`` are in seconds; ``hold`` sends nothing before :meth:`finish`."""
-        self._sink, self._outbox, self._style = sink, outbox, style
-        self._placer = Placer(locate, outbox, style)
-        self._repeat_interval, self._give_up_after = repeat_interval, give_up_after
-        self._first_updates = tuple(first_updates)
+        self._outbox, self._style, self._give_up_after = outbox, style, give_up_after
         self._hold, self._observe = hold, observe
         self._clock, self._wall = clock, wall_clock
-        self._bucket = TokenBucket(50, 100, clock=clock) if paced else None
+        self._placer = Placer(locate, outbox, style)
+        self._agenda = Agenda(repeat_interval, first_updates)
+        self._sender = Sender(sink, paced=paced, observe=observe, clock=clock)
 
         self._tracked: dict[int, Tracked] = {}
         self._unplaced: dict[int, Tracked] = {}
-        #: Events with news, by flow and side.
-        self._schedule: Schedule[tuple[int, str]] = Schedule()
+        #: Placed, but a name may still come.
+        self._unnamed: dict[int, Tracked] = {}
         self._place_at = 0.0
-        self._paused_until = 0.0
-        self._backoff = Backoff(BACKOFF_FIRST, BACKOFF_CAP)
+        self._sweep_at = clock() + _SWEEP_INTERVAL
         self.progress = Progress()
 
         self._wakeup = threading.Condition()
-        self._inbox: list[Flow] = []
+        self._inbox: dict[int, Flow] = {}
+        self._claimed: set[str] = set()
         self._finish_by: float | None = None
         self._drain = False
         self._stop_draining: Callable[[], bool] = lambda: False
@@ -104,7 +92,7 @@ class Poster:
     # -- called from other threads --------------------------------------------------------------------------
 
     def restore(self, flow: Flow, states: dict[str, str], records: Iterable[EventRecord]) -> None:
-        """Take up a stored flow; before :meth:`start`."""
+        """Take up a stored flow, a copy as for :meth:`offer`; before :meth:`start`."""
         self._track(Tracked.restored(flow, self._clock(), states, records))
 
     def start(self) -> None:
@@ -114,7 +102,13 @@ class Poster:
     def offer(self, flows: Iterable[Flow]) -> None:
         """Flows that were committed, as copies that nobody changes any more."""
         with self._wakeup:
-            self._inbox.extend(flows)
+            self._inbox.update((flow.id, flow) for flow in flows)
+            self._wakeup.notify()
+
+    def reconsider(self, addresses: Iterable[str]) -> None:
+        """These addresses got an owner: where nobody was found, it may have been this one all along."""
+        with self._wakeup:
+            self._claimed.update(addresses)
             self._wakeup.notify()
 
     def wake(self) -> None:
@@ -135,39 +129,42 @@ class Poster:
             self._drain = drain
             self._wakeup.notify()
         self._thread.join(timeout + 15)  # one request may be under way
-        return sum(
-            record.has_news(tracked.flow.count)
-            for tracked in list(self._tracked.values())
-            for record in tracked.records.values()
-        ) + len(self._unplaced)
+        return len(self._news()) + len(self._unplaced)
 
     # -- the thread -----------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while True:
             with self._wakeup:
-                while not self._inbox and self._finish_by is None and (pause := self._pause()) > 0:
+                while not (self._inbox or self._claimed or self._finish_by is not None):
+                    pause = self._pause()
+                    if pause <= 0:
+                        break
                     self._wakeup.wait(pause)
-                arrived, self._inbox = self._inbox, []
+                arrived, self._inbox = self._inbox, {}
+                claimed, self._claimed = self._claimed, set()
                 finishing = self._finish_by is not None
-            for flow in arrived:
+            for flow in arrived.values():
                 self._arrive(flow)
+            if claimed:
+                self._doubt(claimed)
             if finishing:
                 self._finish()
                 return
             self._place_waiting()
             if not self._hold:
                 self._send_next()
+            self._sweep()
 
     def _pause(self) -> float:
         """Seconds until there is something to do."""
         now = self._clock()
-        pause = 60.0
-        if self._unplaced:
-            pause = min(pause, max(self._place_at - now, 0.0))
-        if self._schedule.due is not None and not self._hold:
-            pause = min(pause, max(self._schedule.due, self._paused_until) - now)
-        return pause
+        at = self._sweep_at
+        if self._unplaced or (self._unnamed and self._place_at == 0):
+            at = min(at, self._place_at)
+        if self._agenda.due is not None and not self._hold:
+            at = min(at, max(self._agenda.due, self._sender.paused_until))
+        return at - now
 
     def _arrive(self, flow: Flow) -> None:
         tracked = self._tracked.get(flow.id)
@@ -179,122 +176,108 @@ class Poster:
 
     def _track(self, tracked: Tracked) -> None:
         self._tracked[tracked.flow.id] = tracked
-        if not tracked.placed:
+        if not tracked.placed and tracked.flow.id not in self._unplaced:
             self._unplaced[tracked.flow.id] = tracked
             self._place_at = 0.0
-        self._schedule_news(tracked)
+        self._plan(tracked)
         self._forget_if_told(tracked)
+
+    def _doubt(self, addresses: set[str]) -> None:
+        for tracked in list(self._tracked.values()):
+            if tracked.forget_strangers(addresses):
+                self._unplaced[tracked.flow.id] = tracked
+                self._place_at = 0.0
 
     # -- placing --------------------------------------------------------------------------------------------
 
     def _place_waiting(self, *, final: bool = False) -> None:
         now = self._clock()
-        if not self._unplaced or (now < self._place_at and not final):
+        if now < self._place_at and not final:
             return
         self._place_at = now + _PLACE_INTERVAL
-        if self._placer.ready():
+        for tracked in list(self._unnamed.values()):
+            if self._placer.rename(tracked):
+                del self._unnamed[tracked.flow.id]
+            self._plan(tracked)
+        if self._unplaced and self._placer.ready():
+            patience = PATIENCE if self._placer.current() else PATIENCE_WHILE_BLIND
             for tracked in list(self._unplaced.values()):
-                patient = not final and now - tracked.since < PATIENCE
                 try:
-                    placed = self._placer.place(tracked, patient=patient)
+                    placed = self._placer.place(tracked, patient=not final and now - tracked.since < patience)
                 except StateError:
                     self._place_at = now + 1.0  # nothing uncommitted is sent; the journal loop says why
                     break
-                self._schedule_news(tracked)
+                self._plan(tracked)
                 if placed:
                     del self._unplaced[tracked.flow.id]
+                    if any(end.unnamed for end in tracked.ends.values()):
+                        self._unnamed[tracked.flow.id] = tracked
                     self._forget_if_told(tracked)
         self.progress.unplaced = len(self._unplaced)
 
-    def _schedule_news(self, tracked: Tracked) -> None:
-        """Schedule those of a flow's Events that have something to tell."""
-        for side, record in tracked.records.items():
-            key = (tracked.flow.id, side)
-            if key not in self._schedule and record.has_news(tracked.flow.count):
-                due = self._clock()
-                if record.writes:
-                    due += max(0.0, self._interval(record.writes) - (self._wall() - record.sent_at_us / 1e6))
-                self._schedule.add(key, due)
-        self.progress.waiting = len(self._schedule)
-
-    def _interval(self, writes: int) -> float:
-        if writes <= len(self._first_updates):
-            return min(self._first_updates[writes - 1], self._repeat_interval)
-        return self._repeat_interval
+    def _plan(self, tracked: Tracked) -> None:
+        """Put those of a flow's Events on the agenda that have something to tell."""
+        for record in tracked.records.values():
+            if record.has_news(tracked.flow.count):
+                self._agenda.plan(record, now=self._clock(), wall_us=self._wall_us())
+        self.progress.untold = self._agenda.untold
 
     # -- sending --------------------------------------------------------------------------------------------
 
     def _send_next(self) -> None:
-        """Send the Event that is due longest, if any is."""
+        """Write the Event that is due, if any is."""
         now = self._clock()
-        if self._schedule.due is None or now < max(self._schedule.due, self._paused_until):
+        if self._agenda.due is None or self._agenda.due > now:
             return
-        if self._bucket is not None and (delay := self._bucket.delay()) > 0:
-            self._paused_until = now + delay
+        wait = self._sender.wait()
+        if wait > 0:
+            self._sender.paused_until = now + wait
             return
-        due, (flow_id, side) = self._schedule.pop()
-        tracked = self._tracked.get(flow_id)
-        if tracked is not None:
-            retry = self._send(tracked, tracked.records[side])
-            if retry is not None:
-                self._schedule.add((flow_id, side), due if retry == 0 else now + retry)
-        self.progress.waiting = len(self._schedule)
+        taken = self._agenda.take(now)
+        tracked = self._tracked.get(taken[1][0]) if taken is not None else None
+        if taken is None or tracked is None:
+            return
+        due, key = taken
+        record = tracked.records[key[1]]
+        again = self._send(tracked, record)
+        if again is not None:
+            # In its old place when the server was away: what was dropped first is told first.
+            at = due if again.unreachable else now + again.after
+            self._agenda.again(key, at, told=record.writes > 0)
+        self.progress.untold = self._agenda.untold
 
-    def _send(self, tracked: Tracked, record: EventRecord) -> float | None:
-        """Write one Event; None when that is settled, else after how many seconds to try it again.
-
-        0.0 means: in its old place, for it was not this Event that failed but the server.
-        """
+    def _send(self, tracked: Tracked, record: EventRecord) -> Again | None:
+        """Write one Event; None when that is settled."""
         flow = tracked.flow
         if not record.has_news(flow.count):
             return None
-        if self._wall() - flow.last_us / 1e6 > self._give_up_after:
-            self._give_up(record, "undeliverable for too long")
-            self._forget_if_told(tracked)
+        if self._is_too_old(flow):
+            self._give_up(tracked, record, "undeliverable for too long", logging.WARNING)
             return None
-        self._placer.refresh_text(tracked, record)
-        event = event_body(record, flow, self._style, tracked.peer_pod(record.end))
-        outcome = deliver(self._sink, event, known=record.sent_count > 0, may_recreate=record.rounds < MAX_ROUNDS)
-        self._observe(outcome.operation, outcome.result)
-        record.rounds += outcome.recreated
-        if outcome.result is not Result.OK:
-            return self._failed(outcome, tracked, record)
-        self._recovered()
-        record.sent_count, record.sent_message = flow.count, record.message
-        record.sent_at_us = round(self._wall() * 1e6)
-        record.writes += 1
-        self._save(record)
-        self._schedule_news(tracked)
-        self._forget_if_told(tracked)
+        text = record.message
+        result = self._sender.send(event_body(record, flow, self._style, tracked.peer_pod(record.end)), record)
+        self.progress.trouble = self._sender.trouble
+        match result:
+            case Again():
+                return result
+            case GivenUp():
+                level = logging.INFO if result.expected else logging.WARNING
+                self._give_up(tracked, record, result.reason, level)
+            case Sent():
+                record.sent_count, record.sent_message, record.sent_at_us = flow.count, text, self._wall_us()
+                record.writes += 1
+                self._save(record)
+                self._plan(tracked)
+                self._forget_if_told(tracked)
         return None
 
-    def _failed(self, outcome: Outcome, tracked: Tracked, record: EventRecord) -> float | None:
-        where = f"to {outcome.operation} an Event in namespace {record.pod.namespace}"
-        match outcome.result:
-            case Result.SERVER_FAILS:
-                pause = self._backoff.pause()
-                if outcome.error is not None and outcome.error.retry_after is not None:
-                    pause = max(pause, min(outcome.error.retry_after, RETRY_AFTER_CAP))
-                self._paused_until = self._clock() + pause
-                self._in_trouble(f"trying again {where}: {outcome.error}")
-                return 0.0
-            case Result.CONFLICT:
-                return CONFLICT_RETRY
-            case Result.FORBIDDEN:
-                self._in_trouble(f"not allowed {where}, trying again every {FORBIDDEN_RETRY:.0f} s: {outcome.error}")
-                return FORBIDDEN_RETRY
-        self._give_up(record, str(outcome.error), quiet=outcome.result is Result.GONE)
-        self._forget_if_told(tracked)
-        return None
-
-    def _give_up(self, record: EventRecord, reason: str, *, quiet: bool = False) -> None:
+    def _give_up(self, tracked: Tracked, record: EventRecord, reason: str, level: int) -> None:
         record.given_up = reason
         self._observe("update" if record.sent_count else "create", "given_up")
-        log.log(
-            logging.INFO if quiet else logging.WARNING,
-            "giving up Event %s of %s/%s: %s", record.name, record.pod.namespace, record.pod.name, reason,
-        )  # fmt: skip
+        pod = record.pod
+        log.log(level, "giving up Event %s of %s/%s: %s", record.name, pod.namespace, pod.name, reason)
         self._save(record)
+        self._forget_if_told(tracked)
 
     def _save(self, record: EventRecord) -> None:
         try:
@@ -303,47 +286,81 @@ class Poster:
             # The Event holds an absolute count: should this be forgotten, it is written once more.
             log.debug("delivery of Event %s is not noted: %s", record.name, error)
 
+    # -- letting go -----------------------------------------------------------------------------------------
+
     def _forget_if_told(self, tracked: Tracked) -> None:
-        if tracked.flow.ended and tracked.flow.id not in self._unplaced and not tracked.has_news():
-            try:
-                self._outbox.forget([tracked.flow.id])
-            except StateError:
-                return  # the next start finds it told and ended, and forgets it then
-            self._tracked.pop(tracked.flow.id, None)
+        flow_id = tracked.flow.id
+        if tracked.flow.ended and flow_id not in self._unplaced and not tracked.has_news():
+            self._forget(flow_id)
 
-    def _in_trouble(self, text: str) -> None:
-        if not self.progress.trouble:
-            log.warning("%s", text)
-        self.progress.trouble = text
+    def _forget(self, flow_id: int) -> None:
+        try:
+            self._outbox.forget([flow_id])
+        except StateError:
+            return  # the sweep tries again
+        for register in (self._tracked, self._unplaced, self._unnamed):
+            register.pop(flow_id, None)
 
-    def _recovered(self) -> None:
-        self._backoff.reset()
-        if self.progress.trouble:
-            log.info("the API server takes Events again")
-            self.progress.trouble = ""
+    def _sweep(self) -> None:
+        """Let go of what cannot be told any more, also of what never comes to its turn while the cluster is away."""
+        now = self._clock()
+        if now < self._sweep_at:
+            return
+        self._sweep_at = now + _SWEEP_INTERVAL
+        for tracked in list(self._tracked.values()):
+            if self._is_too_old(tracked.flow):
+                for record in tracked.records.values():
+                    if record.has_news(tracked.flow.count):
+                        self._give_up(tracked, record, "undeliverable for too long", logging.WARNING)
+                if tracked.flow.ended and tracked.flow.id in self._unplaced:
+                    self._observe("create", "given_up")
+                    self._forget(tracked.flow.id)
+                    continue
+            self._forget_if_told(tracked)
+
+    def _is_too_old(self, flow: Flow) -> bool:
+        return self._wall() - flow.last_us / 1e6 > self._give_up_after
+
+    def _wall_us(self) -> int:
+        return round(self._wall() * 1e6)
 
     # -- the end --------------------------------------------------------------------------------------------
 
+    def _news(self) -> list[tuple[Tracked, EventRecord]]:
+        """Events with something to tell, those that were dropped first in front."""
+        return [
+            (tracked, record)
+            for _, tracked in sorted(self._tracked.items())
+            for record in tracked.records.values()
+            if record.has_news(tracked.flow.count)
+        ]
+
     def _finish(self) -> None:
-        """Send every last count, until the time is up or, unless draining, the server fails."""
-        while self._drain and not self._placer.ready() and self._may_go_on():
+        """Send every last count, until the time is up or, unless draining, the server is away."""
+        while self._drain and self._may_go_on() and not self._placer.ready():
+            time.sleep(0.02)
+        patient_until = self._clock() + PATIENCE
+        while self._drain and self._may_go_on() and self._unplaced and self._clock() < patient_until:
+            self._place_waiting()
             time.sleep(0.02)
         self._place_waiting(final=True)
-        left = [(t, r) for t in sorted(self._tracked.values(), key=lambda t: t.flow.id) for r in t.records.values()]
-        for tracked, record in left:
+        for tracked, record in self._news():
             while self._may_go_on():
-                wait = max(self._paused_until - self._clock(), self._bucket.delay() if self._bucket else 0.0)
+                wait = self._sender.wait()
                 if wait > 0:
                     time.sleep(min(wait, 0.05))
                     continue
-                retry = self._send(tracked, record)
-                if retry is None:
+                again = self._send(tracked, record)
+                if again is None:
                     break
-                if retry == 0 and not self._drain:
-                    return  # the server fails; the next start goes on with what is stored
-                if retry >= FORBIDDEN_RETRY or not self._drain:
+                if again.unreachable and not self._drain:
+                    return  # the next start goes on with what is stored
+                if not self._drain or not self._may_go_on_after(again.after):
                     break
-                self._paused_until = max(self._paused_until, self._clock() + retry)
+                time.sleep(again.after)
 
     def _may_go_on(self) -> bool:
-        return self._finish_by is not None and self._clock() < self._finish_by and not self._stop_draining()
+        return self._may_go_on_after(0.0)
+
+    def _may_go_on_after(self, seconds: float) -> bool:
+        return self._finish_by is not None and self._clock() + seconds < self._finish_by and not self._stop_draining()

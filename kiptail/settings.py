@@ -169,9 +169,7 @@ def _journal(levels: Levels) -> tuple[Path | None, tuple[Path, ...]]:
     """Directory and files, of which at most one is set; a stronger level's choice replaces a weaker one's."""
     directory, files = levels.find(options.JOURNAL_DIRECTORY), levels.find(options.JOURNAL_FILE)
     if directory and files and directory.level == files.level:
-        raise SettingsError(
-            f"{directory.source} and {files.source} exclude each other: read a directory or files"
-        )
+        raise SettingsError(f"{directory.source} and {files.source} exclude each other: read a directory or files")
     if files and (directory is None or files.level < directory.level):
         return None, files.values
     return (directory.value if directory else None), ()
@@ -204,9 +202,7 @@ def _kubeconfig(levels: Levels, environ: Mapping[str, str]) -> Path:
             return credential
     # kubectl merges the files of this list; here the first one that is there serves.
     listed = [checked("KUBECONFIG", name, path) for name in environ.get("KUBECONFIG", "").split(":") if name]
-    return next(
-        (file for file in listed if os.path.exists(file)), listed[0] if listed else DEFAULT_KUBECONFIG
-    )
+    return next((file for file in listed if os.path.exists(file)), listed[0] if listed else DEFAULT_KUBECONFIG)
 
 
 def _state_directory(levels: Levels, environ: Mapping[str, str]) -> Path:

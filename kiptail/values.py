@@ -133,9 +133,7 @@ label_key = _matching(
     "(?:[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?",
     "is no label key: write it as `kubectl get pods --show-labels` shows it, such as app.kubernetes.io/name",
 )
-context = _matching(
-    r"[^\x00-\x1f\x7f]{1,1000}", "is no context: `kubectl config get-contexts` lists their names"
-)
+context = _matching(r"[^\x00-\x1f\x7f]{1,1000}", "is no context: `kubectl config get-contexts` lists their names")
 
 
 def duration(text: str, *, most_s: int = 10 * _YEAR_S) -> float:
@@ -203,9 +201,7 @@ def address(text: str) -> tuple[str, int] | None:
         return None
     host, colon, port = text.rpartition(":")
     if not colon or not host:
-        raise ValueError(
-            "is no HOST:PORT: write 127.0.0.1:9877, [::1]:9877, 0.0.0.0:9877 (every interface) or off"
-        )
+        raise ValueError("is no HOST:PORT: write 127.0.0.1:9877, [::1]:9877, 0.0.0.0:9877 (every interface) or off")
     if not _PORT.fullmatch(port) or int(port) > 65_535:
         raise ValueError(f"has no port number from 0 to 65535 after its last colon: {quoted(port)}")
     if host.startswith("[") and host.endswith("]"):

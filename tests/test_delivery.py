@@ -73,3 +73,7 @@ def test_an_event_is_not_created_anew_for_ever() -> None:
 
 def test_creating_anew_is_told() -> None:
     assert deliver(ScriptedSink(error(404), None), EVENT, known=True, may_recreate=True).recreated
+
+
+def test_trying_to_create_anew_is_not_creating_anew() -> None:
+    assert not deliver(ScriptedSink(error(404), error(429)), EVENT, known=True, may_recreate=True).recreated

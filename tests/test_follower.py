@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from kiptail.entry import Entry, Position
-from kiptail.follower import MAX_UNCOMMITTED, Follower
-from kiptail.ledger import Changes, Flow, Ledger
+from kiptail.follower import MAX_UNCOMMITTED, Follower, Step
+from kiptail.ledger import IDLE_US, Changes, Flow, Ledger
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.store import StoreUnavailableError
 
@@ -92,7 +92,7 @@ def entry(port: int = 80, prefix: str = "calico-drop:", at_us: int = T0) -> Entr
 
 def test_a_new_flow_is_committed_at_once_and_offered_after_that() -> None:
     stage = Stage([[entry(), entry()]])
-    assert stage.follower.step()
+    assert stage.follower.step() is Step.AT_END
     assert stage.book.commits == [({1: 2}, "page 1")]
     assert [flow.count for flow in stage.offered] == [2]
 
@@ -163,6 +163,7 @@ def test_while_the_state_cannot_be_written_nothing_is_offered_and_reading_stops_
     for _ in range(30):
         stage.follower.step()
         stage.clock.now += 0.5
+    assert stage.follower.step() is Step.STALLED, "which is not the journal's end"
     assert stage.offered == []
     assert stage.journal.read_pages * 1000 == MAX_UNCOMMITTED
     assert len(caplog.records) == 1, "said once"
@@ -173,3 +174,21 @@ def test_while_the_state_cannot_be_written_nothing_is_offered_and_reading_stops_
     latest = {flow.id: flow.count for flow in stage.offered}
     assert stage.journal.read_pages == 30
     assert sum(latest.values()) == 30_000
+
+
+def test_a_long_backlog_is_read_without_waiting_for_the_next_commit() -> None:
+    stage = Stage([[entry()] * 1000 for _ in range(40)])
+    steps = [stage.follower.step() for _ in range(40)]
+    assert steps == [Step.MORE] * 39 + [Step.AT_END]
+    assert stage.follower.commit()
+    assert stage.offered[-1].count == 40_000
+
+
+def test_idle_flows_end_on_a_busy_node() -> None:
+    pages = [[entry(port=1), entry(port=2)]]
+    pages += [[entry(port=2, at_us=T0 + n * 10_000_000)] for n in range(1, IDLE_US // 10_000_000 + 50)]
+    stage = Stage(pages)
+    for _ in pages:
+        stage.follower.step()
+        stage.clock.now += 1.1
+    assert [flow.id for flow in stage.offered if flow.ended] == [1]

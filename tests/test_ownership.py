@@ -53,11 +53,38 @@ def test_a_listed_pod_owns_from_its_start_until_it_finished(
     assert names(ownership.owners(IP, at)) == expected
 
 
-def test_a_pod_that_appears_during_the_watch_owns_from_when_its_address_was_seen() -> None:
+@pytest.mark.parametrize(
+    ("successor", "at", "expected"),
+    [
+        pytest.param({"ready": T0 + 30 * SECOND}, T0 + 31 * SECOND, ["b"], id="from when its sandbox was ready"),
+        pytest.param({"ready": T0 + 30 * SECOND}, T0 + 20 * SECOND, [], id="not before"),
+        pytest.param({"start": T0}, T0 + 59 * SECOND, ["b"], id="unknown: from when the address was seen"),
+        pytest.param({"start": T0}, T0 + 30 * SECOND, [], id="not from its start: another may have had the address"),
+    ],
+)
+def test_a_pod_that_takes_anothers_address_during_the_watch(
+    successor: dict[str, int], at: int, expected: list[str]
+) -> None:
     ownership = Ownership()
-    ownership.put(pod("a", start=T0), now_us=T0 + 60 * SECOND, live=True)
-    assert names(ownership.owners(IP, T0 + 30 * SECOND)) == []
-    assert names(ownership.owners(IP, T0 + 59 * SECOND)) == ["a"]
+    ownership.put(pod("a", ready=T0 - 60 * SECOND), now_us=T0 - 60 * SECOND, live=True)
+    ownership.remove("a", now_us=T0 - 30 * SECOND)
+    ownership.put(pod("b", **successor), now_us=T0 + 60 * SECOND, live=True)
+    assert names(ownership.owners(IP, at)) == expected
+
+
+def test_a_pod_whose_address_nobody_had_owns_it_from_its_start() -> None:
+    ownership = Ownership()
+    assert ownership.put(pod("a", start=T0), now_us=T0 + 9 * SECOND, live=True) == [Handover(IP, T0)]
+    assert names(ownership.owners(IP, T0 + 5 * SECOND)) == ["a"]
+
+
+def test_who_left_unseen_had_left_when_the_next_one_came() -> None:
+    ownership = Ownership()
+    ownership.replace([pod("a", ready=T0)], now_us=T0)
+    handovers = ownership.replace([pod("b", ready=T0 + 50 * SECOND)], now_us=T0 + 100 * SECOND)
+    assert handovers == [Handover(IP, T0 + 50 * SECOND)]
+    assert names(ownership.owners(IP, T0 + 60 * SECOND)) == ["b"]
+    assert names(ownership.owners(IP, T0 + 40 * SECOND)) == ["a"]
 
 
 def test_a_deleted_pod_still_owned_its_address_and_its_successor_is_not_blamed() -> None:

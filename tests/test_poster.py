@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from kiptail import poster as poster_module
+from kiptail import sending
 from kiptail.errors import ApiError
 from kiptail.event import EventRecord, EventStyle
 from kiptail.ledger import Flow, FlowKey
 from kiptail.locate import Endpoint, Kind
 from kiptail.ownership import PodRef
+from kiptail.pacing import TokenBucket
 from kiptail.poster import Poster
 
 STYLE = EventStyle("PacketDrop", "kiptail", "worker-3", "name_with_namespace")
@@ -68,15 +70,21 @@ class Directory:
     """Who is at an address; all of it can change during a test."""
 
     def __init__(self) -> None:
-        self.is_ready = True
+        self.is_ready = self.is_current = True
         self.unnamed = False
+        self.strangers: set[str] = set()
 
     def ready(self) -> bool:
         return self.is_ready
 
+    def current(self) -> bool:
+        return self.is_current
+
     def locate(self, address: str, at_us: int, *, patient: bool) -> Endpoint | None:
-        if address in PODS:
+        if address in PODS and address not in self.strangers:
             return Endpoint(Kind.POD, address, (PODS[address],))
+        if patient and address in self.strangers:
+            return None
         return Endpoint(Kind.NOBODY, address, unnamed=self.unnamed)
 
     def named(self, endpoint: Endpoint) -> Endpoint:
@@ -126,10 +134,10 @@ class Bench:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poster_module, "BACKOFF_FIRST", 0.02)
-    monkeypatch.setattr(poster_module, "BACKOFF_CAP", 0.1)
-    monkeypatch.setattr(poster_module, "FORBIDDEN_RETRY", 0.2)
-    monkeypatch.setattr(poster_module, "CONFLICT_RETRY", 0.05)
+    monkeypatch.setattr(sending, "BACKOFF_FIRST", 0.02)
+    monkeypatch.setattr(sending, "BACKOFF_CAP", 0.1)
+    monkeypatch.setattr(sending, "FORBIDDEN_RETRY", 0.2)
+    monkeypatch.setattr(sending, "CONFLICT_RETRY", 0.05)
     monkeypatch.setattr(poster_module, "PATIENCE", 0.3)
 
 
@@ -155,7 +163,7 @@ def test_names_are_stored_before_the_first_send() -> None:
             super().create(event)
 
     sink = Careful()
-    bench.poster._sink = sink
+    bench.poster._sender._sink = sink
     bench.start().poster.offer([flow()])
     sink.wait(lambda: len(sink.events) == 2)
     bench.poster.finish(1.0)
@@ -323,10 +331,14 @@ def test_a_name_is_waited_for_a_moment_and_told_when_it_comes_late(bench: Bench)
     (event,) = bench.sink.events.values()
     assert "to 192.0.2.7 on" in event["message"]
     bench.directory.unnamed = False
-    bench.poster.offer([flow(dst="192.0.2.7", count=2)])
-    bench.sink.wait(lambda: bench.sink.counts() == {"client": 2})
-    (event,) = bench.sink.events.values()
-    assert "to db.example.com (192.0.2.7) on" in event["message"]
+    bench.poster.wake()
+
+    def named() -> bool:
+        (event,) = bench.sink.events.values()
+        return "to db.example.com (192.0.2.7) on" in event["message"]
+
+    bench.sink.wait(named)
+    assert len(bench.sink.events) == 1, "a patch of the text"
 
 
 def test_while_held_everything_is_told_once_at_the_end() -> None:
@@ -357,3 +369,76 @@ def test_draining_outlasts_an_outage_and_tells_what_is_left_when_it_does_not() -
     hopeless.sink.errors = [ApiError("refused")] * 1000
     hopeless.poster.offer([flow()])
     assert hopeless.poster.finish(0.5, drain=True) == 2
+
+
+def test_a_pod_that_was_taken_for_a_stranger_is_told_when_it_becomes_known(bench: Bench) -> None:
+    bench.directory.strangers = {"10.0.0.2"}
+    bench.poster.offer([flow(count=3)])
+    bench.sink.wait(lambda: bench.sink.counts() == {"client": 3})
+    (event,) = bench.sink.events.values()
+    assert "to 10.0.0.2 on" in event["message"]
+    bench.directory.strangers = set()
+    bench.poster.reconsider(["10.0.0.2"])
+    bench.sink.wait(lambda: bench.sink.counts() == {"client": 3, "web-0": 3})
+    bench.sink.wait(lambda: "to team-a/web-0 (10.0.0.2)" in str(bench.sink.events))
+
+
+def test_a_stranger_is_waited_for_longer_while_no_news_arrives(bench: Bench) -> None:
+    bench.directory.strangers, bench.directory.is_current = {"10.0.0.2"}, False
+    bench.poster.offer([flow()])
+    time.sleep(0.6)
+    assert bench.sink.calls == []
+    bench.directory.strangers, bench.directory.is_current = set(), True
+    bench.sink.wait(lambda: bench.sink.counts() == {"client": 1, "web-0": 1})
+
+
+def test_one_event_that_always_fails_does_not_hold_up_the_others(bench: Bench) -> None:
+    create = bench.sink.create
+
+    def poisoned(event: dict[str, Any]) -> None:
+        if event["involvedObject"]["name"] == "client":
+            raise ApiError("webhook", status=500)
+        create(event)
+
+    bench.sink.create = poisoned  # type: ignore[method-assign]
+    bench.poster.offer([flow(number) for number in range(1, 21)])
+    bench.sink.wait(lambda: len(bench.sink.events) == 20)
+    assert {event["involvedObject"]["name"] for event in bench.sink.events.values()} == {"web-0"}
+
+
+def test_last_counts_are_sent_on_a_stop_however_many_flows_there_are() -> None:
+    bench = Bench(repeat_interval=60.0, paced=False)
+    bench.start().poster.offer([flow(number) for number in range(1, 501)])
+    bench.sink.wait(lambda: len(bench.sink.events) == 1000, timeout=20)
+    bench.poster._sender._bucket = TokenBucket(50, 5)
+    bench.poster.offer([flow(500, count=7)])
+    begin = time.monotonic()
+    assert bench.poster.finish(5.0) == 0
+    assert time.monotonic() - begin < 2.0
+
+
+def test_what_is_sent_is_what_was_committed_whatever_comes_meanwhile() -> None:
+    bench = Bench(repeat_interval=0.2)
+    create = bench.sink.create
+
+    def slow(event: dict[str, Any]) -> None:
+        bench.poster.offer([flow(count=9)])
+        create(event)
+
+    bench.sink.create = slow  # type: ignore[method-assign]
+    bench.start().poster.offer([flow(count=1)])
+    bench.sink.wait(lambda: bench.sink.counts() == {"client": 9, "web-0": 9})
+    bench.poster.finish(1.0)
+
+
+def test_flows_that_can_never_be_told_are_let_go_while_the_cluster_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poster_module, "_SWEEP_INTERVAL", 0.1)
+    bench = Bench(give_up_after=10.0).start()
+    bench.directory.is_ready = False
+    bench.poster.offer([flow(number, ended=True, age=60.0) for number in range(1, 6)])
+    bench.poster.offer([flow(6, age=1.0)])
+    deadline = time.monotonic() + 5
+    while len(bench.notebook.forgotten) < 5 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert sorted(bench.notebook.forgotten) == [1, 2, 3, 4, 5]
+    bench.poster.finish(0.1)

@@ -1,0 +1,103 @@
+"""Which Event is written next (pure): first tellings before updates, the oldest first, updates at their intervals."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Hashable, Sequence
+from typing import Generic, TypeVar
+
+from kiptail.event import EventRecord
+
+__all__ = ["FIRST_UPDATES", "Agenda", "Schedule"]
+
+#: An Event's first updates follow the previous write after so many seconds, so that a first look at it shows a
+#: true count; later ones follow after the repeat interval.
+FIRST_UPDATES = (2.0, 8.0, 32.0)
+
+#: Of so many writes in a row, one is an update even while there is something to tell for the first time.
+_UPDATE_SHARE = 5
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Schedule(Generic[Key]):
+    """Keys by when they are due, each at most once; of those due at once, the one that came first."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Key]] = []
+        self._keys: set[Key] = set()
+        self._sequence = 0
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._keys
+
+    @property
+    def due(self) -> float | None:
+        """When the next key is due; None when there is none."""
+        return self._heap[0][0] if self._heap else None
+
+    def add(self, key: Key, due: float) -> None:
+        """Schedule a key that is not."""
+        self._keys.add(key)
+        self._sequence += 1
+        heapq.heappush(self._heap, (due, self._sequence, key))
+
+    def pop(self) -> tuple[float, Key]:
+        """Take the next key, whether it is due or not, and when it was."""
+        due, _sequence, key = heapq.heappop(self._heap)
+        self._keys.discard(key)
+        return due, key
+
+
+class Agenda:
+    """Events with news, by flow and side. ``now`` is in seconds of any clock, ``wall_us`` µs since the epoch."""
+
+    def __init__(self, repeat_interval: float, first_updates: Sequence[float] = FIRST_UPDATES) -> None:
+        """``repeat_interval``: seconds between two updates of an Event, but for its first few."""
+        self._repeat_interval, self._first_updates = repeat_interval, tuple(first_updates)
+        self._first: Schedule[tuple[int, str]] = Schedule()
+        self._updates: Schedule[tuple[int, str]] = Schedule()
+        self._taken = 0
+
+    @property
+    def untold(self) -> int:
+        """Events that were never written."""
+        return len(self._first)
+
+    @property
+    def due(self) -> float | None:
+        """When the next Event is due; None when there is none."""
+        return min((s.due for s in (self._first, self._updates) if s.due is not None), default=None)
+
+    def plan(self, record: EventRecord, *, now: float, wall_us: int) -> None:
+        """Schedule an Event that has news, unless it is."""
+        key = (record.flow_id, record.end)
+        if key in self._first or key in self._updates:
+            return
+        if not record.writes:
+            self._first.add(key, now)
+            return
+        interval = self._interval(record.writes)
+        # Clamped: a wall clock that is set back must not silence an Event.
+        left = min(interval, max(0.0, interval - (wall_us - record.sent_at_us) / 1e6))
+        self._updates.add(key, now + left)
+
+    def again(self, key: tuple[int, str], at: float, *, told: bool) -> None:
+        """Try the Event again at ``at``; ``told``: it was written before."""
+        (self._updates if told else self._first).add(key, at)
+
+    def take(self, now: float) -> tuple[float, tuple[int, str]] | None:
+        """The Event to write now, and when it was due; None when none is."""
+        due = [s for s in (self._first, self._updates) if s.due is not None and s.due <= now]
+        if not due:
+            return None
+        self._taken += 1
+        return due[-1 if self._taken % _UPDATE_SHARE == 0 else 0].pop()
+
+    def _interval(self, writes: int) -> float:
+        if writes <= len(self._first_updates):
+            return min(self._first_updates[writes - 1], self._repeat_interval)
+        return self._repeat_interval

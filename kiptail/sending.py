@@ -1,0 +1,131 @@
+"""Paced writes of Events: what is said of trouble, and when a write that failed is tried again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kiptail.delivery import EventSink, Outcome, Result, deliver
+from kiptail.errors import ApiError
+from kiptail.event import EventRecord
+from kiptail.pacing import Backoff, TokenBucket
+
+__all__ = ["Again", "GivenUp", "Sender", "Sent"]
+
+log = logging.getLogger(__name__)
+
+#: Back-off between tries while the API server does not take a request, in seconds; doubles up to the cap.
+BACKOFF_FIRST, BACKOFF_CAP = 0.2, 5.0
+#: After so many failures in a row, whatever they are about, the server is let alone for a while.
+FAILURES_IN_A_ROW = 3
+#: An Event that somebody else wrote at the same moment is written again after so many seconds.
+CONFLICT_RETRY = 1.0
+#: A missing right is tried again after so many seconds.
+FORBIDDEN_RETRY = 60.0
+#: The longest that a server's Retry-After is believed, in seconds.
+RETRY_AFTER_CAP = 60.0
+#: An Event that the API server no longer has is created anew at most so often.
+MAX_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The API server has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """It has not: to be tried again after ``after`` seconds. ``unreachable``: nothing else would get through."""
+
+    after: float
+    unreachable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """It never will. ``expected``: its namespace or pod is gone, which is nobody's fault."""
+
+    reason: str
+    expected: bool
+
+
+class Sender:
+    """Writes one Event after the other; of one thread."""
+
+    def __init__(
+        self,
+        sink: EventSink,
+        *,
+        paced: bool,
+        observe: Callable[[str, str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``observe`` gets each write's operation and result."""
+        self._sink, self._observe, self._clock = sink, observe, clock
+        self._bucket = TokenBucket(50, 100, clock=clock) if paced else None
+        self._pauses = Backoff(BACKOFF_FIRST, BACKOFF_CAP)
+        self._own_pauses: dict[tuple[int, str], Backoff] = {}
+        self._failures = 0
+        self._forbidden: set[str] = set()
+        self.paused_until = 0.0
+        #: Why requests do not succeed at present, or "".
+        self.trouble = ""
+
+    def wait(self) -> float:
+        """Seconds until the next write may be made; 0.0 means now, and takes the place."""
+        pause = self.paused_until - self._clock()
+        if pause > 0:
+            return pause
+        return self._bucket.delay() if self._bucket is not None else 0.0
+
+    def send(self, event: dict[str, Any], record: EventRecord) -> Sent | Again | GivenUp:
+        """Write ``event``, which tells what there is of ``record``."""
+        outcome = deliver(self._sink, event, known=record.sent_count > 0, may_recreate=record.rounds < MAX_ROUNDS)
+        record.rounds += outcome.recreated
+        self._observe(outcome.operation, outcome.result)
+        key, namespace = (record.flow_id, record.end), record.pod.namespace
+        if outcome.error is None:
+            self._own_pauses.pop(key, None)
+            self._succeeded(namespace)
+            return Sent()
+        match outcome.result:
+            case Result.SERVER_FAILS:
+                return self._server_fails(outcome, outcome.error, key)
+            case Result.CONFLICT:
+                return Again(CONFLICT_RETRY)
+            case Result.FORBIDDEN:
+                if namespace not in self._forbidden:
+                    self._forbidden.add(namespace)
+                    log.warning(
+                        "not allowed to %s Events in namespace %s, trying again every %.0f s: %s",
+                        outcome.operation, namespace, FORBIDDEN_RETRY, outcome.error,
+                    )  # fmt: skip
+                return Again(FORBIDDEN_RETRY)
+        self._own_pauses.pop(key, None)
+        return GivenUp(str(outcome.error), expected=outcome.result is Result.GONE)
+
+    def _server_fails(self, outcome: Outcome, error: ApiError, key: tuple[int, str]) -> Again:
+        self._failures += 1
+        asked = min(error.retry_after or 0.0, RETRY_AFTER_CAP)
+        if not self.trouble:
+            log.warning("cannot %s Events at present, trying again: %s", outcome.operation, error)
+        self.trouble = str(error)
+        if error.unreachable:
+            self.paused_until = self._clock() + self._pauses.pause()
+            return Again(0.0, unreachable=True)
+        # The fault may be with this Event or its namespace (a webhook, a rate limit): others go on without it.
+        own = self._own_pauses.setdefault(key, Backoff(BACKOFF_FIRST, BACKOFF_CAP))
+        if self._failures >= FAILURES_IN_A_ROW:
+            self.paused_until = self._clock() + max(self._pauses.pause(), asked)
+        return Again(max(own.pause(), asked))
+
+    def _succeeded(self, namespace: str) -> None:
+        self._failures = 0
+        self._pauses.reset()
+        self._forbidden.discard(namespace)
+        if self.trouble:
+            self.trouble = ""
+            log.info("the API server takes Events again")
