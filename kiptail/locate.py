@@ -44,6 +44,9 @@ class Owners(Protocol):
     def current(self) -> bool:
         """News of pods arrives at present."""
 
+    def final(self) -> bool:
+        """No news of pods will ever come."""
+
     def owners(self, address: str, at_us: int) -> tuple[PodRef, ...]:
         """The pods that may have owned the address then."""
 
@@ -85,7 +88,7 @@ class Locator:
         node = self._owners.node(address)
         if node:
             return Endpoint(Kind.NOBODY, address, name=f"node/{node}")
-        if patient and self._could_be_pod(address):
+        if patient and not self._owners.final() and self._could_be_pod(address):
             return None
         name = self._name_of(address)
         return Endpoint(Kind.NOBODY, address, name=name or "", unnamed=name is None)

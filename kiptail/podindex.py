@@ -73,7 +73,11 @@ class SnapshotIndex:
         return True
 
     def current(self) -> bool:
-        """No news is to be expected."""
+        """There is no news to wait for."""
+        return True
+
+    def final(self) -> bool:
+        """A snapshot does not change."""
         return True
 
     def owners(self, address: str, at_us: int) -> tuple[PodRef, ...]:
@@ -134,6 +138,10 @@ class ClusterIndex:
     def current(self) -> bool:
         """News of pods arrives at present."""
         return self._connected
+
+    def final(self) -> bool:
+        """The cluster goes on."""
+        return False
 
     def owners(self, address: str, at_us: int) -> tuple[PodRef, ...]:
         """As :meth:`Ownership.owners`."""

@@ -110,7 +110,7 @@ def make_traffic(net: Network, journald: Journald) -> None:
         journald.systemd_cat("backup", f"copied {number} of 20 files")
     journald.systemd_cat("kernel", FORGED)
     journald.send_native({"MESSAGE": FORGED, "SYSLOG_FACILITY": "0", "SYSLOG_IDENTIFIER": "kernel"})
-    kmsg(FORGED)
+    kmsg(f"kernel: {FORGED}")  # journald takes the first word for the program's name
 
 
 def ours(entry: Mapping[str, str]) -> bool:

@@ -86,10 +86,14 @@ class Node:
 
     def both_ends(self, about: str, count: int) -> Callable[[], bool]:
         """Each of the two pods has one Event about this, with this count."""
+        return self.both_ends_of(about, "client", "web-0", count=count)
+
+    def both_ends_of(self, about: str, *names: str, count: int = 1) -> Callable[[], bool]:
+        """Each of these pods, and nobody else, has one Event about this, with this count."""
 
         def told() -> bool:
             found = self.counts(about)
-            return sorted(name for name, _ in found) == ["client", "web-0"] and set(found.values()) == {count}
+            return sorted(name for name, _ in found) == sorted(names) and set(found.values()) == {count}
 
         return told
 
@@ -152,6 +156,7 @@ def test_forged_entries_make_no_event(wires: Network, node: Node) -> None:
         node.journald.systemd_cat("kernel", line)
         node.journald.send_native({"MESSAGE": line, "SYSLOG_FACILITY": "0", "SYSLOG_IDENTIFIER": "kernel"})
         kmsg(line)
+        kmsg(f"kernel: {line}")  # journald takes the first word for the program's name
         wires.send("client", "tcp", WEB, 6667)
         kiptail.wait_for(node.both_ends("6667/TCP", 1), "the real one")
     assert node.counts("6666") == {}
@@ -211,6 +216,53 @@ def test_a_drop_while_the_index_is_loading_is_told_correctly_once_it_has_loaded(
         loading.remove()
         kiptail.wait_for(node.both_ends("3001/UDP", 4), "once it has loaded")
     assert len(node.counts()) == 2
+
+
+def now_text() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def test_a_successor_is_not_blamed_and_the_predecessor_no_longer(wires: Network, node: Node) -> None:
+    with node.kiptail("--repeat-interval", "1s") as kiptail:
+        wires.send("client", "tcp", WEB, 9001, count=2)
+        kiptail.wait_for(node.both_ends("9001/TCP", 2), "the first owner")
+        node.server.pods.delete("web-0", namespace="team-a")
+        time.sleep(2.5)
+        node.server.pods.put(pod("web-1", WEB, WEB6, start=now_text()))
+        time.sleep(2.5)
+        wires.send("client", "tcp", WEB, 9001, count=3)
+        about = f"({CLIENT}) on port 9001/TCP"
+        kiptail.wait_for(lambda: len(node.counts(about)) == 2, "the second owner")
+    text = f"Packet dropped when receiving traffic from team-a/client {about}"
+    assert node.counts(about) == {("web-0", text): 2, ("web-1", text): 3}
+
+
+def test_a_successor_that_came_while_kiptail_was_down_is_not_blamed(wires: Network, node: Node) -> None:
+    with node.kiptail() as kiptail:
+        wires.send("client", "tcp", WEB, 9002)
+        kiptail.wait_for(node.both_ends("9002/TCP", 1), "the first owner")
+    wires.send("client", "tcp", WEB, 9003)
+    time.sleep(2.5)
+    node.server.pods.delete("web-0", namespace="team-a")
+    node.server.pods.put(pod("web-1", WEB, WEB6, start=now_text()))
+    time.sleep(2.5)
+    wires.send("client", "tcp", WEB, 9004)
+    with node.kiptail() as kiptail:
+        kiptail.wait_for(node.both_ends_of("9004/TCP", "client", "web-1"), "what the second owner lost")
+        kiptail.wait_for(lambda: node.counts("9003/TCP"), "what the first owner lost")
+    blamed = {name for name, text in node.counts() if "9003" in text or "9002" in text}
+    assert "web-1" not in blamed
+
+
+def test_the_node_is_named_and_host_network_pods_are_not_blamed(wires: Network, node: Node) -> None:
+    node.server.pods.delete("web-0", namespace="team-a")
+    node.server.pods.put(pod("agent", WEB, host_network=True, host=WEB))
+    node.server.pods.put(pod("done", WEB, phase="Succeeded"))
+    with node.kiptail() as kiptail:
+        wires.send("client", "tcp", WEB, 9005)
+        kiptail.wait_for(lambda: node.counts("9005/TCP"), "the sender's")
+    text = f"Packet dropped when sending traffic to node/worker-3 ({WEB}) on port 9005/TCP"
+    assert node.counts("9005/TCP") == {("client", text): 1}
 
 
 def test_it_tells_systemd_how_it_is(wires: Network, node: Node) -> None:

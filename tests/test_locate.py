@@ -17,12 +17,16 @@ class Register:
 
     def __init__(self, *owners: PodRef, node: str = "") -> None:
         self._owners, self._node = owners, node
+        self.is_final = False
 
     def ready(self) -> bool:
         return True
 
     def current(self) -> bool:
         return True
+
+    def final(self) -> bool:
+        return self.is_final
 
     def owners(self, address: str, at_us: int) -> tuple[PodRef, ...]:
         return self._owners
@@ -77,3 +81,9 @@ def test_a_name_that_is_awaited_is_taken_when_it_comes() -> None:
     waiting = locator.locate("8.8.8.8", 0, patient=True)
     assert waiting == Endpoint(Kind.NOBODY, "8.8.8.8", unnamed=True)
     assert locator.named(waiting) == Endpoint(Kind.NOBODY, "8.8.8.8", name="db.example.com")
+
+
+def test_a_snapshot_has_no_news_to_wait_for() -> None:
+    register = Register()
+    register.is_final = True
+    assert Locator(register, nameless).locate("10.1.2.3", 0, patient=True) == Endpoint(Kind.NOBODY, "10.1.2.3")

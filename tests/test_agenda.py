@@ -1,0 +1,96 @@
+"""Which Event is written next."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kiptail.agenda import Agenda, Schedule
+from kiptail.event import EventRecord
+from kiptail.ownership import PodRef
+
+HOUR_US = 3_600_000_000
+WALL_US = 1_800_000_000_000_000
+
+
+def record(flow_id: int, *, writes: int = 0, sent_at_us: int = WALL_US) -> EventRecord:
+    made = EventRecord(flow_id, "src", PodRef("n", "p", "u"), f"p.{flow_id}", "text")
+    made.writes, made.sent_at_us = writes, sent_at_us
+    return made
+
+
+def taken(agenda: Agenda, now: float) -> list[int]:
+    """Everything that is due, in its order."""
+    order = []
+    while (entry := agenda.take(now)) is not None:
+        order.append(entry[1][0])
+    return order
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), max_size=30))
+def test_a_schedule_gives_each_key_once_by_its_time_and_then_by_its_turn(entries: list[tuple[int, int]]) -> None:
+    schedule: Schedule[int] = Schedule()
+    expected = []
+    for key, due in entries:
+        if key not in schedule:
+            schedule.add(key, due)
+            expected.append((due, len(expected), key))
+    popped = [schedule.pop() for _ in range(len(schedule))]
+    assert popped == [(due, key) for due, _, key in sorted(expected)]
+    assert schedule.due is None
+
+
+def test_first_tellings_are_due_at_once_and_each_once() -> None:
+    agenda = Agenda(120.0)
+    for _ in range(3):
+        agenda.plan(record(1), now=10.0, wall_us=WALL_US)
+    assert agenda.untold == 1
+    assert agenda.due == 10.0
+    assert taken(agenda, 10.0) == [1]
+
+
+def test_updates_follow_sooner_at_first_and_then_at_the_interval() -> None:
+    dues = []
+    for writes in range(1, 6):
+        agenda = Agenda(120.0)
+        agenda.plan(record(1, writes=writes), now=0.0, wall_us=WALL_US)
+        dues.append(agenda.due)
+    assert dues == [2.0, 8.0, 32.0, 120.0, 120.0]
+
+
+def test_a_short_interval_is_never_exceeded() -> None:
+    agenda = Agenda(1.0)
+    agenda.plan(record(1, writes=2), now=0.0, wall_us=WALL_US)
+    assert agenda.due == 1.0
+
+
+def test_time_since_the_last_write_counts_also_across_a_restart() -> None:
+    agenda = Agenda(120.0)
+    agenda.plan(record(1, writes=9, sent_at_us=WALL_US - 100_000_000), now=0.0, wall_us=WALL_US)
+    assert agenda.due == 20.0
+
+
+def test_a_clock_that_is_set_back_silences_no_event() -> None:
+    agenda = Agenda(120.0)
+    agenda.plan(record(1, writes=9, sent_at_us=WALL_US + HOUR_US), now=0.0, wall_us=WALL_US)
+    assert agenda.due == 120.0
+
+
+def test_first_tellings_go_before_overdue_updates_but_do_not_starve_them() -> None:
+    agenda = Agenda(1.0)
+    for flow_id in range(100, 110):
+        agenda.plan(record(flow_id, writes=9, sent_at_us=0), now=0.0, wall_us=WALL_US)
+    for flow_id in range(40):
+        agenda.plan(record(flow_id), now=5.0, wall_us=WALL_US)
+    order = taken(agenda, 5.0)
+    assert order[:4] == [0, 1, 2, 3]
+    assert [flow_id for flow_id in order[:50] if flow_id >= 100] == list(range(100, 110))
+
+
+def test_what_failed_keeps_its_place_or_waits_as_it_is_told() -> None:
+    agenda = Agenda(1.0)
+    for flow_id in (1, 2):
+        agenda.plan(record(flow_id), now=float(flow_id), wall_us=WALL_US)
+    due, key = agenda.take(5.0) or (0.0, (0, ""))
+    agenda.again(key, due, told=False)
+    assert taken(agenda, 5.0) == [1, 2]

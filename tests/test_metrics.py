@@ -1,0 +1,42 @@
+"""What can be scraped."""
+
+from __future__ import annotations
+
+import socket
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from kiptail.metrics import Metrics, MetricsServer, Reading
+
+
+def readings() -> Iterator[Reading]:
+    yield Reading("kiptail_drops", "Drops.", 3, {"verdict": "drop"})
+    yield Reading("kiptail_drops", "Drops.", 2, {"verdict": "reject"})
+    yield Reading("kiptail_index_ready", "Ready.", True, counter=False)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_values_are_served_and_the_port_is_given_back(host: str) -> None:
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        port = probe.getsockname()[1]
+    metrics = Metrics(readings)
+    metrics.event_written("create", "ok")
+    server = MetricsServer(metrics, (host, port))
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        text = answer.read().decode()
+    server.close()
+    assert 'kiptail_drops_total{verdict="drop"} 3.0' in text
+    assert 'kiptail_drops_total{verdict="reject"} 2.0' in text
+    assert "kiptail_index_ready 1.0" in text
+    assert 'kiptail_event_writes_total{operation="create",result="ok"} 1.0' in text
+    assert 'kiptail_build_info{version="' in text
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(url, timeout=1)
+
+
+def test_an_address_that_is_taken_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+        MetricsServer(Metrics(readings), ("127.0.0.1", taken.getsockname()[1]))
