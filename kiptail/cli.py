@@ -65,6 +65,8 @@ def cli(ctx: click.Context, /, **flags: object) -> None:
     if ctx.invoked_subcommand is not None:
         return
     settings = _resolve(flags)
+    if settings.dry_run and sys.stdout is None:
+        raise KiptailError("the standard output is closed")
     logs.configure(settings.log_level)
     from kiptail.daemon import run  # noqa: PLC0415 - the cluster client costs half a second that `parse` saves
 
@@ -82,11 +84,20 @@ def parse_command(ctx: click.Context, /, **flags: object) -> None:
     """
     given = {**ctx.obj, **{key: value for key, value in flags.items() if value}}
     prefixes = Prefixes(PrefixRule(p.text, Verdict(p.verdict)) for p in _resolve(given).prefixes)
-    for line in _lines(sys.stdin.buffer):
-        answer = _understand(line, prefixes)
-        if answer is not None:
-            sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
+    if sys.stdin is None or sys.stdout is None:
+        raise KiptailError("the standard input or output is closed")
+    try:
+        for line in _lines(sys.stdin.buffer):
+            answer = _understand(line, prefixes)
+            if answer is not None:
+                # Each at once: whoever follows a log wants to see it now.
+                sys.stdout.write(json.dumps(answer) + "\n")
+                sys.stdout.flush()
+    except BrokenPipeError:
+        let_go(sys.stdout)
+    except OSError as error:
+        let_go(sys.stdout)
+        raise KiptailError(f"cannot read or write: {error.strerror}") from error
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -102,9 +113,6 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     except click.Abort:
         sys.exit(130)
-    except BrokenPipeError:
-        let_go(sys.stdout)
-        sys.exit(0)
 
 
 def _resolve(flags: dict[str, object]) -> Settings:

@@ -17,8 +17,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from systemd.daemon import notify
-
 from kiptail.access import POST_RIGHTS, WATCH_RIGHTS, require_rights
 from kiptail.delivery import EventSink
 from kiptail.dryrun import Printer, load_pods
@@ -31,6 +29,7 @@ from kiptail.ledger import Ledger
 from kiptail.locate import Locator
 from kiptail.metrics import Metrics, MetricsServer, Reading
 from kiptail.names import Names
+from kiptail.notify import Notifier
 from kiptail.ownership import Handover
 from kiptail.podindex import ClusterIndex, SnapshotIndex
 from kiptail.poster import Poster
@@ -45,7 +44,7 @@ log = logging.getLogger(__name__)
 #: So long the start waits for the cluster's word; a server that is slower is treated as one that is away.
 START_PATIENCE = 3.0
 #: So long the last counts may take on a stop, in seconds; systemd kills after 90.
-STOP_PATIENCE = 8.0
+STOP_PATIENCE = 6.0
 #: So long a run that ends with the journal waits for the cluster, in seconds.
 DRAIN_PATIENCE = 120.0
 #: A deleted pod's addresses are remembered for so many seconds.
@@ -96,6 +95,8 @@ class _Daemon:
     def __init__(self, settings: Settings, stack: ExitStack) -> None:
         self._settings, self._stack = settings, stack
         self._stop = _StopSignal(stack)
+        self._notifier = Notifier()
+        stack.callback(self._notifier.close)
         #: How far reading is behind the journal, in seconds; the reader itself belongs to the main thread.
         self._lag = 0.0
         self._handovers: dict[str, int] = {}
@@ -160,24 +161,26 @@ class _Daemon:
     def run(self) -> int:
         """Start the threads, follow, and stop in order."""
         self._start_cluster()
+        if self._stop.is_set():
+            return 1 if self._stop.crashed else 0
         if not self._settings.dry_run:
             self._serve_metrics()
         self._poster.start()
-        log.info(
-            "following %s as node %s for %d log prefixes",
-            self._settings.journal_directory or "the journal", self._node_name, len(self._settings.prefixes),
-        )  # fmt: skip
+        source: object = self._settings.journal_directory or "this machine's journal"
+        if self._settings.journal_files:
+            source = ", ".join(map(str, self._settings.journal_files))
+        log.info("reading %s as node %s for %d log prefixes", source, self._node_name, len(self._settings.prefixes))
         if self._all_netns:
             log.warning(
                 "nf_log_all_netns=1: whoever has CAP_NET_ADMIN in any network namespace can log under any prefix;"
                 " its lines cannot be told from the node's own"
             )
-        notify("READY=1")
+        self._notifier.tell("READY=1")
         try:
             self._follow()
         finally:
             log.info("stopping")
-            notify("STOPPING=1")
+            self._notifier.tell("STOPPING=1")
             left = self._shut_down()
         if not self._settings.follow:
             counts, drops = self._journal.counts, sum(self._follower.intake.drops.values())
@@ -196,11 +199,11 @@ class _Daemon:
             self._apply_handovers()
             now = time.monotonic()
             if watchdog and now >= beat_at:
-                notify("WATCHDOG=1")
+                self._notifier.tell("WATCHDOG=1")
                 beat_at = now + watchdog
             if now >= status_at:
                 self._lag = self._journal.lag_us(_now_us()) / 1e6
-                notify(f"STATUS={self._status()}")
+                self._notifier.tell(f"STATUS={self._status()}")
                 status_at = now + STATUS_INTERVAL
             if step is Step.STALLED:
                 if not self._settings.follow:
@@ -218,7 +221,12 @@ class _Daemon:
         committed = self._follower.commit()
         drain = not self._settings.follow and not self._stop.is_set()
         patience = DRAIN_PATIENCE if drain else STOP_PATIENCE
-        left = self._poster.finish(patience, drain=drain, stop=self._stop.is_set if drain else _never)
+        left = self._poster.finish(
+            patience,
+            drain=drain,
+            stop=self._stop.is_set if drain else _never,
+            abort=self._api.close if self._api else None,
+        )
         if isinstance(self._index, ClusterIndex):
             self._index.stop()
         if not committed and not self._settings.follow:

@@ -68,7 +68,7 @@ class EventRecord:
 def event_name(key: FlowKey, opened_us: int, end: str, pod: PodRef, node_name: str) -> str:
     """``metadata.name`` of the Event: the same flow of the same node has the same name wherever it is made."""
     identity = "\x1f".join((node_name, *map(str, key), str(opened_us), end, pod.uid))
-    return f"{pod.name[:POD_NAME_LIMIT]}.{blake2b(identity.encode(), digest_size=8).hexdigest()}"
+    return f"{pod.name[:POD_NAME_LIMIT].rstrip('.-')}.{blake2b(identity.encode(), digest_size=8).hexdigest()}"
 
 
 def message(key: FlowKey, end: str, peer: Endpoint, style: EventStyle) -> str:

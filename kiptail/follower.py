@@ -14,7 +14,7 @@ from typing import Protocol
 from kiptail.entry import Entry, Position
 from kiptail.errors import StateError, one_line
 from kiptail.ledger import Changes, Flow, Ledger, flow_key
-from kiptail.netfilter import Unparsed, parse, split
+from kiptail.netfilter import Unparsed, parse
 from kiptail.prefixes import Prefixes, Verdict, to_json_dict
 
 __all__ = ["Follower", "Intake", "JournalReader", "Ledgerbook", "Step"]
@@ -163,14 +163,13 @@ class Follower:
         return True
 
     def _count(self, entry: Entry, horizon_us: int) -> None:
-        parts = split(entry.message)
-        rule = self._prefixes.match(parts[0]) if parts is not None else None
+        drop = parse(entry.message)
+        rule = self._prefixes.match(drop.prefix) if drop.prefix is not None else None
         if rule is None:
             return
         if entry.time_us < horizon_us:
             self.intake.expired += 1
             return
-        drop = parse(entry.message)
         if isinstance(drop, Unparsed):
             self.intake.unparsed += 1
             log.debug("not understood (%s): %s", drop.reason, one_line(entry.message))

@@ -113,6 +113,7 @@ class ClusterIndex:
         self._resource_version = ""
         self._stream: WatchLines | None = None
         self._connected = False
+        self._suspect = False
         self._backoff = Backoff(BACKOFF_FIRST, BACKOFF_CAP)
         #: Why the index is not kept current at present, or "".
         self.trouble = ""
@@ -167,11 +168,22 @@ class ClusterIndex:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
+                if self._resource_version and self._suspect:
+                    self._check_version()
                 if not self._resource_version:
                     self._list()
                 self._watch()
             except ApiError as error:
                 self._interrupted(error)
+
+    def _check_version(self) -> None:
+        """The server was away: was it restored to an older version? A watch from its future would stay silent."""
+        metadata = self._api.list_pods_page(limit=1).get("metadata") or {}
+        version = str(metadata.get("resourceVersion") or "")
+        self._suspect = False
+        if version.isdecimal() and self._resource_version.isdecimal() and int(version) < int(self._resource_version):
+            log.warning("the API server has an older state than before; listing all pods anew")
+            self._resource_version = ""
 
     def _list(self) -> None:
         pods: list[Pod] = []
@@ -260,6 +272,7 @@ class ClusterIndex:
             return
         pause = self._backoff.pause()
         reason = "unreachable" if error.unreachable else str(error.status)
+        self._suspect = self._suspect or error.unreachable
         if error.status == 410:
             reason = "expired"
             self._resource_version = ""

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 PATIENCE = 2.0
 #: … and so long while no such news can arrive.
 PATIENCE_WHILE_BLIND = 60.0
+#: So long a request that is under way on a stop is waited for, in seconds.
+REQUEST_PATIENCE = 2.0
 #: How often flows that wait are looked at again, in seconds.
 _PLACE_INTERVAL = 0.1
 #: How often flows that cannot be told are looked for, in seconds.
@@ -117,18 +119,32 @@ class Poster:
             self._place_at = 0.0
             self._wakeup.notify()
 
-    def finish(self, timeout: float, *, drain: bool = False, stop: Callable[[], bool] = lambda: False) -> int:
+    def finish(
+        self,
+        timeout: float,
+        *,
+        drain: bool = False,
+        stop: Callable[[], bool] = lambda: False,
+        abort: Callable[[], None] | None = None,
+    ) -> int:
         """Send the last counts and stop, within ``timeout`` seconds; returns how many Events are left unsent.
 
         ``drain``: the journal is read to its end and that was all; failures are tried again until the time is up
-        or ``stop`` says so.
+        or ``stop`` says so. Otherwise a request that gets no answer is broken off by ``abort``.
         """
         self._stop_draining = stop
         with self._wakeup:
             self._finish_by = self._clock() + timeout
             self._drain = drain
             self._wakeup.notify()
-        self._thread.join(timeout + 15)  # one request may be under way
+        give_up_at = self._clock() + timeout + 15
+        while self._thread.is_alive() and self._clock() < give_up_at:
+            self._thread.join(0.05)
+            begun = self._sender.busy_since
+            hangs = begun is not None and self._clock() - begun > REQUEST_PATIENCE
+            if abort is not None and hangs and (not drain or stop()):
+                abort()
+                abort = None
         return len(self._news()) + len(self._unplaced)
 
     # -- the thread -----------------------------------------------------------------------------------------
@@ -344,6 +360,8 @@ class Poster:
             self._place_waiting()
             time.sleep(0.02)
         self._place_waiting(final=True)
+        if self._sender.unreachable and not self._drain:
+            return  # the next start goes on with what is stored
         for tracked, record in self._news():
             while self._may_go_on():
                 wait = self._sender.wait()
@@ -354,7 +372,7 @@ class Poster:
                 if again is None:
                     break
                 if again.unreachable and not self._drain:
-                    return  # the next start goes on with what is stored
+                    return
                 if not self._drain or not self._may_go_on_after(again.after):
                     break
                 time.sleep(again.after)

@@ -71,6 +71,10 @@ class Sender:
         self._failures = 0
         self._forbidden: set[str] = set()
         self.paused_until = 0.0
+        #: When the request that is under way was begun, by the clock; None when none is.
+        self.busy_since: float | None = None
+        #: Nobody answered the last time.
+        self.unreachable = False
         #: Why requests do not succeed at present, or "".
         self.trouble = ""
 
@@ -83,7 +87,10 @@ class Sender:
 
     def send(self, event: dict[str, Any], record: EventRecord) -> Sent | Again | GivenUp:
         """Write ``event``, which tells what there is of ``record``."""
+        self.busy_since = self._clock()
         outcome = deliver(self._sink, event, known=record.sent_count > 0, may_recreate=record.rounds < MAX_ROUNDS)
+        self.busy_since = None
+        self.unreachable = outcome.error is not None and outcome.error.unreachable
         record.rounds += outcome.recreated
         self._observe(outcome.operation, outcome.result)
         key, namespace = (record.flow_id, record.end), record.pod.namespace

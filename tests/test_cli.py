@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -132,6 +133,51 @@ def test_parse_takes_absurd_lines_and_bytes() -> None:
     assert b"\x1b" not in done.stdout
     for line in done.stdout.splitlines():
         assert "error" in json.loads(line)
+
+
+def shell(command: str) -> subprocess.CompletedProcess[bytes]:
+    """``kiptail`` in a shell that does odd things to its streams."""
+    kiptail = f"{sys.executable} -m kiptail"
+    line = LINE.format(dst="10.0.0.2", port=80).encode() + b"\n"
+    return subprocess.run(
+        ["bash", "-c", command.replace("kiptail", kiptail, 1)],
+        input=line * 5_000,
+        capture_output=True, timeout=60, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "told"),
+    [
+        pytest.param("set -o pipefail; kiptail parse --prefix calico-drop: | head -1 | wc -l", 0, "", id="closed pipe"),
+        pytest.param("kiptail parse --prefix calico-drop: >/dev/full", 1, "No space left", id="full"),
+        pytest.param("kiptail parse --prefix calico-drop: >&-", 1, "closed", id="no stdout"),
+        pytest.param("kiptail parse --prefix calico-drop: <&-", 1, "closed", id="no stdin"),
+    ],
+)
+def test_odd_streams_end_parse_without_a_traceback(command: str, code: int, told: str) -> None:
+    done = shell(command)
+    text = done.stderr.decode()
+    assert done.returncode == code, text
+    assert "Traceback" not in text
+    assert "Exception ignored" not in text
+    assert len(text.splitlines()) == (1 if told else 0), text
+    assert told in text
+
+
+def test_parse_answers_at_once() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "kiptail", "parse", *PREFIX],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(LINE.format(dst="10.0.0.2", port=80).encode() + b"\n")
+        process.stdin.flush()
+        ready, _, _ = select.select([process.stdout], [], [], 10)
+        process.stdin.close()
+        assert ready, "before the input's end"
+        assert json.loads(process.stdout.readline())["dst_port"] == 80
 
 
 def test_version_and_help() -> None:

@@ -151,3 +151,4 @@ def test_names_are_stable_distinct_and_short_enough() -> None:
     assert len(others) == 5
     assert name().startswith("web-0.")
     assert len(name(pod=PodRef("n", "p" * 253, "u"))) == 253
+    assert ".." not in name(pod=PodRef("n", "p" * 235 + "." + "q" * 9, "u")), "a DNS subdomain"

@@ -63,7 +63,7 @@ class Node:
         server.grant("kiptail", "create patch", "events")
         self.kubeconfig = server.kubeconfig(directory / "kubeconfig", token=token)
 
-    def kiptail(self, *arguments: object) -> Kiptail:
+    def kiptail(self, *arguments: object, **environment: str) -> Kiptail:
         return Kiptail(
             self.directory,
             "--kubeconfig", self.kubeconfig,
@@ -74,6 +74,7 @@ class Node:
             "--since", "now",
             "--metrics-address", "off",
             *arguments,
+            **environment,
         )  # fmt: skip
 
     def counts(self, about: str = "") -> dict[tuple[str, str], int]:
@@ -279,6 +280,26 @@ def test_it_tells_systemd_how_it_is(wires: Network, node: Node) -> None:
         assert time.monotonic() - begin < 1.5
     assert "STOPPING=1" in kiptail.notes
     assert any(note.startswith("STATUS=") for note in kiptail.notes)
+
+
+@pytest.mark.parametrize("address", ["/nonexistent/notify", "relative", "@nobody-listens-here"])
+def test_a_notification_socket_that_is_gone_harms_nothing(wires: Network, node: Node, address: str) -> None:
+    kiptail = node.kiptail(NOTIFY_SOCKET=address)
+    kiptail.wait_for(lambda: "reading" in kiptail.log, "it runs")
+    wires.send("client", "tcp", WEB, 2100)
+    kiptail.wait_for(node.both_ends("2100/TCP", 1), "it works")
+    assert kiptail.stop() == 0
+
+
+def test_a_stop_while_the_api_server_hangs_is_prompt_and_loses_nothing(wires: Network, node: Node) -> None:
+    with node.kiptail() as kiptail, node.server.faults.hang(method="POST", path="/api/v1/namespaces"):
+        wires.send("client", "tcp", WEB, 2200, count=2)
+        kiptail.wait_for(lambda: node.server.requests("POST", "/api/v1/namespaces/team-a/events"), "a request hangs")
+        begin = time.monotonic()
+        assert kiptail.stop() == 0
+        assert time.monotonic() - begin < 5
+    with node.kiptail() as kiptail:
+        kiptail.wait_for(node.both_ends("2200/TCP", 2), "told after the next start")
 
 
 def test_a_cluster_that_is_away_is_no_error_and_nothing_is_lost(wires: Network, node: Node) -> None:

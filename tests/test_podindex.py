@@ -144,22 +144,31 @@ def test_a_page_that_expires_in_the_middle_of_a_list_begins_it_anew(
     assert len(watcher.index) == 6
 
 
-def test_a_server_restored_to_an_older_version_is_noticed(
-    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(podindex, "BACKOFF_FIRST", 0.05)
-    watcher = Watcher(server, tmp_path)
-    watch_pods = watcher.api.watch_pods
-    monkeypatch.setattr(watcher.api, "watch_pods", lambda **query: watch_pods(**query, silence_s=1.0))
+def test_a_server_restored_to_an_older_version_is_noticed(server: ApiServer, watcher: Watcher) -> None:
     for n in range(20):
         server.pods.put(pod(f"p{n}", f"10.0.0.{n + 1}"))
     watcher.index.start()
+    server.wait_for(watcher.follows)
+    server.stop()
+    server.start(clear=True)
+    server.pods.put(pod("only", "10.0.1.1"))
+    server.wait_for(lambda: watcher.owner("10.0.1.1") == ["only"] and len(watcher.index) == 1, timeout=5)
+
+
+def test_a_watch_that_stays_silent_is_followed_by_a_list(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = Watcher(server, tmp_path)
+    watch_pods = watcher.api.watch_pods
+    monkeypatch.setattr(watcher.api, "watch_pods", lambda **query: watch_pods(**query, silence_s=1.0))
+    monkeypatch.setattr(ClusterIndex, "_check_version", lambda self: None)
+    server.faults.watch(Disturbance.SILENCE, count=1)
+    watcher.index.start()
     try:
         server.wait_for(watcher.follows)
-        server.stop()
-        server.start(clear=True)
-        server.pods.put(pod("only", "10.0.1.1"))
-        server.wait_for(lambda: watcher.owner("10.0.1.1") == ["only"] and len(watcher.index) == 1, timeout=15)
+        server.pods.put(pod("a", "10.0.0.1"))
+        server.wait_for(lambda: watcher.owner("10.0.0.1") == ["a"])
+        assert len(server.requests(verb="list")) == 2
     finally:
         watcher.stop()
 
