@@ -24,6 +24,7 @@ test: ## Run everything: the checks, then all tests with Debian 12's package ver
 check: ## Run the linters: ruff, mypy --strict, import-linter (which holds the architecture)
 	@tools/prepare pypi
 	.venv/pypi/bin/ruff check .
+	.venv/pypi/bin/ruff format --check --quiet .
 	.venv/pypi/bin/mypy
 	.venv/pypi/bin/lint-imports
 

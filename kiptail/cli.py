@@ -12,13 +12,13 @@ from typing import Any, BinaryIO
 import click
 
 from kiptail import __version__, logs, options
-from kiptail.dryrun import let_go
 from kiptail.entry import text_of
 from kiptail.errors import KiptailError, one_line
 from kiptail.netfilter import Unparsed, parse, split
 from kiptail.options import OPTIONS, Option
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict, to_json_dict, without_log_header
 from kiptail.settings import Settings, resolve
+from kiptail.sinks import let_go
 
 __all__ = ["main"]
 

@@ -5,36 +5,34 @@ from __future__ import annotations
 import logging
 import math
 import os
-import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from copy import copy
-from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from kiptail.access import POST_RIGHTS, WATCH_RIGHTS, require_rights
 from kiptail.delivery import EventSink
-from kiptail.dryrun import Printer, load_pods
 from kiptail.errors import ClusterError, JournalError, KiptailError, StateError
-from kiptail.event import CHANGING, EventStyle
+from kiptail.event import EventStyle
 from kiptail.follower import Follower, Step
 from kiptail.journal import Journal
 from kiptail.kubeapi import KubeApi
 from kiptail.ledger import Ledger
 from kiptail.locate import Locator
-from kiptail.metrics import Metrics, MetricsServer, Reading
+from kiptail.metrics import Metrics, MetricsServer
 from kiptail.names import Names
 from kiptail.notify import Notifier
 from kiptail.ownership import Handover
-from kiptail.podindex import ClusterIndex, SnapshotIndex
+from kiptail.podindex import ClusterIndex
 from kiptail.poster import Poster
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
+from kiptail.report import Report, logs_all_namespaces
 from kiptail.settings import DEFAULT_LOOK_BACK_US, Settings
+from kiptail.sinks import ApiSink, Printer
+from kiptail.snapshot import SnapshotIndex, load_pods
+from kiptail.stopping import StopSignal
 from kiptail.store import Saved, Store
 
 __all__ = ["run"]
@@ -51,14 +49,10 @@ DRAIN_PATIENCE = 120.0
 GONE_TTL = 120.0
 #: An Event that could not be delivered is given up so many seconds after its flow's last drop.
 GIVE_UP_AFTER = 24 * 3600.0
-#: Being so many seconds behind the journal is worth a word.
-LAG_TOLD = 5.0
 #: While the state cannot be written, the journal loop rests so long, in seconds.
 STALL_PAUSE = 0.25
 #: STATUS is renewed so often, in seconds.
 STATUS_INTERVAL = 5.0
-
-ALL_NETNS = Path("/proc/sys/net/netfilter/nf_log_all_netns")
 
 
 def run(settings: Settings) -> int:
@@ -67,42 +61,17 @@ def run(settings: Settings) -> int:
         return _Daemon(settings, stack).run()
 
 
-class _ApiSink:
-    """Events to the API server; an :class:`~kiptail.delivery.EventSink`."""
-
-    def __init__(self, api: KubeApi) -> None:
-        self._api = api
-
-    def create(self, event: dict[str, Any]) -> None:
-        self._api.create_event(event["metadata"]["namespace"], event)
-        _announce("created", event)
-
-    def update(self, event: dict[str, Any]) -> None:
-        metadata = event["metadata"]
-        patch = {field: event[field] for field in CHANGING}
-        self._api.patch_event(metadata["namespace"], metadata["name"], patch)
-        _announce("updated", event)
-
-
-def _announce(done: str, event: dict[str, Any]) -> None:
-    pod = event["involvedObject"]
-    log.info("Event %s: %s/%s: %s (x%d)", done, pod["namespace"], pod["name"], event["message"], event["count"])
-
-
 class _Daemon:
     """The parts of a running kiptail. Everything is closed by ``stack``, in reverse."""
 
     def __init__(self, settings: Settings, stack: ExitStack) -> None:
         self._settings, self._stack = settings, stack
-        self._stop = _StopSignal(stack)
+        self._stop = StopSignal(stack)
         self._notifier = Notifier()
         stack.callback(self._notifier.close)
-        #: How far reading is behind the journal, in seconds; the reader itself belongs to the main thread.
-        self._lag = 0.0
         self._handovers: dict[str, int] = {}
         self._handover_lock = threading.Lock()
-        self._metrics = Metrics(self._readings)
-        self._all_netns = _logs_all_namespaces()
+        self._metrics = Metrics()
 
         prefixes = Prefixes(PrefixRule(p.text, Verdict(p.verdict)) for p in settings.prefixes)
         pods = load_pods(settings.pods, label=settings.pod_identifier_label) if settings.pods else None
@@ -155,6 +124,7 @@ class _Daemon:
             expire_after=settings.expire_after_s,
             log_drops=settings.log_drops,
         )
+        self._report = Report(self._journal, self._follower, self._poster, self._index)
 
     # -- the run --------------------------------------------------------------------------------------------
 
@@ -170,7 +140,7 @@ class _Daemon:
         if self._settings.journal_files:
             source = ", ".join(map(str, self._settings.journal_files))
         log.info("reading %s as node %s for %d log prefixes", source, self._node_name, len(self._settings.prefixes))
-        if self._all_netns:
+        if logs_all_namespaces():
             log.warning(
                 "nf_log_all_netns=1: whoever has CAP_NET_ADMIN in any network namespace can log under any prefix;"
                 " its lines cannot be told from the node's own"
@@ -183,8 +153,7 @@ class _Daemon:
             self._notifier.tell("STOPPING=1")
             left = self._shut_down()
         if not self._settings.follow:
-            counts, drops = self._journal.counts, sum(self._follower.intake.drops.values())
-            log.info("%d kernel lines read: %d drops, %d lines not trusted", counts.scanned, drops, counts.untrusted)
+            log.info("%s", self._report.summary())
         if left and not self._settings.follow and not self._stop.is_set():
             if not self._index.ready():
                 raise ClusterError("the cluster's pods could not be listed in time; see --kubeconfig and --server")
@@ -202,8 +171,8 @@ class _Daemon:
                 self._notifier.tell("WATCHDOG=1")
                 beat_at = now + watchdog
             if now >= status_at:
-                self._lag = self._journal.lag_us(_now_us()) / 1e6
-                self._notifier.tell(f"STATUS={self._status()}")
+                self._report.lag = self._journal.lag_us(_now_us()) / 1e6
+                self._notifier.tell(f"STATUS={self._report.status()}")
                 status_at = now + STATUS_INTERVAL
             if step is Step.STALLED:
                 if not self._settings.follow:
@@ -271,7 +240,7 @@ class _Daemon:
 
     def _sink(self) -> EventSink:
         if self._api is not None and not self._settings.dry_run:
-            return _ApiSink(self._api)
+            return ApiSink(self._api)
         return Printer(sys.stdout, as_json=self._settings.output == "json", on_closed=self._stop.set)
 
     def _start_cluster(self) -> None:
@@ -306,6 +275,7 @@ class _Daemon:
         if address is None:
             return
         try:
+            self._metrics.read_from(self._report.readings)
             server = MetricsServer(self._metrics, address)
         except OSError as error:
             # Counting drops matters more than being scraped.
@@ -342,93 +312,6 @@ class _Daemon:
                 handovers, self._handovers = self._handovers, {}
             self._follower.hand_over(handovers)
 
-    # -- what is told ---------------------------------------------------------------------------------------
-
-    def _status(self) -> str:
-        follower, progress = self._follower, self._poster.progress
-        parts = [f"{sum(follower.intake.drops.values())} drops counted", f"{progress.untold} Events to write"]
-        if not self._index.ready():
-            parts.append(f"{progress.unplaced} flows wait for the list of pods")
-        if self._lag > LAG_TOLD:
-            parts.append(f"{self._lag:.0f} s behind the journal")
-        troubles = [self._journal.trouble, follower.trouble, progress.trouble]
-        if isinstance(self._index, ClusterIndex):
-            troubles.append(self._index.trouble)
-        if self._all_netns:
-            troubles.append("nf_log_all_netns=1: log lines can come from any namespace")
-        return "; ".join([", ".join(parts), *filter(None, troubles)]).replace("\n", " ")
-
-    def _readings(self) -> Iterator[Reading]:
-        counts, intake, progress = self._journal.counts, self._follower.intake, self._poster.progress
-        for outcome, value in (
-            ("scanned", counts.scanned),
-            ("wanted", counts.wanted),
-            ("untrusted", counts.untrusted),
-            ("unreadable", counts.unreadable),
-            ("unparsed", intake.unparsed),
-            ("expired", intake.expired),
-        ):
-            yield Reading("kiptail_journal_entries", "Kernel entries, by outcome.", value, {"outcome": outcome})
-        yield Reading(
-            "kiptail_journal_lag_seconds",
-            "How far reading is behind the journal.",
-            self._lag,
-            counter=False,
-        )
-        yield Reading("kiptail_missed_kernel_messages", "Kernel messages that journald missed.", counts.missed)
-        yield Reading("kiptail_journal_gaps", "Times that unread entries had been vacuumed.", counts.lost)
-        yield Reading("kiptail_journal_reopens", "Times that the journal was opened anew.", counts.reopened)
-        for (verdict, protocol), value in list(intake.drops.items()):
-            labels = {"verdict": verdict, "protocol": protocol or "unknown"}
-            yield Reading("kiptail_drops", "Packets dropped, rejected or logged.", value, labels)
-        yield Reading("kiptail_events_untold", "Events that were never written.", progress.untold, counter=False)
-        yield Reading("kiptail_flows_unplaced", "Flows whose ends are undecided.", progress.unplaced, counter=False)
-        yield Reading("kiptail_index_ready", "1 once all pods are known.", self._index.ready(), counter=False)
-        yield Reading(
-            "kiptail_nf_log_all_netns", "1: any namespace can log under any prefix.", self._all_netns, counter=False
-        )
-
-
-class _StopSignal:
-    """Set by SIGTERM or SIGINT, or by a thread that died; wakes whoever polls :meth:`fileno`."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self._set = threading.Event()
-        #: A thread ended with an exception: the run must not go on as if nothing had happened.
-        self.crashed = False
-        self._read, self._write = socket.socketpair()
-        for end in (self._read, self._write):
-            end.setblocking(False)
-            stack.callback(end.close)
-        stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            stack.callback(signal.signal, number, signal.signal(number, self._on_signal))
-        before = threading.excepthook
-        threading.excepthook = self._on_crash
-        stack.callback(setattr, threading, "excepthook", before)
-
-    def is_set(self) -> bool:
-        return self._set.is_set()
-
-    def fileno(self) -> int:
-        return self._read.fileno()
-
-    def set(self) -> None:
-        self._set.set()
-        with suppress(OSError):  # full: it is readable already
-            self._write.send(b"\0")
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        # Nothing is logged here: the main thread may be in the middle of a line.
-        self._set.set()
-
-    def _on_crash(self, args: threading.ExceptHookArgs) -> None:
-        name = args.thread.name if args.thread else "a thread"
-        if args.exc_value is not None:
-            log.critical("internal error in %s", name, exc_info=args.exc_value)
-        self.crashed = True
-        self.set()
-
 
 def _give_up_after(expire_after: float | None) -> float:
     """Whoever takes drops that are older than that wants them told, and a day's time for it."""
@@ -441,13 +324,6 @@ def _watchdog_interval() -> float:
     """Half of what systemd asks for in $WATCHDOG_USEC, in seconds; 0.0 when it does not watch."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     return int(microseconds) / 2e6 if microseconds.isdigit() else 0.0
-
-
-def _logs_all_namespaces() -> bool:
-    try:
-        return ALL_NETNS.read_text().strip() == "1"
-    except OSError:
-        return False  # an older kernel, or hidden by a sandbox
 
 
 def _never() -> bool:

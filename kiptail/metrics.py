@@ -6,7 +6,7 @@ import logging
 import socket
 import socketserver
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import ThreadingHTTPServer
 from typing import NamedTuple
 
@@ -37,10 +37,9 @@ class Reading(NamedTuple):
 class Metrics:
     """What can be scraped."""
 
-    def __init__(self, read: Callable[[], Iterator[Reading]]) -> None:
-        """``read`` yields the current values of everything that is counted elsewhere."""
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._read = read
+        self._read: Callable[[], Iterable[Reading]] = tuple
         self._events = Counter(
             "kiptail_event_writes",
             "Writes of Events to the API server, by operation and result.",
@@ -54,6 +53,10 @@ class Metrics:
             registry=self.registry,
         )
         self.registry.register(self)
+
+    def read_from(self, read: Callable[[], Iterable[Reading]]) -> None:
+        """``read`` gives the current values of everything that is counted elsewhere."""
+        self._read = read
 
     def event_written(self, operation: str, result: str) -> None:
         """Count one write of an Event."""

@@ -21,7 +21,7 @@ from kiptail.errors import ApiError
 from kiptail.ownership import Handover, Interval, Ownership, Pod, PodRef, reduce_pod
 from kiptail.pacing import Backoff
 
-__all__ = ["ClusterIndex", "PodApi", "SnapshotIndex"]
+__all__ = ["ClusterIndex", "PodApi"]
 
 log = logging.getLogger(__name__)
 
@@ -59,34 +59,6 @@ class PodApi(Protocol):
 
     def watch_pods(self, *, resource_version: str, timeout_s: int) -> WatchLines:
         """The lines of a watch with bookmarks; the iterator raises ApiError when the stream breaks or is silent."""
-
-
-class SnapshotIndex:
-    """Pods from a file: what an offline dry run asks instead of a cluster."""
-
-    def __init__(self, pods: list[Pod], *, now_us: int) -> None:
-        self._ownership = Ownership()
-        self._ownership.replace(pods, now_us=now_us)
-
-    def ready(self) -> bool:
-        """A snapshot is complete."""
-        return True
-
-    def current(self) -> bool:
-        """There is no news to wait for."""
-        return True
-
-    def final(self) -> bool:
-        """A snapshot does not change."""
-        return True
-
-    def owners(self, address: str, at_us: int) -> tuple[PodRef, ...]:
-        """As :meth:`Ownership.owners`."""
-        return self._ownership.owners(address, at_us)
-
-    def node(self, address: str) -> str:
-        """As :meth:`Ownership.node`."""
-        return self._ownership.node(address)
 
 
 class ClusterIndex:

@@ -71,9 +71,7 @@ class Journald:
     journald.conf(5)'s.
     """
 
-    def __init__(
-        self, root: Path, *, flushed: bool = True, settings: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, root: Path, *, flushed: bool = True, settings: Mapping[str, str] | None = None) -> None:
         #: The files that outlive the machine, which kiptail is given as --journal-directory.
         self.directory = root
         root.mkdir(parents=True, exist_ok=True)

@@ -103,9 +103,7 @@ KNOWN = SourceClock(BOOT, 100 * SECOND, 2000)
         pytest.param(KNOWN, (DAY, SECOND), 0, (100_000_000, DAY - SECOND), id="printk's clock stood still"),
     ],
 )
-def test_delay(
-    clock: SourceClock | None, receipt: tuple[int, int], delay: int, after: tuple[int, int]
-) -> None:
+def test_delay(clock: SourceClock | None, receipt: tuple[int, int], delay: int, after: tuple[int, int]) -> None:
     """``receipt`` is by CLOCK_MONOTONIC and by printk's clock, ``after`` the new baseline, all in µs."""
     assert source_delay(clock, BOOT, *receipt) == (SourceClock(BOOT, *after), delay)
 
@@ -120,9 +118,7 @@ def test_another_boot_starts_anew() -> None:
 receipts = st.lists(st.tuples(st.integers(0, 30 * DAY), st.integers(0, 30 * DAY)), max_size=40)
 
 
-def delays(
-    clock: SourceClock | None, given_receipts: list[tuple[int, int]]
-) -> tuple[list[SourceClock], list[int]]:
+def delays(clock: SourceClock | None, given_receipts: list[tuple[int, int]]) -> tuple[list[SourceClock], list[int]]:
     clocks, found = [], []
     for monotonic, source in given_receipts:
         clock, delay = source_delay(clock, BOOT, monotonic, source)
@@ -137,9 +133,7 @@ def test_a_delay_is_never_negative(given_receipts: list[tuple[int, int]]) -> Non
 
 
 @given(receipts, st.integers(0, 40))
-def test_a_replay_from_a_stored_clock_gives_the_same_delays(
-    given_receipts: list[tuple[int, int]], at: int
-) -> None:
+def test_a_replay_from_a_stored_clock_gives_the_same_delays(given_receipts: list[tuple[int, int]], at: int) -> None:
     at = min(at, len(given_receipts))
     clocks, once = delays(None, given_receipts)
     assert delays(clocks[at - 1] if at else None, given_receipts[at:])[1] == once[at:]

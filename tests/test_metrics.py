@@ -21,7 +21,8 @@ def readings() -> Iterator[Reading]:
 def test_values_are_served_and_the_port_is_given_back(host: str) -> None:
     with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         port = probe.getsockname()[1]
-    metrics = Metrics(readings)
+    metrics = Metrics()
+    metrics.read_from(readings)
     metrics.event_written("create", "ok")
     server = MetricsServer(metrics, (host, port))
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
@@ -39,4 +40,4 @@ def test_values_are_served_and_the_port_is_given_back(host: str) -> None:
 
 def test_an_address_that_is_taken_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
-        MetricsServer(Metrics(readings), ("127.0.0.1", taken.getsockname()[1]))
+        MetricsServer(Metrics(), ("127.0.0.1", taken.getsockname()[1]))

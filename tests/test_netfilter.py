@@ -179,9 +179,7 @@ class TestStripped:
 class TestPacketInError:
     """The packet that an ICMP error is about is never taken for the one that was dropped."""
 
-    INNER = (
-        "[SRC=192.0.2.1 DST=192.0.2.2 LEN=40 PROTO=TCP SPT=4000 DPT=5000 TYPE=8 CODE=7 RES=0x00 ACK URGP=0 ] "
-    )
+    INNER = "[SRC=192.0.2.1 DST=192.0.2.2 LEN=40 PROTO=TCP SPT=4000 DPT=5000 TYPE=8 CODE=7 RES=0x00 ACK URGP=0 ] "
 
     @pytest.mark.parametrize(
         ("outer", "said"),

@@ -16,9 +16,7 @@ T0 = 1_800_000_000 * SECOND
 IP = "10.244.1.3"
 
 
-def pod(
-    key: str, *addresses: str, ready: int | None = None, start: int | None = None, until: int | None = None
-) -> Pod:
+def pod(key: str, *addresses: str, ready: int | None = None, start: int | None = None, until: int | None = None) -> Pod:
     ref = PodRef("team-a", key, key)
     return Pod(key, ref, addresses or (IP,), ready, start, until, False, "node-1", ("192.0.2.1",))
 

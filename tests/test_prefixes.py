@@ -43,9 +43,7 @@ class TestMatch:
         ("configured", "text", "expected"),
         [
             pytest.param(["calico-drop:"], "calico-drop: ", "calico-drop:", id="as the rule has it"),
-            pytest.param(
-                ["calico-drop: "], "calico-drop:", "calico-drop: ", id="blanks at the ends do not count"
-            ),
+            pytest.param(["calico-drop: "], "calico-drop:", "calico-drop: ", id="blanks at the ends do not count"),
             pytest.param(["[UFW BLOCK]"], "[UFW BLOCK] ", "[UFW BLOCK]", id="blanks inside"),
             pytest.param(["[UFW BLOCK]"], "[UFW LIMIT BLOCK] ", None, id="another rule of the same program"),
             pytest.param(["[UFW BLOCK]"], "x [UFW BLOCK] ", None, id="a prefix with blanks is no word"),
@@ -66,9 +64,7 @@ class TestMatch:
             pytest.param([], "drop: ", None, id="none configured"),
         ],
     )
-    def test_the_text_or_one_of_its_words(
-        self, configured: list[str], text: str, expected: str | None
-    ) -> None:
+    def test_the_text_or_one_of_its_words(self, configured: list[str], text: str, expected: str | None) -> None:
         rules = prefixes(*configured)
         assert matched(rules.match(text)) == expected
         assert matched(rules.match(text)) == expected, "remembered"
@@ -118,9 +114,7 @@ class TestWrongPrefixes:
 
 #: Prefixes that share words, letters and, cut by iptables, halves of letters.
 CONFIGURED = st.lists(
-    st.sampled_from(
-        ["a", "ab", "b: ", "[UFW BLOCK] ", "ä", "\\xc3", "x\\xc3y", "\\xff\\xfe", "xc3", "c3\\x", "\\"]
-    )
+    st.sampled_from(["a", "ab", "b: ", "[UFW BLOCK] ", "ä", "\\xc3", "x\\xc3y", "\\xff\\xfe", "xc3", "c3\\x", "\\"])
     | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4).filter(str.strip),
     max_size=4,
 )
@@ -243,9 +237,7 @@ class TestLogHeaders:
             pytest.param("Nov 23 10:00:00 host kernel: ", id="journalctl"),
             pytest.param("Nov  1 10:00:00 host kernel: [   12.345678] ", id="rsyslog"),
             pytest.param("<4>Nov 23 10:00:00 host.example.com kernel: [   12.345678] ", id="RFC 3164"),
-            pytest.param(
-                "2025-11-23T10:00:00.123456+01:00 host kernel: [   12.345678] ", id="rsyslog, ISO 8601"
-            ),
+            pytest.param("2025-11-23T10:00:00.123456+01:00 host kernel: [   12.345678] ", id="rsyslog, ISO 8601"),
             pytest.param("Sun 2025-11-23 10:00:00 CET host kernel: ", id="journalctl -o short-full"),
             pytest.param("[   12.345678] host kernel: ", id="journalctl -o short-monotonic"),
             pytest.param("1763888400.123456 host kernel: ", id="journalctl -o short-unix"),

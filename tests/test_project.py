@@ -165,9 +165,7 @@ def test_systemd_accepts_the_unit_and_finds_it_confined(tmp_path: Path) -> None:
     unit = tmp_path / "kiptail.service"
     text = (ROOT / "systemd" / "kiptail.service").read_text()
     unit.write_text(text.replace("ExecStart=/usr/bin/kiptail", "ExecStart=/bin/true"))
-    verified = subprocess.run(
-        [analyze, "verify", "--man=no", unit], capture_output=True, text=True, check=False
-    )
+    verified = subprocess.run([analyze, "verify", "--man=no", unit], capture_output=True, text=True, check=False)
     assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
     command = [analyze, "security", "--offline=yes", "--threshold=12", "--no-pager", unit]
     confined = subprocess.run(command, capture_output=True, text=True, check=False)

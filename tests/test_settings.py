@@ -30,9 +30,7 @@ def settings(
     *,
     config: Path = NOWHERE,
 ) -> Settings:
-    return resolve(
-        {"prefix": ("p:",)} | dict(flags or {}), environ or {}, now_us=NOW_US, default_config=config
-    )
+    return resolve({"prefix": ("p:",)} | dict(flags or {}), environ or {}, now_us=NOW_US, default_config=config)
 
 
 def refusal(
@@ -281,9 +279,7 @@ PEER = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("variable", "text", "field", "value"), PEER, ids=[f"{row[0]}={row[1]}" for row in PEER]
-)
+@pytest.mark.parametrize(("variable", "text", "field", "value"), PEER, ids=[f"{row[0]}={row[1]}" for row in PEER])
 def test_variables_of_kube_iptables_tailer(variable: str, text: str, field: str, value: object) -> None:
     assert getattr(settings(environ={variable: text}), field) == value
 
@@ -293,9 +289,7 @@ def test_the_peers_prefix() -> None:
     assert chosen.prefixes == (PrefixSetting("calico-drop:", "drop"),)
 
 
-@pytest.mark.parametrize(
-    "variable", ["PACKET_DROP_EXPIRATION_MINUTES", "METRICS_SERVER_PORT", "POD_IDENTIFIER"]
-)
+@pytest.mark.parametrize("variable", ["PACKET_DROP_EXPIRATION_MINUTES", "METRICS_SERVER_PORT", "POD_IDENTIFIER"])
 def test_a_peers_variable_is_named_in_its_error(variable: str) -> None:
     assert refusal(environ={variable: "many"}).startswith(f"{variable}: ")
 
@@ -464,9 +458,7 @@ def test_the_file_is_checked_as_a_whole_also_where_a_flag_overrides_it(toml: Pat
         ({"config": "/"}, {}, "--config"),
     ],
 )
-def test_a_file_that_is_named_must_be_there(
-    flags: dict[str, object], environ: dict[str, str], source: str
-) -> None:
+def test_a_file_that_is_named_must_be_there(flags: dict[str, object], environ: dict[str, str], source: str) -> None:
     assert refusal(flags, environ).startswith(f"{source}: /")
 
 
@@ -551,9 +543,7 @@ def test_any_text_in_variables_gives_settings_or_an_error_of_one_line(environ: d
 
 
 toml_values = st.recursive(
-    st.booleans()
-    | st.integers(-9, 9)
-    | st.text(st.characters(exclude_categories=["C"], max_codepoint=0xFFFF)),
+    st.booleans() | st.integers(-9, 9) | st.text(st.characters(exclude_categories=["C"], max_codepoint=0xFFFF)),
     lambda inner: st.lists(inner, max_size=3),
     max_leaves=4,
 )

@@ -130,9 +130,7 @@ class Access:
         """Allow a user or group the verbs on the resources, everywhere or in one namespace. `*` is any."""
         with self._lock:
             rules = self._rules.setdefault(subject, set())
-            rules |= {
-                _Rule(verb, name, group, namespace) for verb in words(verbs) for name in words(resources)
-            }
+            rules |= {_Rule(verb, name, group, namespace) for verb in words(verbs) for name in words(resources)}
 
     def revoke(
         self,

@@ -84,9 +84,7 @@ def not_found(plural: str, name: str) -> ApiError:
 
 def already_exists(plural: str, name: str) -> ApiError:
     """409 for a create."""
-    return ApiError(
-        409, "AlreadyExists", f'{plural} "{name}" already exists', details={"name": name, "kind": plural}
-    )
+    return ApiError(409, "AlreadyExists", f'{plural} "{name}" already exists', details={"name": name, "kind": plural})
 
 
 def conflict(plural: str, name: str) -> ApiError:
@@ -112,9 +110,7 @@ def invalid(kind: str, name: str, causes: Iterable[tuple[str, str, str]]) -> Api
         details={
             "name": name,
             "kind": kind,
-            "causes": [
-                {"reason": reason, "message": message, "field": field} for reason, message, field in found
-            ],
+            "causes": [{"reason": reason, "message": message, "field": field} for reason, message, field in found],
         },
     )
 

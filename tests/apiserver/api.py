@@ -116,9 +116,7 @@ class Api:
         if asked.group:
             return self._answer_review(user, asked, request)
         if asked.resource == "serviceaccounts" and asked.subresource == "token" and asked.verb == "create":
-            body = reviews.token_request(
-                self._access, self._store, asked.namespace, asked.name, _object(request)
-            )
+            body = reviews.token_request(self._access, self._store, asked.namespace, asked.name, _object(request))
             return _json(body, 201)
         collection = self.collection(asked)
         if asked.subresource and asked.subresource not in collection.kind.subresources:
@@ -209,9 +207,7 @@ class Api:
             )
         metadata = dict(obj.get("metadata") or {})
         if kind.namespaced and metadata.setdefault("namespace", asked.namespace) != asked.namespace:
-            raise bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request"
-            )
+            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
         return {**obj, "kind": kind.kind, "apiVersion": "v1", "metadata": metadata}
 
     def _check_namespace(self, kind: Kind, namespace: str, name: str) -> None:
@@ -221,10 +217,7 @@ class Api:
         found = self._store.collections["namespaces"].get(namespace)
         if found is None:
             raise not_found("namespaces", namespace)
-        if (
-            found["metadata"].get("deletionTimestamp")
-            or found.get("status", {}).get("phase") == "Terminating"
-        ):
+        if found["metadata"].get("deletionTimestamp") or found.get("status", {}).get("phase") == "Terminating":
             raise forbidden(
                 kind.plural,
                 name,
@@ -318,9 +311,7 @@ class Api:
             _check(kind, whole, asked.name)
             return whole
 
-        return _whole(
-            collection, collection.modify(collection.key(asked.namespace, asked.name), asked.name, apply)
-        )
+        return _whole(collection, collection.modify(collection.key(asked.namespace, asked.name), asked.name, apply))
 
     def _delete(self, collection: Collection, asked: Asked, request: Request) -> Answer:
         options = _object(request) if request.body else {}

@@ -148,9 +148,7 @@ class Connection(BaseHTTPRequestHandler):
 
     def _send_answer(self, answer: Answer, request: Request) -> None:
         length = sum(map(len, answer.parts))
-        head = self._head(
-            answer.status, answer.content_type, {"Content-Length": str(length), **answer.headers}
-        )
+        head = self._head(answer.status, answer.content_type, {"Content-Length": str(length), **answer.headers})
         request.sent = length
         self._api.log.answered(request, answer.status)
         pending, size = [head], len(head)

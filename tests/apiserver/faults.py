@@ -128,9 +128,7 @@ class Faults:
 
     def slow_pages(self, seconds: float, *, path: str = "", count: int | None = None) -> Fault:
         """Wait before each page of a paged list."""
-        return self.delay(
-            seconds, method="GET", path=path, match=lambda request: "limit" in request.query, count=count
-        )
+        return self.delay(seconds, method="GET", path=path, match=lambda request: "limit" in request.query, count=count)
 
     def hang(
         self,
@@ -225,9 +223,7 @@ _MESSAGES = {
 }
 
 
-def _matcher(
-    method: str | None, path: str, match: Callable[[Request], bool] | None
-) -> Callable[[Request], bool]:
+def _matcher(method: str | None, path: str, match: Callable[[Request], bool] | None) -> Callable[[Request], bool]:
     def matches(request: Request) -> bool:
         return (
             (method is None or request.method == method)

@@ -29,9 +29,7 @@ def cluster_entry(server: str, ca: str) -> dict[str, Any]:
     return cluster
 
 
-def user_entry(
-    token: str | None, token_file: Path | str | None, client: tuple[str, ...] | None
-) -> dict[str, Any]:
+def user_entry(token: str | None, token_file: Path | str | None, client: tuple[str, ...] | None) -> dict[str, Any]:
     """The caller: what is given of a token, a file with one, and a client certificate's name and groups."""
     user: dict[str, Any] = {}
     if token is not None:

@@ -38,9 +38,7 @@ class Page:
 def number(text: str, what: str) -> int:
     """A decimal parameter, or 400."""
     if not text.isdecimal():
-        raise bad_request(
-            f'Invalid value: "{text}": {what}: strconv.ParseUint: parsing "{text}": invalid syntax'
-        )
+        raise bad_request(f'Invalid value: "{text}": {what}: strconv.ParseUint: parsing "{text}": invalid syntax')
     return int(text)
 
 

@@ -86,9 +86,7 @@ def api_resources(group_version: str) -> Json:
             resources.append({"name": kind.plural, **base, "verbs": _VERBS, **short})
             for subresource in kind.subresources:
                 name = f"{kind.plural}/{subresource}"
-                resources.append(
-                    {"name": name, **base, "singularName": "", "verbs": ["get", "patch", "update"]}
-                )
+                resources.append({"name": name, **base, "singularName": "", "verbs": ["get", "patch", "update"]})
     for name, review in _REVIEWS.get(group_version, ()):
         resources.append(
             {
@@ -131,9 +129,7 @@ def access_review(access: Access, user: User, review: Json) -> Json:
     spec = _without_empty(review.get("spec") or {})
     resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
     if (resource is None) == (path is None):
-        raise bad_request(
-            "spec: exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        )
+        raise bad_request("spec: exactly one of nonResourceAttributes or resourceAttributes must be specified")
     if resource is not None:
         asked = Asked(
             verb=resource.get("verb", ""),

@@ -127,9 +127,7 @@ class ApiServer:
 
     # -- callers
 
-    def add_user(
-        self, name: str, *groups: str, token: str | None = None, lifetime: float | None = None
-    ) -> str:
+    def add_user(self, name: str, *groups: str, token: str | None = None, lifetime: float | None = None) -> str:
         """A bearer token for a user (a `system:node:NAME` gets its group). Rights come from `grant`."""
         if name.startswith(NODE_PREFIX) and not groups:
             groups = (NODES,)

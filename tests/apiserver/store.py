@@ -246,9 +246,7 @@ class Collection:
         """The object unchanged, but with another resourceVersion in it."""
         obj = json.loads(stored.body)
         obj["metadata"]["resourceVersion"] = str(version)
-        return Stored(
-            stored.key, stored.namespace, stored.name, version, dump(obj), stored.fields, stored.labels
-        )
+        return Stored(stored.key, stored.namespace, stored.name, version, dump(obj), stored.fields, stored.labels)
 
     def snapshot(self, version: int | None = None) -> tuple[list[Stored], int]:
         """All objects in key order as they were at `version` (None: now), and the version. Raises Expired."""
@@ -362,9 +360,7 @@ class Collection:
             namespace=namespace,
             name=name,
             version=version,
-            body=dump(
-                {"metadata": _ordered(metadata), **{k: v for k, v in whole.items() if k != "metadata"}}
-            ),
+            body=dump({"metadata": _ordered(metadata), **{k: v for k, v in whole.items() if k != "metadata"}}),
             fields=tuple(read(whole) for read in self.kind.selectable.values()),
             labels=metadata.get("labels") or {},
         )

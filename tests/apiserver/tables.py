@@ -42,15 +42,11 @@ def _ready(obj: Mapping[str, Any]) -> str:
 
 
 def _restarts(obj: Mapping[str, Any]) -> str:
-    return str(
-        sum(one.get("restartCount", 0) for one in obj.get("status", {}).get("containerStatuses") or [])
-    )
+    return str(sum(one.get("restartCount", 0) for one in obj.get("status", {}).get("containerStatuses") or []))
 
 
 def _phase(obj: Mapping[str, Any]) -> str:
-    return (
-        "Terminating" if obj["metadata"].get("deletionTimestamp") else obj.get("status", {}).get("phase", "")
-    )
+    return "Terminating" if obj["metadata"].get("deletionTimestamp") else obj.get("status", {}).get("phase", "")
 
 
 _COLUMNS: Mapping[str, Sequence[tuple[str, Cell]]] = {
@@ -69,9 +65,7 @@ _COLUMNS: Mapping[str, Sequence[tuple[str, Cell]]] = {
         ("Reason", lambda obj: obj.get("reason", "")),
         (
             "Object",
-            lambda obj: (
-                f"{obj['involvedObject'].get('kind', '').lower()}/{obj['involvedObject'].get('name')}"
-            ),
+            lambda obj: f"{obj['involvedObject'].get('kind', '').lower()}/{obj['involvedObject'].get('name')}",
         ),
         ("Message", lambda obj: obj.get("message", "").strip()),
         ("Count", lambda obj: obj.get("count", 0)),
@@ -88,9 +82,7 @@ def wants_table(request: Request) -> bool:
     return "as=Table" in first
 
 
-def table(
-    collection: Collection, items: Sequence[Stored], metadata: Mapping[str, Any], request: Request
-) -> Json:
+def table(collection: Collection, items: Sequence[Stored], metadata: Mapping[str, Any], request: Request) -> Json:
     """The table of some objects; `metadata` is the list's."""
     columns = _COLUMNS.get(collection.kind.plural, _PLAIN)
     include = request.query.get("includeObject", "Metadata")

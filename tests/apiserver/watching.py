@@ -88,9 +88,7 @@ class Watch:
         elif match and not asked:
             problem = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
         if problem:
-            raise invalid(
-                "ListOptions.meta.k8s.io", "", [("FieldValueForbidden", f"Forbidden: {problem}", field)]
-            )
+            raise invalid("ListOptions.meta.k8s.io", "", [("FieldValueForbidden", f"Forbidden: {problem}", field)])
         return truth(query, "sendInitialEvents")
 
     def plan(self, disturbance: Disturbance, after_lines: int) -> None:
@@ -140,9 +138,7 @@ class Watch:
         began = time.monotonic()
         deadline = None if self._timeout is None else began + self._timeout
         bookmark = self._first_bookmark(began, deadline)
-        if not self._send_lines(
-            stream, [_line("ADDED", self._collection.whole(s)) for s in self._chosen(objects)]
-        ):
+        if not self._send_lines(stream, [_line("ADDED", self._collection.whole(s)) for s in self._chosen(objects)]):
             return False
         if self._list_first and self._bookmarks:
             line = self._bookmark(version, {"k8s.io/initial-events-end": "true"})
@@ -247,9 +243,7 @@ class Watch:
         else:
             gone = expired(f"too old resource version: {self._since} ({self._collection.version})")
             error = (
-                gone
-                if order is Disturbance.GONE
-                else ApiError(500, "InternalError", "Internal error occurred: test")
+                gone if order is Disturbance.GONE else ApiError(500, "InternalError", "Internal error occurred: test")
             )
             self._send(stream, error_line(error))
             return True

@@ -45,9 +45,7 @@ _BYTES = st.integers(0, 65535)
 _OFTEN_NO = st.integers(0, 3).map(lambda n: n == 0)
 #: The kernel sees to it that a name has no blank, slash or colon; keys and brackets are allowed.
 _NAME = st.one_of(
-    st.sampled_from(
-        ["eth0", "cali527b0801ecb", "wbrdg-0afe0000", "a=b", "[x", "SRC=1.2.3.4", "PROTO=TCP", "=", "ACK"]
-    ),
+    st.sampled_from(["eth0", "cali527b0801ecb", "wbrdg-0afe0000", "a=b", "[x", "SRC=1.2.3.4", "PROTO=TCP", "=", "ACK"]),
     st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="/:"), min_size=1, max_size=15),
 )
 #: The last IN= counts, so that a name which holds it cannot be told from a prefix.

@@ -1,4 +1,4 @@
-"""Where a dry run's Events go: the standard output instead of the cluster; and its pods, from a file."""
+"""Where Events go: the API server or, in a dry run, the standard output."""
 
 from __future__ import annotations
 
@@ -6,13 +6,42 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
-from kiptail.errors import SettingsError
-from kiptail.ownership import Pod, reduce_pod
+from kiptail.event import CHANGING
 
-__all__ = ["Printer", "let_go", "load_pods"]
+__all__ = ["ApiSink", "EventApi", "Printer", "let_go"]
+
+log = logging.getLogger(__name__)
+
+
+class EventApi(Protocol):
+    """What is asked of the API server. Both raise :class:`~kiptail.errors.ApiError`."""
+
+    def create_event(self, namespace: str, body: dict[str, Any]) -> None:
+        """Create a core/v1 Event."""
+
+    def patch_event(self, namespace: str, name: str, body: dict[str, Any]) -> None:
+        """Change some of its fields."""
+
+
+class ApiSink:
+    """Events to the API server; an :class:`~kiptail.delivery.EventSink`."""
+
+    def __init__(self, api: EventApi) -> None:
+        self._api = api
+
+    def create(self, event: dict[str, Any]) -> None:
+        """Create the Event, and log it."""
+        self._api.create_event(event["metadata"]["namespace"], event)
+        _announce("created", event)
+
+    def update(self, event: dict[str, Any]) -> None:
+        """Patch what changes of the Event, and log it."""
+        metadata = event["metadata"]
+        patch = {field: event[field] for field in CHANGING}
+        self._api.patch_event(metadata["namespace"], metadata["name"], patch)
+        _announce("updated", event)
 
 
 class Printer:
@@ -42,9 +71,6 @@ class Printer:
             self._on_closed()
 
 
-log = logging.getLogger(__name__)
-
-
 def let_go(stream: TextIO) -> None:
     """Nobody reads ``stream`` any more: what is still in it goes nowhere, and no complaint comes at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
@@ -52,18 +78,9 @@ def let_go(stream: TextIO) -> None:
     os.close(null)
 
 
-def load_pods(path: Path, *, label: str | None) -> list[Pod]:
-    """The pods of a snapshot made by ``kubectl get pods -A -o json``; raises SettingsError."""
-    try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise SettingsError(f"--pods: cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise SettingsError(f"--pods: {path} is no JSON; make it with `kubectl get pods -A -o json`") from error
-    items = document.get("items") if isinstance(document, dict) else None
-    if not isinstance(items, list):
-        raise SettingsError(f"--pods: {path} holds no list of pods; make it with `kubectl get pods -A -o json`")
-    return [pod for item in items if isinstance(item, dict) and (pod := reduce_pod(item, label=label))]
+def _announce(done: str, event: dict[str, Any]) -> None:
+    pod = event["involvedObject"]
+    log.info("Event %s: %s/%s: %s (x%d)", done, pod["namespace"], pod["name"], event["message"], event["count"])
 
 
 def _sentence(operation: str, event: dict[str, Any]) -> str:

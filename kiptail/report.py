@@ -1,0 +1,97 @@
+"""What a running kiptail tells of itself: the STATUS line for systemd and the values for metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from kiptail.follower import Follower
+from kiptail.journal import Journal
+from kiptail.metrics import Reading
+from kiptail.poster import Poster
+
+__all__ = ["Index", "Report", "logs_all_namespaces"]
+
+#: Being so many seconds behind the journal is worth a word.
+LAG_TOLD = 5.0
+
+ALL_NETNS = Path("/proc/sys/net/netfilter/nf_log_all_netns")
+
+
+class Index(Protocol):
+    """What is told of the pod index."""
+
+    @property
+    def trouble(self) -> str:
+        """Why it is not kept current at present, or ""."""
+
+    def ready(self) -> bool:
+        """All pods are known."""
+
+
+class Report:
+    """Reads what the parts keep anyway; counts nothing itself."""
+
+    def __init__(self, journal: Journal, follower: Follower, poster: Poster, index: Index) -> None:
+        self._journal, self._follower, self._poster, self._index = journal, follower, poster, index
+        self._all_netns = logs_all_namespaces()
+        #: How far reading is behind the journal, in seconds; set by the journal loop, whose the reader is.
+        self.lag = 0.0
+
+    def status(self) -> str:
+        """One line for ``systemctl status``."""
+        follower, progress = self._follower, self._poster.progress
+        parts = [f"{sum(follower.intake.drops.values())} drops counted", f"{progress.untold} Events to write"]
+        if not self._index.ready():
+            parts.append(f"{progress.unplaced} flows wait for the list of pods")
+        if self.lag > LAG_TOLD:
+            parts.append(f"{self.lag:.0f} s behind the journal")
+        troubles = [self._journal.trouble, follower.trouble, progress.trouble, self._index.trouble]
+        if self._all_netns:
+            troubles.append("nf_log_all_netns=1: log lines can come from any namespace")
+        return "; ".join([", ".join(parts), *filter(None, troubles)]).replace("\n", " ")
+
+    def summary(self) -> str:
+        """One line at the end of a run that ends with the journal."""
+        counts, intake = self._journal.counts, self._follower.intake
+        drops = sum(intake.drops.values())
+        return f"{counts.scanned} kernel lines read: {drops} drops, {counts.untrusted} lines not trusted"
+
+    def readings(self) -> Iterator[Reading]:
+        """Everything that is counted, for a scrape."""
+        counts, intake, progress = self._journal.counts, self._follower.intake, self._poster.progress
+        for outcome, value in (
+            ("scanned", counts.scanned),
+            ("wanted", counts.wanted),
+            ("untrusted", counts.untrusted),
+            ("unreadable", counts.unreadable),
+            ("unparsed", intake.unparsed),
+            ("expired", intake.expired),
+        ):
+            yield Reading("kiptail_journal_entries", "Kernel entries, by outcome.", value, {"outcome": outcome})
+        for (verdict, protocol), value in list(intake.drops.items()):
+            labels = {"verdict": verdict, "protocol": protocol or "unknown"}
+            yield Reading("kiptail_drops", "Packets dropped, rejected or logged.", value, labels)
+        for name, text, value in (
+            ("kiptail_missed_kernel_messages", "Kernel messages that journald missed.", counts.missed),
+            ("kiptail_journal_gaps", "Times that unread entries had been vacuumed.", counts.lost),
+            ("kiptail_journal_reopens", "Times that the journal was opened anew.", counts.reopened),
+        ):
+            yield Reading(name, text, value)
+        for name, text, gauge in (
+            ("kiptail_journal_lag_seconds", "How far reading is behind the journal.", self.lag),
+            ("kiptail_events_untold", "Events that were never written.", progress.untold),
+            ("kiptail_flows_unplaced", "Flows whose ends are undecided.", progress.unplaced),
+            ("kiptail_index_ready", "1 once all pods are known.", self._index.ready()),
+            ("kiptail_nf_log_all_netns", "1: any namespace can log under any prefix.", self._all_netns),
+        ):
+            yield Reading(name, text, gauge, counter=False)
+
+
+def logs_all_namespaces() -> bool:
+    """Whether other network namespaces than the first one can make the kernel log packets."""
+    try:
+        return ALL_NETNS.read_text().strip() == "1"
+    except OSError:
+        return False  # an older kernel, or hidden by a sandbox

@@ -1,0 +1,56 @@
+"""Pods from a file: what an offline dry run asks instead of a cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from kiptail.errors import SettingsError
+from kiptail.ownership import Ownership, Pod, PodRef, reduce_pod
+
+__all__ = ["SnapshotIndex", "load_pods"]
+
+
+class SnapshotIndex:
+    """Pods that do not change."""
+
+    #: There is nothing that could fail.
+    trouble = ""
+
+    def __init__(self, pods: list[Pod], *, now_us: int) -> None:
+        self._ownership = Ownership()
+        self._ownership.replace(pods, now_us=now_us)
+
+    def ready(self) -> bool:
+        """A snapshot is complete."""
+        return True
+
+    def current(self) -> bool:
+        """There is no news to wait for."""
+        return True
+
+    def final(self) -> bool:
+        """A snapshot does not change."""
+        return True
+
+    def owners(self, address: str, at_us: int) -> tuple[PodRef, ...]:
+        """As :meth:`Ownership.owners`."""
+        return self._ownership.owners(address, at_us)
+
+    def node(self, address: str) -> str:
+        """As :meth:`Ownership.node`."""
+        return self._ownership.node(address)
+
+
+def load_pods(path: Path, *, label: str | None) -> list[Pod]:
+    """The pods of a snapshot made by ``kubectl get pods -A -o json``; raises SettingsError."""
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise SettingsError(f"--pods: cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"--pods: {path} is no JSON; make it with `kubectl get pods -A -o json`") from error
+    items = document.get("items") if isinstance(document, dict) else None
+    if not isinstance(items, list):
+        raise SettingsError(f"--pods: {path} holds no list of pods; make it with `kubectl get pods -A -o json`")
+    return [pod for item in items if isinstance(item, dict) and (pod := reduce_pod(item, label=label))]
