@@ -140,7 +140,7 @@ class _Daemon:
         if self._settings.journal_files:
             source = ", ".join(map(str, self._settings.journal_files))
         log.info("reading %s as node %s for %d log prefixes", source, self._node_name, len(self._settings.prefixes))
-        if logs_all_namespaces():
+        if self._settings.follow and logs_all_namespaces():
             log.warning(
                 "nf_log_all_netns=1: whoever has CAP_NET_ADMIN in any network namespace can log under any prefix;"
                 " its lines cannot be told from the node's own"
@@ -149,7 +149,8 @@ class _Daemon:
         try:
             self._follow()
         finally:
-            log.info("stopping")
+            if self._settings.follow:
+                log.info("stopping")
             self._notifier.tell("STOPPING=1")
             left = self._shut_down()
         if not self._settings.follow:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +314,28 @@ def test_a_cluster_that_is_away_is_no_error_and_nothing_is_lost(wires: Network, 
         time.sleep(0.5)
         node.server.start()
         kiptail.wait_for(node.both_ends("2001/TCP", 10), "all ten once the cluster is back")
+
+
+def test_crashes_at_any_moment_neither_lose_nor_double(wires: Network, node: Node) -> None:
+    chance = random.Random()
+    sent: Counter[int] = Counter()
+    with node.kiptail("--repeat-interval", "1s"):
+        pass  # a first position, so that no drop is before the first start
+    for _ in range(8):
+        kiptail = node.kiptail("--repeat-interval", "1s")
+        for _ in range(chance.randrange(2, 6)):
+            port, count = chance.randrange(1500, 1510), chance.randrange(1, 40)
+            wires.send("client", "udp", WEB, port, count=count)
+            sent[port] += count
+        time.sleep(chance.uniform(0.0, 1.0))
+        kiptail.kill()
+    expected = {f"({WEB}) on port {port}/UDP": count for port, count in sent.items()}
+    with node.kiptail("--repeat-interval", "1s") as kiptail:
+        for about, count in expected.items():
+            told = partial(node.counts, about)
+            kiptail.wait_for(lambda told=told, count=count: list(told().values()) == [count], f"{count} {about}")  # type: ignore[misc]
+    assert len(node.counts()) == 2 * len(sent), "no Event twice"
+    assert sum(node.counts().values()) == 2 * sum(sent.values())
 
 
 def test_the_counts_of_an_outage_are_delivered_in_full(wires: Network, node: Node) -> None:
