@@ -191,6 +191,8 @@ class _Daemon:
         committed = self._follower.commit()
         drain = not self._settings.follow and not self._stop.is_set()
         patience = DRAIN_PATIENCE if drain else STOP_PATIENCE
+        if isinstance(self._index, ClusterIndex) and not drain:
+            self._index.stop(timeout=0.0)  # what breaks off the poster's request would look like an outage to it
         left = self._poster.finish(
             patience,
             drain=drain,

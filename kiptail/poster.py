@@ -79,7 +79,9 @@ class Poster:
         self._unplaced: dict[int, Tracked] = {}
         #: Placed, but a name may still come.
         self._unnamed: dict[int, Tracked] = {}
-        self._place_at = 0.0
+        #: Not looked at yet.
+        self._fresh: list[Tracked] = []
+        self._place_at = self._place_not_before = 0.0
         self._sweep_at = clock() + _SWEEP_INTERVAL
         self.progress = Progress()
 
@@ -176,8 +178,10 @@ class Poster:
         """Seconds until there is something to do."""
         now = self._clock()
         at = self._sweep_at
+        if self._fresh:
+            return 0.0
         if self._unplaced or (self._unnamed and self._place_at == 0):
-            at = min(at, self._place_at)
+            at = min(at, self._next_look())
         if self._agenda.due is not None and not self._hold:
             at = min(at, max(self._agenda.due, self._sender.paused_until))
         return at - now
@@ -194,7 +198,7 @@ class Poster:
         self._tracked[tracked.flow.id] = tracked
         if not tracked.placed and tracked.flow.id not in self._unplaced:
             self._unplaced[tracked.flow.id] = tracked
-            self._place_at = 0.0
+            self._fresh.append(tracked)
         self._plan(tracked)
         self._forget_if_told(tracked)
 
@@ -208,28 +212,40 @@ class Poster:
 
     def _place_waiting(self, *, final: bool = False) -> None:
         now = self._clock()
-        if now < self._place_at and not final:
-            return
-        self._place_at = now + _PLACE_INTERVAL
-        for tracked in list(self._unnamed.values()):
-            if self._placer.rename(tracked):
-                del self._unnamed[tracked.flow.id]
-            self._plan(tracked)
-        if self._unplaced and self._placer.ready():
-            patience = PATIENCE if self._placer.current() else PATIENCE_WHILE_BLIND
-            for tracked in list(self._unplaced.values()):
-                try:
-                    placed = self._placer.place(tracked, patient=not final and now - tracked.since < patience)
-                except StateError:
-                    self._place_at = now + 1.0  # nothing uncommitted is sent; the journal loop says why
-                    break
+        if final or now >= self._next_look():
+            for tracked in list(self._unnamed.values()):
+                if self._placer.rename(tracked):
+                    del self._unnamed[tracked.flow.id]
                 self._plan(tracked)
-                if placed:
-                    del self._unplaced[tracked.flow.id]
-                    if any(end.unnamed for end in tracked.ends.values()):
-                        self._unnamed[tracked.flow.id] = tracked
-                    self._forget_if_told(tracked)
+            looked_at = list(self._unplaced.values())
+            self._place_at = now + _PLACE_INTERVAL
+        else:
+            looked_at = self._fresh
+        self._fresh = []
+        if looked_at and self._placer.ready():
+            self._place(looked_at, now, final=final)
+            # A crowd of strangers must not cost more than a tenth of the time.
+            self._place_not_before = now + 10 * (self._clock() - now)
         self.progress.unplaced = len(self._unplaced)
+
+    def _place(self, looked_at: Iterable[Tracked], now: float, *, final: bool) -> None:
+        patience = PATIENCE if self._placer.current() else PATIENCE_WHILE_BLIND
+        for tracked in looked_at:
+            try:
+                placed = self._placer.place(tracked, patient=not final and now - tracked.since < patience)
+            except StateError:
+                self._place_at = now + 1.0  # nothing uncommitted is sent; the journal loop says why
+                return
+            self._plan(tracked)
+            if placed:
+                self._unplaced.pop(tracked.flow.id, None)
+                if any(end.unnamed for end in tracked.ends.values()):
+                    self._unnamed[tracked.flow.id] = tracked
+                self._forget_if_told(tracked)
+
+    def _next_look(self) -> float:
+        """When those that wait are looked at again."""
+        return max(self._place_at, self._place_not_before)
 
     def _plan(self, tracked: Tracked) -> None:
         """Put those of a flow's Events on the agenda that have something to tell."""

@@ -442,3 +442,25 @@ def test_flows_that_can_never_be_told_are_let_go_while_the_cluster_is_away(monke
         time.sleep(0.02)
     assert sorted(bench.notebook.forgotten) == [1, 2, 3, 4, 5]
     bench.poster.finish(0.1)
+
+
+def test_a_crowd_of_strangers_is_not_looked_at_all_the_time() -> None:
+    bench = Bench(hold=True)
+    bench.directory.strangers = {"10.0.0.2"}
+    looks = []
+    locate = bench.directory.locate
+
+    def counted(address: str, at_us: int, *, patient: bool) -> Endpoint | None:
+        looks.append(address)
+        return locate(address, at_us, patient=patient)
+
+    bench.directory.locate = counted  # type: ignore[method-assign]
+    bench.start()
+    for number in range(1, 501):
+        bench.poster.offer([flow(number)])
+        time.sleep(0.001)
+    deadline = time.monotonic() + 5
+    while bench.poster.progress.unplaced and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(looks) < 2 * 500 * 20
+    bench.poster.finish(1.0)
