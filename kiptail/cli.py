@@ -67,7 +67,7 @@ def cli(ctx: click.Context, /, **flags: object) -> None:
     settings = _resolve(flags)
     if settings.dry_run and sys.stdout is None:
         raise KiptailError("the standard output is closed")
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, drops=settings.log_drops)
     from kiptail.daemon import run  # noqa: PLC0415 - the cluster client costs half a second that `parse` saves
 
     ctx.exit(run(settings))

@@ -148,11 +148,11 @@ class _Daemon:
         self._notifier.tell("READY=1")
         try:
             self._follow()
-        finally:
-            if self._settings.follow:
-                log.info("stopping")
-            self._notifier.tell("STOPPING=1")
-            left = self._shut_down()
+        except KiptailError:
+            self._shut_down()
+            raise
+        # Anything else is a bug, perhaps in the middle of a batch: what was read then must not be committed.
+        left = self._shut_down()
         if not self._settings.follow:
             log.info("%s", self._report.summary())
         if left and not self._settings.follow and not self._stop.is_set():
@@ -188,6 +188,9 @@ class _Daemon:
 
     def _shut_down(self) -> int:
         """Commit, send the last counts and end the threads; returns how many Events are left."""
+        if self._settings.follow:
+            log.info("stopping")
+        self._notifier.tell("STOPPING=1")
         committed = self._follower.commit()
         drain = not self._settings.follow and not self._stop.is_set()
         patience = DRAIN_PATIENCE if drain else STOP_PATIENCE

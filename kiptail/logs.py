@@ -31,11 +31,15 @@ class _Formatter(logging.Formatter):
         return f"{self.formatTime(record, '%H:%M:%S')} {record.levelname.lower()}: {text}"
 
 
-def configure(level: str) -> None:
-    """Log to the standard error, in journald's notation when it reads there (``$JOURNAL_STREAM``)."""
+def configure(level: str, *, drops: bool = False) -> None:
+    """Log to the standard error, in journald's notation when it reads there (``$JOURNAL_STREAM``).
+
+    ``drops``: whoever asked for a record of each drop gets it at any level.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter(for_journal="JOURNAL_STREAM" in os.environ))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("kiptail").setLevel(level.upper())
+    logging.getLogger("kiptail.drops").setLevel(logging.INFO if drops else logging.NOTSET)

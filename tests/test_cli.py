@@ -79,6 +79,13 @@ def test_a_dry_run_reads_well(recorded: Path, snapshot: Path) -> None:
     assert lines[0].endswith(f"{event} on port 80/TCP")
 
 
+def test_each_drop_is_logged_on_request_at_any_level(recorded: Path, snapshot: Path) -> None:
+    done = run_kiptail(*offline(recorded, snapshot, "--log-drops", "--log-level", "error"))
+    records = [json.loads(line.split(" info: ", 1)[1]) for line in done.stderr.decode().splitlines()]
+    assert [record["dst_port"] for record in records] == [80, 80, 80, 81, 443]
+    assert {"time_us", "src", "dst", "protocol", "verdict"} <= set(records[0])
+
+
 def test_a_dry_run_leaves_nothing_behind(recorded: Path, snapshot: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
     done = run_kiptail(*offline(recorded, snapshot, "--state-directory", state), KIPTAIL_METRICS_ADDRESS="127.0.0.1:1")
