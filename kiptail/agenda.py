@@ -1,4 +1,4 @@
-"""Which Event is written next (pure): first tellings before updates, the oldest first, updates at their intervals."""
+"""Which Event is written next (pure): first tellings, then updates at their intervals, then what failed before."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["FIRST_UPDATES", "Agenda", "Schedule"]
 #: true count; later ones follow after the repeat interval.
 FIRST_UPDATES = (2.0, 8.0, 32.0)
 
-#: Of so many writes in a row, one is an update even while there is something to tell for the first time.
-_UPDATE_SHARE = 5
+#: Of so many writes in a row, one is not the most urgent, so that updates and retries get their turn as well.
+_SHARE = 5
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -60,22 +60,24 @@ class Agenda:
         self._repeat_interval, self._first_updates = repeat_interval, tuple(first_updates)
         self._first: Schedule[tuple[int, str]] = Schedule()
         self._updates: Schedule[tuple[int, str]] = Schedule()
+        #: Events that failed by themselves: whatever has not failed yet goes first.
+        self._retries: Schedule[tuple[int, str]] = Schedule()
         self._taken = 0
 
     @property
     def untold(self) -> int:
-        """Events that were never written."""
+        """Events that wait for their first write."""
         return len(self._first)
 
     @property
     def due(self) -> float | None:
         """When the next Event is due; None when there is none."""
-        return min((s.due for s in (self._first, self._updates) if s.due is not None), default=None)
+        return min((s.due for s in self._schedules() if s.due is not None), default=None)
 
     def plan(self, record: EventRecord, *, now: float, wall_us: int) -> None:
         """Schedule an Event that has news, unless it is."""
         key = (record.flow_id, record.end)
-        if key in self._first or key in self._updates:
+        if any(key in schedule for schedule in self._schedules()):
             return
         if not record.writes:
             self._first.add(key, now)
@@ -85,17 +87,21 @@ class Agenda:
         left = min(interval, max(0.0, interval - (wall_us - record.sent_at_us) / 1e6))
         self._updates.add(key, now + left)
 
-    def again(self, key: tuple[int, str], at: float, *, told: bool) -> None:
-        """Try the Event again at ``at``; ``told``: it was written before."""
-        (self._updates if told else self._first).add(key, at)
+    def again(self, key: tuple[int, str], at: float, *, told: bool, behind: bool) -> None:
+        """Try the Event again at ``at``; ``told``: it was written before. ``behind``: after what has not failed."""
+        schedule = self._retries if behind else self._updates if told else self._first
+        schedule.add(key, at)
 
     def take(self, now: float) -> tuple[float, tuple[int, str]] | None:
         """The Event to write now, and when it was due; None when none is."""
-        due = [s for s in (self._first, self._updates) if s.due is not None and s.due <= now]
+        due = [s for s in self._schedules() if s.due is not None and s.due <= now]
         if not due:
             return None
         self._taken += 1
-        return due[-1 if self._taken % _UPDATE_SHARE == 0 else 0].pop()
+        return due[self._taken // _SHARE % len(due) if self._taken % _SHARE == 0 else 0].pop()
+
+    def _schedules(self) -> tuple[Schedule[tuple[int, str]], ...]:
+        return (self._first, self._updates, self._retries)
 
     def _interval(self, writes: int) -> float:
         if writes <= len(self._first_updates):

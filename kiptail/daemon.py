@@ -44,7 +44,7 @@ START_PATIENCE = 3.0
 #: So long the last counts may take on a stop, in seconds; systemd kills after 90.
 STOP_PATIENCE = 6.0
 #: So long a run that ends with the journal waits for the cluster, in seconds.
-DRAIN_PATIENCE = 120.0
+DRAIN_PATIENCE = 60.0
 #: A deleted pod's addresses are remembered for so many seconds.
 GONE_TTL = 120.0
 #: An Event that could not be delivered is given up so many seconds after its flow's last drop.
@@ -83,6 +83,8 @@ class _Daemon:
         self._store = Store.in_memory() if settings.dry_run else Store.open(settings.state_directory)
         stack.callback(self._store.close)
         saved = self._store.load()
+        #: What is read first was logged while nobody watched the pods.
+        self._backlog = saved.position is not None or not settings.follow
         self._journal = stack.enter_context(self._open_journal(prefixes, saved))
 
         self._names: Names | None = None
@@ -164,6 +166,8 @@ class _Daemon:
     def _follow(self) -> None:
         watchdog = _watchdog_interval()
         beat_at = status_at = 0.0
+        if self._backlog:
+            self._await_index()
         while not self._stop.is_set():
             step = self._follower.step()
             self._apply_handovers()
@@ -186,6 +190,17 @@ class _Daemon:
                     return
                 self._journal.wait(1.0, self._stop.fileno())
 
+    def _await_index(self) -> None:
+        """Wait a moment for the list of pods.
+
+        Addresses may have changed hands while kiptail was not running; what is known of it when the backlog is
+        counted keeps the old owner's drops apart from the new one's.
+        """
+        deadline = time.monotonic() + (START_PATIENCE if self._settings.follow else DRAIN_PATIENCE)
+        while not (self._index.ready() or self._stop.is_set()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self._apply_handovers()
+
     def _shut_down(self) -> int:
         """Commit, send the last counts and end the threads; returns how many Events are left."""
         if self._settings.follow:
@@ -194,19 +209,24 @@ class _Daemon:
         committed = self._follower.commit()
         drain = not self._settings.follow and not self._stop.is_set()
         patience = DRAIN_PATIENCE if drain else STOP_PATIENCE
-        if isinstance(self._index, ClusterIndex) and not drain:
-            self._index.stop(timeout=0.0)  # what breaks off the poster's request would look like an outage to it
         left = self._poster.finish(
             patience,
             drain=drain,
             stop=self._stop.is_set if drain else _never,
-            abort=self._api.close if self._api else None,
+            abort=self._hang_up,
         )
         if isinstance(self._index, ClusterIndex):
             self._index.stop()
         if not committed and not self._settings.follow:
             raise StateError(self._follower.trouble)
         return left
+
+    def _hang_up(self) -> None:
+        """Break off every request. The index first: it would take that for an outage."""
+        if isinstance(self._index, ClusterIndex):
+            self._index.stop(timeout=0.0)
+        if self._api is not None:
+            self._api.close()
 
     # -- the start ------------------------------------------------------------------------------------------
 
@@ -309,7 +329,8 @@ class _Daemon:
 
     def _note_handovers(self, handovers: list[Handover]) -> None:
         with self._handover_lock:
-            self._handovers.update(handovers)
+            for address, at_us in handovers:
+                self._handovers[address] = max(at_us, self._handovers.get(address, 0))
         self._poster.reconsider(handover.address for handover in handovers)
 
     def _apply_handovers(self) -> None:

@@ -131,7 +131,7 @@ class Follower:
 
     def hand_over(self, handovers: Mapping[str, int]) -> None:
         """Addresses changed hands at these times (µs since the epoch)."""
-        self._ledger.hand_over(handovers, now_us=round(self._wall() * 1e6))
+        self._ledger.hand_over(handovers)
 
     def commit(self) -> bool:
         """Store flows and position, then offer the flows for delivery; False when the state cannot be written."""

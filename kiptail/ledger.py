@@ -164,12 +164,9 @@ class Ledger:
         self._changed[flow.id] = flow
         return flow
 
-    def hand_over(self, handovers: Mapping[str, int], *, now_us: int) -> None:
-        """Addresses changed hands at these times: drops after it belong to other flows than those before.
-
-        ``now_us`` only bounds how many are remembered while there was no drop yet.
-        """
-        horizon_us = (self._watermark_us or now_us) - LATE_US
+    def hand_over(self, handovers: Mapping[str, int]) -> None:
+        """Addresses changed hands at these times: drops after it belong to other flows than those before."""
+        horizon_us = self._watermark_us - LATE_US
         for flow in list(self._open.values()):
             at_us = max(handovers.get(flow.key.src, 0), handovers.get(flow.key.dst, 0))
             if flow.opened_us <= at_us:

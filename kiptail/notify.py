@@ -27,7 +27,7 @@ class Notifier:
         """``message`` is an assignment as sd_notify(3) lists them."""
         if self._socket is not None:
             with suppress(OSError):
-                self._socket.sendto(message.encode(), self._address)
+                self._socket.sendto(message.encode(errors="replace"), self._address)
 
     def close(self) -> None:
         """Let the socket go."""

@@ -138,12 +138,15 @@ class Ownership:
     def replace(self, pods: Iterable[Pod], *, now_us: int) -> list[Handover]:
         """Take over a complete list of the pods there are: those it lacks are gone, since when nobody knows."""
         listed = {pod.key: pod for pod in pods}
-        handovers: dict[str, int] = {}
+        gone: dict[str, int] = {}
+        came: dict[str, int] = {}
         for key in [key for key in self._pods if key not in listed]:
-            handovers |= dict(self._remove(key, now_us, unseen=True))
+            gone |= dict(self._remove(key, now_us, unseen=True))
         for pod in listed.values():
-            handovers |= dict(self.put(pod, now_us=now_us, live=False))
-        return [Handover(address, at_us) for address, at_us in handovers.items()]
+            for address, at_us in self.put(pod, now_us=now_us, live=False):
+                came[address] = max(at_us, came.get(address, 0))
+        # Who came dates the change better than the list that lacks who went.
+        return [Handover(address, at_us) for address, at_us in (gone | came).items()]
 
     def put(self, pod: Pod, *, now_us: int, live: bool) -> list[Handover]:
         """A pod was added or changed; ``live`` when a watch saw it happen, so that ``now_us`` dates it."""
@@ -212,7 +215,7 @@ class Ownership:
         self._by_address[address] = (*others, Interval(pod.key, pod.ref, since, until))
         if mine is None:
             self._trim_gone(address, since)
-            return [Handover(address, since)]
+            return [Handover(address, since if until is None else until)]
         if until is not None and mine.until_us is None:
             return [Handover(address, until)]
         return []

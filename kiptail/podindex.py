@@ -184,6 +184,8 @@ class ClusterIndex:
         lines, begin = 0, time.monotonic()
         timeout = round(WATCH_TIMEOUT * random.uniform(0.8, 1.0))  # noqa: S311 - jitter, no secret
         self._stream = self._api.watch_pods(resource_version=self._resource_version, timeout_s=timeout)
+        if self._stop.is_set():
+            return  # stop() may have looked for a stream before there was one
         try:
             with self._stream as stream:
                 self._connected = True

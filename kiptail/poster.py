@@ -6,6 +6,7 @@ told first. Whatever it has to tell is in the store, so an outage or a crash del
 
 from __future__ import annotations
 
+import heapq
 import logging
 import threading
 import time
@@ -162,10 +163,10 @@ class Poster:
                 arrived, self._inbox = self._inbox, {}
                 claimed, self._claimed = self._claimed, set()
                 finishing = self._finish_by is not None
+            if claimed:
+                self._doubt(claimed)  # first: a flow that is told and ended is forgotten
             for flow in arrived.values():
                 self._arrive(flow)
-            if claimed:
-                self._doubt(claimed)
             if finishing:
                 self._finish()
                 return
@@ -275,7 +276,7 @@ class Poster:
         if again is not None:
             # In its old place when the server was away: what was dropped first is told first.
             at = due if again.unreachable else now + again.after
-            self._agenda.again(key, at, told=record.writes > 0)
+            self._agenda.again(key, at, told=record.writes > 0, behind=not again.unreachable)
         self.progress.untold = self._agenda.untold
 
     def _send(self, tracked: Tracked, record: EventRecord) -> Again | None:
@@ -378,23 +379,22 @@ class Poster:
         self._place_waiting(final=True)
         if self._sender.unreachable and not self._drain:
             return  # the next start goes on with what is stored
-        for tracked, record in self._news():
-            while self._may_go_on():
+        waiting = [(0.0, turn, tracked, record) for turn, (tracked, record) in enumerate(self._news())]
+        while waiting and self._may_go_on():
+            at, turn, tracked, record = waiting[0]
+            wait = at - self._clock()
+            if wait <= 0:
                 wait = self._sender.wait()
-                if wait > 0:
-                    time.sleep(min(wait, 0.05))
-                    continue
-                again = self._send(tracked, record)
-                if again is None:
-                    break
-                if again.unreachable and not self._drain:
-                    return
-                if not self._drain or not self._may_go_on_after(again.after):
-                    break
-                time.sleep(again.after)
+            if wait > 0:
+                time.sleep(min(wait, 0.05))
+                continue
+            again = self._send(tracked, record)
+            if again is None or not self._drain:
+                heapq.heappop(waiting)
+                if again is not None and again.unreachable:
+                    return  # the next start goes on with what is stored
+            elif not again.unreachable:
+                heapq.heapreplace(waiting, (self._clock() + again.after, turn, tracked, record))
 
     def _may_go_on(self) -> bool:
-        return self._may_go_on_after(0.0)
-
-    def _may_go_on_after(self, seconds: float) -> bool:
-        return self._finish_by is not None and self._clock() + seconds < self._finish_by and not self._stop_draining()
+        return self._finish_by is not None and self._clock() < self._finish_by and not self._stop_draining()

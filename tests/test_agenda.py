@@ -92,5 +92,17 @@ def test_what_failed_keeps_its_place_or_waits_as_it_is_told() -> None:
     for flow_id in (1, 2):
         agenda.plan(record(flow_id), now=float(flow_id), wall_us=WALL_US)
     due, key = agenda.take(5.0) or (0.0, (0, ""))
-    agenda.again(key, due, told=False)
+    agenda.again(key, due, told=False, behind=False)
     assert taken(agenda, 5.0) == [1, 2]
+
+
+def test_what_failed_by_itself_goes_behind_what_has_not_but_gets_its_turn() -> None:
+    agenda = Agenda(1.0)
+    for flow_id in range(100, 160):
+        agenda.again((flow_id, "src"), 0.0, told=False, behind=True)
+    for flow_id in range(60):
+        agenda.plan(record(flow_id), now=5.0, wall_us=WALL_US)
+    order = taken(agenda, 5.0)
+    assert order[:4] == [0, 1, 2, 3]
+    assert 0 < sum(flow_id >= 100 for flow_id in order[:60]) <= 12
+    assert sorted(order) == [*range(60), *range(100, 160)]

@@ -98,7 +98,7 @@ def test_a_clock_that_is_set_back_opens_no_further_flows() -> None:
 def test_after_a_change_of_hands_drops_go_to_a_new_flow_and_late_ones_to_the_old_owner() -> None:
     ledger = Ledger()
     before = ledger.add(key(), T0)
-    ledger.hand_over({"10.0.0.2": T0 + 5 * SECOND}, now_us=T0)
+    ledger.hand_over({"10.0.0.2": T0 + 5 * SECOND})
     after = ledger.add(key(), T0 + 6 * SECOND)
     late = ledger.add(key(), T0 + 4 * SECOND)
     assert before.ended
@@ -109,14 +109,22 @@ def test_after_a_change_of_hands_drops_go_to_a_new_flow_and_late_ones_to_the_old
 def test_late_news_of_a_change_of_hands_does_not_split_the_new_owners_flow() -> None:
     ledger = Ledger()
     flow = ledger.add(key(), T0 + 1)
-    ledger.hand_over({"10.0.0.1": T0}, now_us=T0)
+    ledger.hand_over({"10.0.0.1": T0})
     assert ledger.add(key(), T0 + 2).id == flow.id
     assert flow.count == 2
 
 
+def test_a_change_of_hands_that_is_known_first_splits_a_backlog_of_any_age() -> None:
+    ledger = Ledger()
+    ledger.hand_over({"10.0.0.2": T0})
+    before = [ledger.add(key(), T0 - n * SECOND).id for n in range(3, 0, -1)]
+    after = [ledger.add(key(), T0 + n * SECOND).id for n in range(1, 4)]
+    assert (set(before), set(after)) == ({1}, {2})
+
+
 def test_a_restored_ledger_goes_on_with_the_same_flows() -> None:
     ledger = Ledger()
-    ledger.hand_over({"10.0.0.1": T0}, now_us=T0)
+    ledger.hand_over({"10.0.0.1": T0})
     flow = ledger.add(key(), T0 + 1)
     changes = ledger.changes()
     restored = Ledger(changes.flows, next_id=changes.next_flow_id, watermark_us=changes.watermark_us)
@@ -127,7 +135,7 @@ def test_a_restored_ledger_goes_on_with_the_same_flows() -> None:
 def test_a_change_of_hands_does_not_split_flows_of_the_other_end_after_a_restart() -> None:
     ledger = Ledger()
     other = ledger.add(key(dst="10.0.0.3"), T0)
-    ledger.hand_over({"10.0.0.2": T0 + 1}, now_us=T0)
+    ledger.hand_over({"10.0.0.2": T0 + 1})
     ledger.add(key(dst="10.0.0.2"), T0 + 2)
     changes = ledger.changes()
     restored = Ledger(changes.flows, next_id=changes.next_flow_id, watermark_us=changes.watermark_us)
@@ -137,7 +145,7 @@ def test_a_change_of_hands_does_not_split_flows_of_the_other_end_after_a_restart
 def test_of_two_stored_flows_with_one_key_the_later_goes_on() -> None:
     ledger = Ledger()
     ledger.add(key(), T0)
-    ledger.hand_over({"10.0.0.2": T0 + 5 * SECOND}, now_us=T0)
+    ledger.hand_over({"10.0.0.2": T0 + 5 * SECOND})
     after = ledger.add(key(), T0 + 6 * SECOND)
     late = ledger.add(key(), T0 + 4 * SECOND)
     restored = Ledger([late, after], next_id=9)
@@ -148,7 +156,7 @@ def test_of_two_stored_flows_with_one_key_the_later_goes_on() -> None:
 def test_a_change_of_hands_is_forgotten_when_no_earlier_drop_can_come() -> None:
     ledger = Ledger()
     ledger.add(key(), T0)
-    ledger.hand_over({"10.0.0.2": T0 + 1}, now_us=T0)
+    ledger.hand_over({"10.0.0.2": T0 + 1})
     ledger.add(key(port=81), T0 + LATE_US + 2)
     ledger.end_idle()
     assert not ledger._handovers

@@ -128,6 +128,21 @@ def test_a_list_that_lacks_a_pod_ends_it() -> None:
     assert len(ownership) == 1
 
 
+@pytest.mark.parametrize("order", [("b", "job"), ("job", "b")])
+def test_a_finished_pod_does_not_hide_since_when_the_living_one_owns(order: tuple[str, str]) -> None:
+    pods = {
+        "b": pod("b", ready=T0 + 60 * SECOND),
+        "job": pod("job", ready=T0, until=T0 + 10 * SECOND),
+    }
+    handovers = Ownership().replace([pods[name] for name in order], now_us=T0 + 99 * SECOND)
+    assert handovers == [Handover(IP, T0 + 60 * SECOND)]
+
+
+def test_a_pod_that_had_finished_when_it_was_first_seen_gave_its_address_away_then() -> None:
+    handovers = Ownership().replace([pod("job", ready=T0, until=T0 + 10 * SECOND)], now_us=T0 + 99 * SECOND)
+    assert handovers == [Handover(IP, T0 + 10 * SECOND)]
+
+
 def test_an_address_that_changes_on_the_same_pod_is_closed_and_opened() -> None:
     ownership = Ownership()
     ownership.put(pod("a", IP, ready=T0), now_us=T0, live=True)

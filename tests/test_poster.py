@@ -464,3 +464,40 @@ def test_a_crowd_of_strangers_is_not_looked_at_all_the_time() -> None:
         time.sleep(0.02)
     assert len(looks) < 2 * 500 * 20
     bench.poster.finish(1.0)
+
+
+@pytest.mark.parametrize("status", [500, 403])
+def test_draining_tells_what_can_be_told_and_obeys_a_stop(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "FORBIDDEN_RETRY", 60.0)
+    bench = Bench(hold=True)
+    create = bench.sink.create
+
+    def poisoned(event: dict[str, Any]) -> None:
+        if event["involvedObject"]["name"] == "client":
+            raise ApiError("no", status=status)
+        create(event)
+
+    bench.sink.create = poisoned  # type: ignore[method-assign]
+    stopped = threading.Event()
+    bench.start().poster.offer([flow()])
+    threading.Timer(1.0, stopped.set).start()
+    begin = time.monotonic()
+    assert bench.poster.finish(30.0, drain=True, stop=stopped.is_set) == 1
+    assert time.monotonic() - begin < 3.0
+    assert bench.sink.counts() == {"web-0": 1}
+
+
+def test_a_claim_is_looked_at_before_the_end_that_came_with_it() -> None:
+    bench = Bench()
+    bench.directory.strangers = {"10.0.0.1", "10.0.0.2"}
+    bench.start().poster.offer([flow()])
+    deadline = time.monotonic() + 5
+    while not bench.notebook.states and time.monotonic() < deadline:
+        time.sleep(0.02)
+    bench.directory.strangers = set()
+    with bench.poster._wakeup:
+        bench.poster._claimed.update(["10.0.0.1", "10.0.0.2"])
+        bench.poster._inbox[1] = flow(ended=True)
+    bench.poster.wake()
+    bench.sink.wait(lambda: bench.sink.counts() == {"client": 1, "web-0": 1})
+    bench.poster.finish(1.0)
