@@ -157,7 +157,8 @@ class Follower:
         self._committed_position = position
         self._uncommitted = 0
         self._commit_at = now + COUNT_INTERVAL
-        self._position_at = now + POSITION_INTERVAL
+        # The first position soon: until one is stored, a restart begins anew with --since.
+        self._position_at = now + (POSITION_INTERVAL if position or not self._keep_position else COUNT_INTERVAL)
         if changes.flows:
             self._offer([copy(flow) for flow in changes.flows])
         return True

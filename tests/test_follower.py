@@ -192,3 +192,14 @@ def test_idle_flows_end_on_a_busy_node() -> None:
         stage.follower.step()
         stage.clock.now += 1.1
     assert [flow.id for flow in stage.offered if flow.ended] == [1]
+
+
+def test_a_first_position_is_stored_as_soon_as_there_is_one() -> None:
+    stage = Stage([[] for _ in range(10)])
+    stage.journal.position = lambda: None  # type: ignore[method-assign]
+    stage.follower.step()
+    assert stage.book.commits == []
+    del stage.journal.position  # type: ignore[method-assign]
+    stage.clock.now += 1.1
+    stage.follower.step()
+    assert [cursor for _, cursor in stage.book.commits] == ["page 2"]
