@@ -27,11 +27,11 @@ LINE_LIMIT = 65_536
 
 
 def _flag(option: Option[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    shown = option.shown_default or option.default
-    text = option.help + (f"  [default: {shown}]" if shown else "")
     if option.switch:
-        return click.option(option.flag, option.key, is_flag=True, help=text)
-    return click.option(option.flag, option.key, multiple=option.repeatable, metavar=option.metavar, help=text)
+        return click.option(option.flag, option.key, is_flag=True, help=option.help_text)
+    return click.option(
+        option.flag, option.key, multiple=option.repeatable, metavar=option.metavar, help=option.help_text
+    )
 
 
 def _flags(table: Iterable[Option[Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

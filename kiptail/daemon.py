@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 #: So long the start waits for the cluster's word; a server that is slower is treated as one that is away.
 START_PATIENCE = 3.0
-#: So long the last counts may take on a stop, in seconds; systemd kills after 90.
+#: So long the last counts may take on a stop, in seconds; the unit's TimeoutStopSec is 30.
 STOP_PATIENCE = 6.0
 #: So long a run that ends with the journal waits for the cluster, in seconds.
 DRAIN_PATIENCE = 60.0
