@@ -282,6 +282,7 @@ class _Daemon:
             (s.flow for s in saved.flows),
             next_id=saved.next_flow_id,
             watermark_us=0 if files else saved.watermark_us,
+            last_stamp=0 if files else saved.last_stamp,
             budget=None if files else saved.budget,
             limits=Limits(
                 flows_per_address=settings.flows_per_address,

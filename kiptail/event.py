@@ -68,9 +68,9 @@ class EventRecord:
         return not self.given_up and (count != self.sent_count or self.message != self.sent_message)
 
 
-def event_name(key: FlowKey, opened_us: int, end: str, pod: PodRef, node_name: str) -> str:
+def event_name(flow: Flow, end: str, pod: PodRef, node_name: str) -> str:
     """``metadata.name`` of the Event: the same flow of the same node has the same name wherever it is made."""
-    digest = blake2b(key.identity(node_name, opened_us, end, pod.uid), digest_size=8).hexdigest()
+    digest = blake2b(flow.key.identity(node_name, flow.stamp, end, pod.uid), digest_size=8).hexdigest()
     return f"{pod.name[:POD_NAME_LIMIT].rstrip('.-')}.{digest}"
 
 

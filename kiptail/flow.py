@@ -132,7 +132,7 @@ class Flow:
 
     id: int
     key: FlowKey
-    #: The time of the drop that opened the flow; unlike ``first_us`` it never changes, so names can be made of it.
+    #: The time of the drop that opened the flow: unlike ``first_us`` it never changes.
     opened_us: int
     first_us: int
     last_us: int
@@ -144,6 +144,8 @@ class Flow:
     sides: tuple[str, ...] = SIDES
     #: Of a folded flow only.
     spread: Spread | None = None
+    #: When it was opened, by the ledger's watermark, but later than any flow before it: what names are made of.
+    stamp: int = 0
 
     def add(self, time_us: int, seen_us: int) -> None:
         """Count one more drop; a late one moves the beginning back, never the end."""

@@ -40,6 +40,8 @@ class Changes:
     watermark_us: int
     #: The id of the next flow; ids are never used twice.
     next_flow_id: int
+    #: The greatest :attr:`Flow.stamp` so far.
+    last_stamp: int
     budget: BudgetState
 
 
@@ -52,6 +54,7 @@ class Ledger:
         *,
         next_id: int = 1,
         watermark_us: int = 0,
+        last_stamp: int = 0,
         budget: BudgetState | None = None,
         limits: Limits | None = None,
         idle_us: int = IDLE_US,
@@ -67,6 +70,7 @@ class Ledger:
         #: The last change of hands of addresses that drops from before may still be read of.
         self._handovers: dict[str, int] = {}
         self._next_id = next_id
+        self._last_stamp = last_stamp
         self._watermark_us = watermark_us
         self._sweep_at_us = _next_sweep(watermark_us)
         self._idle_us = idle_us
@@ -138,7 +142,13 @@ class Ledger:
 
     def changes(self) -> Changes:
         """What is not committed yet; :meth:`committed` follows when it is, together with the journal's position."""
-        return Changes(tuple(self._changed.values()), self._watermark_us, self._next_id, self._budgets.changes())
+        return Changes(
+            tuple(self._changed.values()),
+            self._watermark_us,
+            self._next_id,
+            self._last_stamp,
+            self._budgets.changes(),
+        )
 
     def committed(self) -> None:
         """The latest :meth:`changes` are stored."""
@@ -180,7 +190,9 @@ class Ledger:
     def _opened(
         self, slot: Slot, key: FlowKey, time_us: int, sides: tuple[str, ...], spread: Spread | None = None
     ) -> Flow:
-        flow = Flow(self._next_id, key, time_us, time_us, time_us, self._watermark_us, 1, sides=sides, spread=spread)
+        seen_us = self._watermark_us
+        self._last_stamp = stamp = max(seen_us, self._last_stamp + 1)
+        flow = Flow(self._next_id, key, time_us, time_us, time_us, seen_us, 1, False, sides, spread, stamp)
         self._next_id += 1
         if isinstance(slot, FlowKey):
             self._open[slot] = flow

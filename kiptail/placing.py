@@ -148,9 +148,7 @@ class Placer:
         if before is not None:
             before.message = text
             return before
-        return EventRecord(
-            flow.id, side, pod, event_name(flow.key, flow.opened_us, side, pod, self._style.node_name), text
-        )
+        return EventRecord(flow.id, side, pod, event_name(flow, side, pod, self._style.node_name), text)
 
 
 def _other(side: str) -> str:

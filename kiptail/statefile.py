@@ -33,6 +33,7 @@ CREATE TABLE position (
 );
 CREATE TABLE ledger (
     id INTEGER PRIMARY KEY CHECK (id = 1), watermark_us INTEGER NOT NULL, next_flow_id INTEGER NOT NULL,
+    last_stamp INTEGER NOT NULL DEFAULT 0,
     window_us INTEGER NOT NULL DEFAULT 0, new_addresses INTEGER NOT NULL DEFAULT 0,
     new_pairs INTEGER NOT NULL DEFAULT 0
 );
@@ -44,7 +45,8 @@ CREATE TABLE flow (
     opened_us INTEGER NOT NULL, first_us INTEGER NOT NULL, last_us INTEGER NOT NULL, seen_us INTEGER NOT NULL,
     count INTEGER NOT NULL, ended INTEGER NOT NULL,
     -- The sides it tells, and of a folded flow the bitmaps of its peers and ports.
-    sides TEXT NOT NULL DEFAULT 'src,dst', peers BLOB, ports BLOB
+    sides TEXT NOT NULL DEFAULT 'src,dst', peers BLOB, ports BLOB,
+    stamp INTEGER NOT NULL DEFAULT 0
 );
 -- One end of a flow, once it is decided who was there. Only a pod's end has an Event, and not each of those.
 CREATE TABLE endpoint (
@@ -66,12 +68,15 @@ CREATE TABLE budget (
 #: What makes a file of each version one of the next.
 _STEPS = {
     1: """
+ALTER TABLE ledger ADD COLUMN last_stamp INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE ledger ADD COLUMN window_us INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE ledger ADD COLUMN new_addresses INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE ledger ADD COLUMN new_pairs INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE flow ADD COLUMN sides TEXT NOT NULL DEFAULT 'src,dst';
 ALTER TABLE flow ADD COLUMN peers BLOB;
 ALTER TABLE flow ADD COLUMN ports BLOB;
+ALTER TABLE flow ADD COLUMN stamp INTEGER NOT NULL DEFAULT 0;
+UPDATE flow SET stamp = opened_us;
 ALTER TABLE endpoint ADD COLUMN name TEXT NOT NULL DEFAULT '';
 ALTER TABLE endpoint ADD COLUMN pods TEXT NOT NULL DEFAULT '[]';
 UPDATE endpoint SET pods = json_array(json_array(namespace, pod, uid, label)) WHERE uid IS NOT NULL;

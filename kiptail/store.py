@@ -47,6 +47,7 @@ class Saved:
     position: Position | None
     watermark_us: int
     next_flow_id: int
+    last_stamp: int
     budget: BudgetState
     flows: tuple[SavedFlow, ...]
 
@@ -92,14 +93,14 @@ class Store:
         budget = changes.budget
         with self._transaction() as connection:
             connection.executemany(
-                "INSERT INTO flow VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET"
+                "INSERT INTO flow VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET"
                 " first_us=excluded.first_us, last_us=excluded.last_us, seen_us=excluded.seen_us,"
                 " count=excluded.count, ended=excluded.ended, peers=excluded.peers, ports=excluded.ports",
                 map(_flow_row, changes.flows),
             )
             connection.execute(
-                "REPLACE INTO ledger VALUES (1, ?, ?, ?, ?, ?)",
-                (changes.watermark_us, changes.next_flow_id, *budget.node),
+                "REPLACE INTO ledger VALUES (1, ?, ?, ?, ?, ?, ?)",
+                (changes.watermark_us, changes.next_flow_id, changes.last_stamp, *budget.node),
             )
             connection.execute("DELETE FROM budget WHERE since_us < ?", (budget.over_us,))
             connection.executemany(
@@ -200,14 +201,15 @@ def _flow_row(flow: Flow) -> Row:
         flow.ended,
         ",".join(flow.sides),
         *((bytes(spread.peers), bytes(spread.ports)) if spread else (None, None)),
+        flow.stamp,
     )
 
 
 def _load(connection: sqlite3.Connection) -> Saved:
     query = connection.execute
     position = next(map(_position, query("SELECT * FROM position")), None)
-    ledger = next(query("SELECT watermark_us, next_flow_id, window_us, new_addresses, new_pairs FROM ledger"), None)
-    watermark_us, next_id, *node = ledger or (0, 1)
+    ledger = query("SELECT watermark_us, next_flow_id, last_stamp, window_us, new_addresses, new_pairs FROM ledger")
+    watermark_us, next_id, last_stamp, *node = next(ledger, (0, 1, 0))
     windows = map(_window, query("SELECT address, side, since_us, flows FROM budget"))
     rows: dict[int, list[Row]] = {}
     for row in query(
@@ -221,13 +223,13 @@ def _load(connection: sqlite3.Connection) -> Saved:
             _flow,
             query(
                 "SELECT id, src, dst, protocol, port, icmp_type, icmp_code, reply, prefix, verdict,"
-                " opened_us, first_us, last_us, seen_us, count, ended, sides, peers, ports FROM flow ORDER BY id"
+                " opened_us, first_us, last_us, seen_us, count, ended, sides, peers, ports, stamp FROM flow ORDER BY id"
             ),
         )
     )
     highest = max((saved.flow.id for saved in flows), default=0)
     budget = BudgetState(tuple(windows), NodeWindow(*node))
-    return Saved(position, watermark_us, max(next_id, highest + 1), budget, flows)
+    return Saved(position, watermark_us, max(next_id, highest + 1), last_stamp, budget, flows)
 
 
 def _saved_flow(flow: Flow, rows: Iterable[Row]) -> SavedFlow:
@@ -243,7 +245,7 @@ def _saved_flow(flow: Flow, rows: Iterable[Row]) -> SavedFlow:
 
 def _flow(row: Row) -> Flow:
     key = FlowKey(*row[1:10])
-    opened_us, first_us, last_us, seen_us, count, ended, sides, peers, ports = row[10:]
+    opened_us, first_us, last_us, seen_us, count, ended, sides, peers, ports, stamp = row[10:]
     return Flow(
         row[0],
         key._replace(reply=bool(key.reply)),
@@ -255,6 +257,7 @@ def _flow(row: Row) -> Flow:
         bool(ended),
         tuple(side for side in SIDES if side in sides.split(",")),
         Spread(Distinct(peers), Distinct(ports)) if peers is not None else None,
+        stamp,
     )
 
 

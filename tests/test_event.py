@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -168,12 +170,13 @@ def test_the_body_is_what_kubectl_describe_needs() -> None:
 
 
 def test_names_are_stable_distinct_and_short_enough() -> None:
-    def name(**changes: object) -> str:
-        given: dict[str, object] = {"opened": 1, "end": "src", "pod": WEB, "node": "n"} | changes
-        return event_name(key(port=80), given["opened"], given["end"], given["pod"], given["node"])  # type: ignore[arg-type]
+    def name(**changes: Any) -> str:
+        given: dict[str, Any] = {"stamp": 1, "end": "src", "pod": WEB, "node": "n"} | changes
+        flow = Flow(7, key(port=80), 0, 0, 0, 0, 1, stamp=given["stamp"])
+        return event_name(flow, given["end"], given["pod"], given["node"])
 
     assert name() == name()
-    others = {name(opened=2), name(end="dst"), name(pod=CLIENT), name(node="m"), name()}
+    others = {name(stamp=2), name(end="dst"), name(pod=CLIENT), name(node="m"), name()}
     assert len(others) == 5
     assert name().startswith("web-0.")
     assert len(name(pod=PodRef("n", "p" * 253, "u"))) == 253

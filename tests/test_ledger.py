@@ -304,6 +304,7 @@ def test_a_replay_from_any_commit_leads_to_the_same_flows(sequence: Drops, limit
         stored.flows,
         next_id=stored.next_flow_id,
         watermark_us=stored.watermark_us,
+        last_stamp=stored.last_stamp,
         budget=stored.budget,
         limits=limits,
     )

@@ -52,7 +52,7 @@ def test_what_was_committed_is_loaded_again(tmp_path: Path) -> None:
     assert saved.position == POSITION
     assert (saved.watermark_us, saved.next_flow_id) == (101, 3)
     tcp, ping = saved.flows
-    assert tcp.flow == Flow(1, KEY, 100, 100, 100, 100, 1)
+    assert tcp.flow == Flow(1, KEY, 100, 100, 100, 100, 1, stamp=100)
     assert (tcp.ends, tcp.records) == ({"src": SRC, "dst": DST}, (RECORD,))
     assert ping.flow.key == PING
     assert (ping.ends, ping.records) == ({}, ())
@@ -160,7 +160,7 @@ def test_a_file_of_the_version_before_is_brought_up_to_this_one(tmp_path: Path) 
     with closing(Store.open(tmp_path)) as store:
         (saved,) = store.load().flows
         assert store.load().position == POSITION
-    assert saved.flow == Flow(1, KEY, 100, 100, 100, 100, 1)
+    assert saved.flow == Flow(1, KEY, 100, 100, 100, 100, 1, stamp=100)
     assert saved.ends == {"src": SRC, "dst": DST._replace(name="")}
     assert saved.records == (replace(RECORD, sent_count=5, sent_message="text", writes=2),)
 
