@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kiptail.budget import Limits
@@ -297,7 +297,12 @@ def _text(time_us: int) -> str:
 patient = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=200)
 
 
+TWICE = [("10.0.0.1", "10.0.1.1", 80, T0), ("10.0.0.1", "10.0.1.1", 80, T0 + SECOND)]
+
+
 @given(drops, actions, answers)
+@example(TWICE, [("read and send", 1), ("read and send", 1)], ["lost", "lost"])
+@example(TWICE, [("read and send", 1), ("crash", 0), ("read and send", 1)], ["lost", "lost"])
 @patient
 def test_the_events_tell_what_a_plain_count_of_the_entries_tells(
     journal: Journal, story: list[tuple[str, int]], said: list[str]
