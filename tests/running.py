@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -37,9 +37,19 @@ def run_kiptail(
 
 
 class Kiptail:
-    """A running ``kiptail``; what it tells systemd is in ``notes``."""
+    """A running ``kiptail``; what it tells systemd is in ``notes``.
 
-    def __init__(self, directory: Path, *arguments: object, module: str = "kiptail", **environment: str) -> None:
+    ``within`` is a command that runs the rest of its command line: in a namespace, say.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *arguments: object,
+        module: str = "kiptail",
+        within: Sequence[str] = (),
+        **environment: str,
+    ) -> None:
         self.notes: list[str] = []
         self.log_file = directory / f"kiptail-{time.monotonic_ns()}.log"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -48,7 +58,7 @@ class Kiptail:
         self._socket.setblocking(False)
         with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *map(str, arguments)],
+                [*within, sys.executable, "-m", module, *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -90,6 +100,13 @@ class Kiptail:
         self._receive()
         self._socket.close()
         return code
+
+    def ended(self, timeout: float) -> int | None:
+        """The exit code, if it ends by itself within ``timeout`` seconds."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
 
     def kill(self) -> None:
         """As a crash would."""
