@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -100,6 +101,17 @@ class Kiptail:
         self._receive()
         self._socket.close()
         return code
+
+    def watch(self, seconds: float) -> None:
+        """Let it run, and hear what it tells systemd."""
+        end = time.monotonic() + seconds
+        self.wait_for(lambda: time.monotonic() >= end, "the time is over", timeout=seconds + 10)
+
+    @property
+    def counted(self) -> int:
+        """How many drops it said last that it had counted."""
+        said = [re.match(r"STATUS=(\d+) drops counted", note) for note in self.notes]
+        return max((int(match[1]) for match in said if match), default=0)
 
     def ended(self, timeout: float) -> int | None:
         """The exit code, if it ends by itself within ``timeout`` seconds."""

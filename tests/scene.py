@@ -42,7 +42,8 @@ class Scene:
             for number, address in enumerate(addresses, 1):
                 self.pods[address], self._place_of[address] = f"{place}-{number}", place
         net.drop(f"{self.prefix} ")
-        self._sent = 0
+        #: Packets so far.
+        self.sent = 0
 
     def pod_objects(self) -> list[dict[str, Any]]:
         """The pods for an API server, with UIDs that are the same wherever they are put."""
@@ -54,7 +55,7 @@ class Scene:
             self._sockets[source] = self._net.udp(self._place_of[source], source)
         for _ in range(count):
             self._sockets[source].sendto(b"x", (target, port))
-        self._sent += count
+        self.sent += count
 
     def lines(self) -> Counter[Lost]:
         """What the journal holds of it, once journald has caught up."""
@@ -64,7 +65,7 @@ class Scene:
             found = dropped(self.journald, self.prefix)
             # printk may lose lines: what does not grow any more is all.
             total = sum(found.values())
-            if total in (self._sent, before) or time.monotonic() > deadline:
+            if total in (self.sent, before) or time.monotonic() > deadline:
                 return found
             before = total
             time.sleep(0.5)
