@@ -16,6 +16,8 @@ from types import TracebackType
 __all__ = ["Kiptail", "run_kiptail"]
 
 ROOT = Path(__file__).parents[1]
+#: So much of the end of a log is shown when a test fails, in characters.
+LOG_TOLD = 8_000
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
@@ -67,7 +69,11 @@ class Kiptail:
             )
 
     def __enter__(self) -> Kiptail:
-        self.wait_for(lambda: "READY=1" in self.notes, "READY=1")
+        try:
+            self.wait_for(lambda: "READY=1" in self.notes, "READY=1")
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def __exit__(
@@ -89,8 +95,8 @@ class Kiptail:
         """Wait until it holds, or say what kiptail logged instead."""
         deadline = time.monotonic() + timeout
         while not condition():
-            assert self._process.poll() is None, f"ended with {self._process.returncode}: {self.log}"
-            assert time.monotonic() < deadline, f"not within {timeout} s: {what}\n{self.log}"
+            assert self._process.poll() is None, f"ended with {self._process.returncode}: {self.log[-LOG_TOLD:]}"
+            assert time.monotonic() < deadline, f"not within {timeout} s: {what}\n{self.log[-LOG_TOLD:]}"
             time.sleep(0.02)
             self._receive()
 
