@@ -9,10 +9,13 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from copy import copy
+from typing import Any
 
-from kiptail.access import POST_RIGHTS, WATCH_RIGHTS, require_rights
+from kiptail.access import POST_RIGHTS, require_rights, watch_rights
+from kiptail.clusternames import ClusterNames
 from kiptail.delivery import EventSink
 from kiptail.errors import ClusterError, JournalError, KiptailError, StateError
 from kiptail.event import EventStyle
@@ -23,9 +26,11 @@ from kiptail.ledger import Ledger
 from kiptail.locate import Locator
 from kiptail.metrics import Metrics, MetricsServer
 from kiptail.names import Names
+from kiptail.nodeindex import NodeIndex
 from kiptail.notify import Notifier
 from kiptail.ownership import Handover
 from kiptail.podindex import ClusterIndex
+from kiptail.podranges import PodRanges
 from kiptail.poster import Poster
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.report import Report, logs_all_namespaces
@@ -91,21 +96,15 @@ class _Daemon:
         if self._api is not None:
             self._names = Names(on_ready=self._wake_poster)
             stack.callback(self._names.close)
-        self._index: ClusterIndex | SnapshotIndex
+        self._cluster_names: ClusterNames | None = None
+        self._index: NodeIndex | ClusterIndex | SnapshotIndex
         if self._api is None or pods is not None:
             self._index = SnapshotIndex(pods or [], now_us=_now_us())
         else:
-            self._index = ClusterIndex(
-                self._api,
-                label=settings.pod_identifier_label,
-                ttl=GONE_TTL,
-                on_handover=self._note_handovers,
-                on_ready=self._index_ready,
-                observe=self._metrics.watch_interrupted,
-            )
+            self._index = self._open_index(self._api)
         self._poster = Poster(
             sink=self._sink(),
-            locate=Locator(self._index, self._name_of, settings.pod_cidrs),
+            locate=Locator(self._index, self._name_of),
             outbox=self._store,
             style=EventStyle(settings.event_reason, settings.event_component, self._node_name, settings.pod_identifier),
             repeat_interval=settings.repeat_interval_s,
@@ -215,7 +214,7 @@ class _Daemon:
             stop=self._stop.is_set if drain else _never,
             abort=self._hang_up,
         )
-        if isinstance(self._index, ClusterIndex):
+        if not isinstance(self._index, SnapshotIndex):
             self._index.stop()
         if not committed and not self._settings.follow:
             raise StateError(self._follower.trouble)
@@ -223,7 +222,7 @@ class _Daemon:
 
     def _hang_up(self) -> None:
         """Break off every request. The index first: it would take that for an outage."""
-        if isinstance(self._index, ClusterIndex):
+        if not isinstance(self._index, SnapshotIndex):
             self._index.stop(timeout=0.0)
         if self._api is not None:
             self._api.close()
@@ -237,6 +236,27 @@ class _Daemon:
         api = KubeApi.from_kubeconfig(settings.kubeconfig, context=settings.context, server=settings.server)
         self._stack.callback(api.close)
         return api
+
+    def _open_index(self, api: KubeApi) -> NodeIndex | ClusterIndex:
+        settings = self._settings
+        ranges = PodRanges(settings.pod_cidrs)
+        by_node = settings.pod_index == "node"
+        self._cluster_names = names = ClusterNames(api, ranges=ranges, nodes=by_node)
+        self._stack.callback(names.stop)
+        common: dict[str, Any] = {
+            "label": settings.pod_identifier_label,
+            "ttl": GONE_TTL,
+            "ranges": ranges,
+            "names": names,
+            "on_handover": self._note_handovers,
+            "on_ready": self._index_ready,
+            "observe": self._metrics.watch_interrupted,
+        }
+        if by_node:
+            return NodeIndex(
+                api, node=self._node_name, on_found=self._tell_found, unhurried=not settings.follow, **common
+            )
+        return ClusterIndex(api, **common)
 
     def _open_journal(self, prefixes: Prefixes, saved: Saved) -> Journal:
         settings = self._settings
@@ -274,7 +294,8 @@ class _Daemon:
         if self._api is None:
             return
         api, dry_run = self._api, self._settings.dry_run
-        rights = WATCH_RIGHTS if dry_run else (*WATCH_RIGHTS, *POST_RIGHTS)
+        followed = watch_rights(self._node_name if self._settings.pod_index == "node" else None)
+        rights = followed if dry_run else (*followed, *POST_RIGHTS)
         answered = threading.Event()
         refusals: list[KiptailError] = []
 
@@ -293,7 +314,9 @@ class _Daemon:
             raise refusals[0]
         if not answered.is_set():
             log.warning("the API server %s does not answer yet; drops are counted meanwhile", api.server)
-        if isinstance(self._index, ClusterIndex):
+        if self._cluster_names is not None:
+            self._cluster_names.start()
+        if not isinstance(self._index, SnapshotIndex):
             self._index.start()
 
     def _serve_metrics(self) -> None:
@@ -320,11 +343,15 @@ class _Daemon:
         self._poster.wake()
 
     def _index_ready(self) -> None:
-        if isinstance(self._index, ClusterIndex) and not self._index.has_node(self._node_name):
+        if not isinstance(self._index, SnapshotIndex) and not self._index.has_node(self._node_name):
             log.warning(
                 "no pod runs on a node named %s: if that is not this machine's name in the cluster, set --node-name",
                 self._node_name,
             )
+        self._poster.wake()
+
+    def _tell_found(self, addresses: Iterable[str]) -> None:
+        self._poster.reconsider(addresses)
         self._poster.wake()
 
     def _note_handovers(self, handovers: list[Handover]) -> None:

@@ -373,7 +373,12 @@ class Poster:
         while self._drain and self._may_go_on() and not self._placer.ready():
             time.sleep(0.02)
         patient_until = self._clock() + PATIENCE
-        while self._drain and self._may_go_on() and self._unplaced and self._clock() < patient_until:
+        while (
+            self._drain
+            and self._may_go_on()
+            and self._unplaced
+            and (self._clock() < patient_until or not self._placer.current())
+        ):
             self._place_waiting()
             time.sleep(0.02)
         self._place_waiting(final=True)

@@ -10,16 +10,30 @@ from pathlib import Path
 
 import pytest
 
-from kiptail import podindex
+from kiptail import podfeed, podindex
 from kiptail.kubeapi import KubeApi
 from kiptail.ownership import Handover
 from kiptail.podindex import ClusterIndex
+from kiptail.podranges import PodRanges
 from tests.apiserver import ApiServer, Disturbance
 from tests.pods import pod
 
 
 def now_us() -> int:
     return time.time_ns() // 1000
+
+
+class NoNames:
+    """A cluster without nodes and Services."""
+
+    def settled(self) -> bool:
+        return True
+
+    def name(self, address: str) -> str:
+        return ""
+
+    def no_pod(self, address: str) -> bool:
+        return False
 
 
 class Watcher:
@@ -34,6 +48,8 @@ class Watcher:
             self.api,
             label=None,
             ttl=120.0,
+            ranges=PodRanges(),
+            names=NoNames(),
             on_handover=self.handovers.extend,
             on_ready=lambda: None,
             observe=self.interruptions.append,
@@ -42,12 +58,17 @@ class Watcher:
     def owner(self, address: str) -> list[str]:
         return sorted(ref.name for ref in self.index.owners(address, now_us()))
 
+    def notices_silence_after(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        watch_pods = self.api.watch_pods
+        monkeypatch.setattr(self.api, "watch_pods", lambda **query: watch_pods(**{**query, "silence_s": seconds}))
+
     def stop(self) -> None:
         self.index.stop()
         self.api.close()
 
     def follows(self) -> bool:
-        return bool(self.server.watches("/api/v1/pods"))
+        watches = self.server.watches("/api/v1/pods")
+        return any("sendInitialEvents" not in watch.request.query for watch in watches)
 
 
 @pytest.fixture
@@ -65,15 +86,38 @@ def watcher(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     watcher.stop()
 
 
-def test_all_pods_are_listed_in_pages(server: ApiServer, watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(podindex, "PAGE_LIMIT", 7)
-    for n in range(30):
+def put_pods(server: ApiServer, number: int) -> None:
+    for n in range(number):
         server.pods.put(pod(f"p{n}", f"10.0.0.{n + 1}", f"fd00::{n + 1:x}"))
+
+
+def test_all_pods_are_streamed(server: ApiServer, watcher: Watcher) -> None:
+    put_pods(server, 30)
     watcher.index.start()
+    server.wait_for(watcher.follows)
+    assert len(watcher.index) == 30
+    assert watcher.owner("10.0.0.30") == watcher.owner("fd00::1e") == ["p29"]
+    assert [request.verb for request in server.requests()] == ["watch", "watch"]
+
+
+@pytest.mark.parametrize("watch_list", ["reject", "ignore"])
+def test_a_server_that_streams_no_lists_is_read_in_pages(
+    server: ApiServer, watcher: Watcher, monkeypatch: pytest.MonkeyPatch, watch_list: str
+) -> None:
+    monkeypatch.setattr(podfeed, "PAGE_LIMIT", 7)
+    monkeypatch.setattr(podfeed, "STREAM_SILENCE", 0.5)
+    server.watch_list = watch_list
+    put_pods(server, 30)
+    watcher.index.start()
+    server.wait_for(watcher.follows)
     server.wait_for(watcher.index.ready)
     assert len(watcher.index) == 30
     assert watcher.owner("10.0.0.30") == watcher.owner("fd00::1e") == ["p29"]
-    assert len(server.requests("GET", "/api/v1/pods", verb="list")) == 5
+    assert len(server.requests(verb="list")) == 5
+    server.disturb(Disturbance.GONE)
+    server.wait_for(lambda: len(server.requests(verb="list")) == 10)
+    streams = [request for request in server.requests() if "sendInitialEvents" in request.query]
+    assert len(streams) == 1, "what a server cannot do is not asked again"
 
 
 def test_added_changed_and_deleted_pods_are_followed(server: ApiServer, watcher: Watcher) -> None:
@@ -104,8 +148,7 @@ def test_every_kind_of_interruption_is_survived(
 ) -> None:
     monkeypatch.setattr(podindex, "BACKOFF_FIRST", 0.05)
     watcher = Watcher(server, tmp_path)
-    watch_pods = watcher.api.watch_pods
-    monkeypatch.setattr(watcher.api, "watch_pods", lambda **query: watch_pods(**query, silence_s=1.0))
+    watcher.notices_silence_after(1.0, monkeypatch)
     server.pods.put(pod("a", "10.0.0.1"))
     watcher.index.start()
     try:
@@ -135,7 +178,8 @@ def test_a_version_that_the_server_forgot_is_listed_anew(server: ApiServer, watc
 def test_a_page_that_expires_in_the_middle_of_a_list_begins_it_anew(
     server: ApiServer, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(podindex, "PAGE_LIMIT", 2)
+    monkeypatch.setattr(podfeed, "PAGE_LIMIT", 2)
+    server.watch_list = "reject"
     for n in range(6):
         server.pods.put(pod(f"p{n}", f"10.0.0.{n + 1}"))
     server.faults.status(410, path="/api/v1/pods", match=lambda request: "continue" in request.query, count=1)
@@ -159,16 +203,15 @@ def test_a_watch_that_stays_silent_is_followed_by_a_list(
     server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = Watcher(server, tmp_path)
-    watch_pods = watcher.api.watch_pods
-    monkeypatch.setattr(watcher.api, "watch_pods", lambda **query: watch_pods(**query, silence_s=1.0))
+    watcher.notices_silence_after(1.0, monkeypatch)
     monkeypatch.setattr(ClusterIndex, "_check_version", lambda self: None)
-    server.faults.watch(Disturbance.SILENCE, count=1)
+    server.faults.watch(Disturbance.SILENCE, count=1, match=lambda request: "sendInitialEvents" not in request.query)
     watcher.index.start()
     try:
         server.wait_for(watcher.follows)
         server.pods.put(pod("a", "10.0.0.1"))
         server.wait_for(lambda: watcher.owner("10.0.0.1") == ["a"])
-        assert len(server.requests(verb="list")) == 2
+        assert sum("sendInitialEvents" in request.query for request in server.requests()) == 2
     finally:
         watcher.stop()
 
@@ -201,8 +244,8 @@ def test_missing_rights_are_tried_again_slowly_and_told(
     watcher.api.reload()
     watcher.index.start()
     try:
-        server.wait_for(lambda: "403" in watcher.interruptions)
-        assert "cannot list" in watcher.index.trouble
+        server.wait_for(lambda: "forbidden" in watcher.interruptions)
+        assert "cannot watch" in watcher.index.trouble
         server.grant("kiptail", "list watch", "pods")
         server.wait_for(watcher.index.ready)
         server.wait_for(lambda: not watcher.index.trouble)
