@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ from kiptail.podindex import ClusterIndex
 from kiptail.podranges import PodRanges
 from tests.apiserver import ApiServer, Disturbance
 from tests.pods import pod
+
+#: How long the watch is tormented, in seconds; 60 holds as well.
+TORTURE_S = 15.0
 
 
 def now_us() -> int:
@@ -283,3 +287,102 @@ def test_after_random_histories_and_interruptions_the_index_equals_the_server(
     for address in {f"10.0.0.{n}" for n in range(1, 60)}:
         expected = sorted(name for name, owned in alive.items() if owned == address)
         assert sorted(ref.name for ref in watcher.index.owners(address, later)) == expected
+
+
+class Torment:
+    """Everything that happens to a watch, one after the other."""
+
+    def __init__(self, server: ApiServer, watcher: Watcher) -> None:
+        self._server, self._watcher = server, watcher
+        self._next = 0
+        self._done: list[Callable[[], None]] = [
+            *(partial(self._disturb, disturbance) for disturbance in Disturbance),
+            self._throttle,
+            self._refuse,
+            self._compact,
+            self._hang,
+            self._bookmarks_only,
+        ]
+
+    def step(self) -> None:
+        self._done[self._next % len(self._done)]()
+        self._next += 1
+
+    def _disturb(self, disturbance: Disturbance) -> None:
+        self._server.wait_for(self._watcher.follows)
+        self._server.disturb(disturbance)
+        if disturbance is Disturbance.SILENCE:
+            self._server.wait_for(lambda: "silent" in self._watcher.interruptions)
+
+    def _throttle(self) -> None:
+        self._server.wait_for(self._watcher.follows)
+        with self._server.faults.status(429, retry_after=1, path="/api/v1/pods") as fault:
+            self._server.disturb(Disturbance.RESET)
+            self._server.wait_for(lambda: fault.hits)
+
+    def _refuse(self) -> None:
+        self._server.stop()
+        time.sleep(1.5)
+        self._server.start()
+
+    def _compact(self) -> None:
+        self._server.wait_for(self._watcher.follows)
+        with self._server.faults.reset(path="/api/v1/pods") as fault:
+            self._server.disturb(Disturbance.CUT)
+            self._server.pods.put(pod("compacted", "10.1.0.1"))
+            self._server.compact()
+            self._server.wait_for(lambda: fault.hits)
+
+    def _hang(self) -> None:
+        self._server.wait_for(self._watcher.follows)
+        with self._server.faults.hang(path="/api/v1/pods") as fault:
+            self._server.disturb(Disturbance.END)
+            self._server.wait_for(lambda: fault.hits)
+            time.sleep(0.5)
+
+    def _bookmarks_only(self) -> None:
+        time.sleep(1.0)
+
+
+@pytest.mark.timeout(180)
+def test_a_tormented_watch_ends_equal_to_the_servers_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(11)
+    monkeypatch.setattr(podindex, "BACKOFF_CAP", TORTURE_S / 12)  # all of them are to find a watch
+    with ApiServer(bookmark_period=0.4) as server:
+        watcher = Watcher(server, tmp_path)
+        watcher.notices_silence_after(1.5, monkeypatch)
+        watcher.index.start()
+        server.wait_for(watcher.follows)
+        assert watcher.index._thread.ident is not None
+        clock = time.pthread_getcpuclockid(watcher.index._thread.ident)
+        torment, alive = Torment(server, watcher), dict[str, str]()
+        begin, cpu_begin = time.monotonic(), time.clock_gettime(clock)
+        torment_at = 0.0
+        while (now := time.monotonic() - begin) < TORTURE_S:
+            name, address = f"p{chance.randrange(300)}", f"10.0.{chance.randrange(4)}.{chance.randrange(1, 200)}"
+            if alive.pop(name, None) is not None:
+                server.pods.delete(name, namespace="team-a")
+            else:
+                server.pods.put(pod(name, address))
+                alive[name] = address
+            if now >= torment_at:
+                torment_at = now + TORTURE_S / 16
+                torment.step()
+            time.sleep(0.01)
+        alive |= {p["metadata"]["name"]: p["status"]["podIP"] for p in server.pods()}
+        seconds = time.monotonic() - begin
+        later = now_us() + 3600 * 1_000_000
+
+        def equal() -> bool:
+            owners = {ref.name: a for a in set(alive.values()) for ref in watcher.index.owners(a, later)}
+            return len(watcher.index) == len(alive) and owners == alive
+
+        server.wait_for(equal, timeout=20)
+        cpu = (time.clock_gettime(clock) - cpu_begin) / seconds
+        watches = len(server.requests("GET", "/api/v1/pods", verb="watch"))
+        lists = len(server.requests("GET", "/api/v1/pods", verb="list"))
+        watcher.stop()
+    print(f"{watches} watches, {lists} lists, {100 * cpu:.1f} % of a CPU")  # noqa: T201 - shown with -s
+    assert watches + lists - 2 < 30
+    assert cpu < 0.05
+    assert {"expired", "silent", "garbage", "unreachable", "throttled"} <= set(watcher.interruptions)
