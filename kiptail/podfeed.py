@@ -5,6 +5,8 @@ Whatever arrives is reduced at once to what ownership needs: never is a whole li
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import logging
 import random
@@ -103,6 +105,10 @@ class PodFeed:
     def all(self) -> tuple[list[Pod], str]:
         """All pods there are, and the resourceVersion of that. Raises ApiError."""
         self._hosts.clear()
+        with _no_garbage():
+            return self._all()
+
+    def _all(self) -> tuple[list[Pod], str]:
         if self._streams:
             try:
                 return self._streamed()
@@ -213,6 +219,18 @@ class PodFeed:
         ref = pod.ref._replace(namespace=sys.intern(pod.ref.namespace), label=sys.intern(pod.ref.label))
         hosts = self._hosts.setdefault(pod.host_addresses, pod.host_addresses)
         return pod._replace(ref=ref, node=sys.intern(pod.node), host_addresses=hosts)
+
+
+@contextlib.contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Of 20,000 pods, looking for cycles takes 40 % of the time, and JSON has none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def items_of(page: dict[str, Any]) -> list[dict[str, Any]]:

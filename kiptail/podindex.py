@@ -189,6 +189,8 @@ class PodWatch:
             self._connected = False
             if time.monotonic() - begin > WATCH_THAT_WORKS:
                 self._backoff.reset()
+        if not self._stop.is_set():
+            self._observe("ended")
         # A server that ends every stream at once is not asked again at once.
         self._pause(self._backoff.pause())
 
