@@ -21,6 +21,8 @@ PURE = (
     "netfilter",
     "prefixes",
     "protocols",
+    "flow",
+    "budget",
     "ledger",
     "ownership",
     "podranges",
@@ -28,6 +30,7 @@ PURE = (
     "indexstats",
     "locate",
     "event",
+    "agenda",
     "values",
     "options",
 )
