@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test check unit live bench clean
+.PHONY: help demo test check unit live bench bench-index clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -39,6 +39,10 @@ live: ## Run, as root, the tests on this machine's kernel, journald and systemd;
 bench: ## Measure how fast kiptail is, beside journalctl; docs/performance.md explains; ARGS="--runs 9 --entries 900000"
 	@tools/prepare debian live
 	@.venv/debian/bin/python -m bench $(ARGS)
+
+bench-index: ## Measure memory and time of the pod index with 20,000 pods; docs/scale.md explains; ARGS="--pods 5000"
+	@tools/prepare debian live
+	@.venv/debian/bin/python -m bench.index $(ARGS)
 
 clean: ## Remove everything that these targets made in this folder
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis kiptail.egg-info
