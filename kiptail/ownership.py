@@ -148,9 +148,9 @@ class Ownership:
     def forget(self, before_us: int) -> None:
         """No drop from before ``before_us`` will be asked about any more."""
         for address in list(self._gone):
-            if any(i.until_us is None and self._pods[i.key].leaving for i in self._by_address.get(address, ())):
-                continue  # only a successor, perhaps one that is gone, tells that it has left
             intervals, gone = self._known(address), self._gone[address]
+            if any(self._end(i, intervals) != (i.until_us or math.inf) for i in self._by_address.get(address, ())):
+                continue  # only who came after it, and is perhaps gone, shows that a pod that is listed has left
             kept = tuple(i for i in gone if self._end(i, intervals) + SLACK_US >= before_us)
             if len(kept) < len(gone):
                 self._touch(address, gone)

@@ -162,22 +162,21 @@ class World:
 
 @st.composite
 def changed_pod(draw: st.DrawFn, pod: Pod, now: int) -> Pod:
-    """The pod as it may look next: it is coherent in that a finished one stays so, with its addresses."""
+    """The pod as it may look next: coherent in that one that is leaving or has finished stays so."""
     if pod.until_us is not None and not pod.released:
-        return pod._replace(leaving=draw(st.booleans()))
+        return pod._replace(leaving=pod.leaving or draw(st.booleans()))
     addresses = tuple(draw(st.lists(st.sampled_from(ADDRESSES), unique=True, max_size=2)))
     times = st.integers(now - 12, now + 4)
     pod = pod._replace(
         addresses=addresses,
         ready_us=draw(st.none() | times),
         start_us=draw(st.none() | st.integers(now - 40, now + 4)),
-        leaving=draw(st.integers(0, 3)) == 0,
+        leaving=pod.leaving or draw(st.integers(0, 3)) == 0,
         until_us=None,
         released=False,
     )
     match draw(st.sampled_from(["runs", "runs", "runs", "finished", "released"])):
         case "finished":
-            # With the addresses that it has: what it lost before it finished it does not get back.
             return pod._replace(until_us=draw(times))
         case "released":
             return pod._replace(until_us=draw(times), released=True)
@@ -205,21 +204,24 @@ def _history(draw: Any) -> None:
     def change(key: str) -> Pod:
         before = alive[key]
         after: Pod = draw(changed_pod(before, world.now))
-        if after.until_us is not None and not after.released and before.until_us is None:
+        if after.until_us is not None:  # what it lost, it gets back only while it runs
             after = after._replace(addresses=tuple(a for a in after.addresses if a not in lost[key]))
         lost[key] |= {a for a in before.addresses if a not in after.addresses}
         alive[key] = after
         return after
 
+    def appear(step: int) -> Pod:
+        key = f"{draw(st.sampled_from(['here', 'here', 'there']))}-{step}"
+        node = HERE if key.startswith("here") else THERE
+        alive[key] = Pod(key, PodRef("n", key, key), (), None, None, None, False, node, ())
+        lost[key] = set()
+        return change(key)
+
     for step in range(draw(st.integers(1, 14))):
         world.now += draw(st.integers(0, 6) | st.just(4_000))
         match draw(st.sampled_from(["new", "new", "new", "change", "change", "go", "go", "list", "restart", "keep"])):
             case "new":
-                key = f"{draw(st.sampled_from(['here', 'here', 'there']))}-{step}"
-                node = HERE if key.startswith("here") else THERE
-                alive[key] = Pod(key, PodRef("n", key, key), (), None, None, None, False, node, ())
-                lost[key] = set()
-                world.tell(draw(st.sampled_from(["seen", "missed"])), change(key))
+                world.tell(draw(st.sampled_from(["seen", "missed"])), appear(step))
             case "change" if alive:
                 key = draw(st.sampled_from(sorted(alive)))
                 world.tell(draw(st.sampled_from(["seen", "missed"])), change(key))
@@ -236,6 +238,8 @@ def _history(draw: Any) -> None:
                         del alive[key]
                     else:
                         change(key)
+                if draw(st.booleans()):
+                    appear(step)
                 world.tell("list", list(alive.values()))
             case "keep":
                 world.save()
