@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 
 from bench.programs import BenchError
-from kiptail.ledger import Ledger, flow_key
+from kiptail.flow import flow_key
+from kiptail.ledger import Ledger
 from kiptail.netfilter import PacketDrop, Unparsed, parse
 from tests.corpus import samples
 

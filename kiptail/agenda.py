@@ -25,31 +25,35 @@ class Schedule(Generic[Key]):
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Key]] = []
-        self._keys: set[Key] = set()
+        #: The entry of the heap that counts for each key; others are left over from when it was hastened.
+        self._entries: dict[Key, int] = {}
         self._sequence = 0
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._entries)
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._keys
+        return key in self._entries
 
     @property
     def due(self) -> float | None:
         """When the next key is due; None when there is none."""
+        while self._heap and self._entries.get(self._heap[0][2]) != self._heap[0][1]:
+            heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
     def add(self, key: Key, due: float) -> None:
-        """Schedule a key that is not."""
-        self._keys.add(key)
+        """Schedule a key, in place of what it was scheduled for."""
         self._sequence += 1
+        self._entries[key] = self._sequence
         heapq.heappush(self._heap, (due, self._sequence, key))
 
     def pop(self) -> tuple[float, Key]:
-        """Take the next key, whether it is due or not, and when it was."""
-        due, _sequence, key = heapq.heappop(self._heap)
-        self._keys.discard(key)
-        return due, key
+        """Take the next key, whether it is due or not, and when it was; IndexError when there is none."""
+        due = self.due
+        _due, _sequence, key = heapq.heappop(self._heap)
+        del self._entries[key]
+        return due or 0.0, key
 
 
 class Agenda:
@@ -62,6 +66,8 @@ class Agenda:
         self._updates: Schedule[tuple[int, str]] = Schedule()
         #: Events that failed by themselves: whatever has not failed yet goes first.
         self._retries: Schedule[tuple[int, str]] = Schedule()
+        #: Updates that are the last of their Event and do not wait for its interval.
+        self._hastened: set[tuple[int, str]] = set()
         self._taken = 0
 
     @property
@@ -74,9 +80,15 @@ class Agenda:
         """When the next Event is due; None when there is none."""
         return min((s.due for s in self._schedules() if s.due is not None), default=None)
 
-    def plan(self, record: EventRecord, *, now: float, wall_us: int) -> None:
-        """Schedule an Event that has news, unless it is."""
+    def plan(self, record: EventRecord, *, now: float, wall_us: int, last: bool = False) -> None:
+        """Schedule an Event that has news, unless it is; ``last``: no more will follow, so without an interval."""
         key = (record.flow_id, record.end)
+        if key in self._hastened:
+            return
+        if last and record.writes and key not in self._retries:
+            self._hastened.add(key)
+            self._updates.add(key, now)
+            return
         if any(key in schedule for schedule in self._schedules()):
             return
         if not record.writes:
@@ -98,7 +110,9 @@ class Agenda:
         if not due:
             return None
         self._taken += 1
-        return due[self._taken // _SHARE % len(due) if self._taken % _SHARE == 0 else 0].pop()
+        taken = due[self._taken // _SHARE % len(due) if self._taken % _SHARE == 0 else 0].pop()
+        self._hastened.discard(taken[1])
+        return taken
 
     def _schedules(self) -> tuple[Schedule[tuple[int, str]], ...]:
         return (self._first, self._updates, self._retries)

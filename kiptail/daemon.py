@@ -10,11 +10,12 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
-from copy import copy
 
-from kiptail.access import POST_RIGHTS, WATCH_RIGHTS, require_rights
+from kiptail.access import POST_RIGHTS, WATCH_RIGHTS
+from kiptail.budget import Limits
 from kiptail.delivery import EventSink
-from kiptail.errors import ClusterError, JournalError, KiptailError, StateError
+from kiptail.dispatch import Dispatcher
+from kiptail.errors import ClusterError, JournalError, KiptailError, StateError, one_line
 from kiptail.event import EventStyle
 from kiptail.follower import Follower, Step
 from kiptail.journal import Journal
@@ -32,8 +33,9 @@ from kiptail.report import Report, logs_all_namespaces
 from kiptail.settings import DEFAULT_LOOK_BACK_US, Settings
 from kiptail.sinks import ApiSink, Printer
 from kiptail.snapshot import SnapshotIndex, load_pods
+from kiptail.starting import Stopped, ask_cluster, open_store
 from kiptail.stopping import StopSignal
-from kiptail.store import Saved, Store
+from kiptail.store import Saved
 
 __all__ = ["run"]
 
@@ -47,8 +49,6 @@ STOP_PATIENCE = 6.0
 DRAIN_PATIENCE = 60.0
 #: A deleted pod's addresses are remembered for so many seconds.
 GONE_TTL = 120.0
-#: An Event that could not be delivered is given up so many seconds after its flow's last drop.
-GIVE_UP_AFTER = 24 * 3600.0
 #: While the state cannot be written, the journal loop rests so long, in seconds.
 STALL_PAUSE = 0.25
 #: STATUS is renewed so often, in seconds.
@@ -58,7 +58,10 @@ STATUS_INTERVAL = 5.0
 def run(settings: Settings) -> int:
     """Run until the journal's end or a signal; returns the exit code. Raises :class:`KiptailError`."""
     with ExitStack() as stack:
-        return _Daemon(settings, stack).run()
+        try:
+            return _Daemon(settings, stack).run()
+        except Stopped:
+            return 0
 
 
 class _Daemon:
@@ -80,7 +83,7 @@ class _Daemon:
         self._node_name = node_name or socket.gethostname().lower()
 
         # The store before the journal: what another kiptail uses is not to be touched.
-        self._store = Store.in_memory() if settings.dry_run else Store.open(settings.state_directory)
+        self._store = open_store(settings, self._stop, self._wait_for_room)
         stack.callback(self._store.close)
         saved = self._store.load()
         #: What is read first was logged while nobody watched the pods.
@@ -104,29 +107,35 @@ class _Daemon:
                 observe=self._metrics.watch_interrupted,
             )
         self._poster = Poster(
-            sink=self._sink(),
-            locate=Locator(self._index, self._name_of, settings.pod_cidrs),
-            outbox=self._store,
-            style=EventStyle(settings.event_reason, settings.event_component, self._node_name, settings.pod_identifier),
-            repeat_interval=settings.repeat_interval_s,
-            give_up_after=_give_up_after(settings.expire_after_s),
-            hold=settings.dry_run and not settings.follow,
-            paced=not settings.dry_run,
-            observe=self._metrics.event_written,
+            Dispatcher(
+                sink=self._sink(),
+                locate=Locator(self._index, self._name_of, settings.pod_cidrs),
+                outbox=self._store,
+                style=self._style(),
+                repeat_interval=settings.repeat_interval_s,
+                give_up_after=math.inf if settings.give_up_after_s is None else settings.give_up_after_s,
+                most_ended=settings.max_flows,
+                hold=settings.dry_run and not settings.follow,
+                paced=not settings.dry_run,
+                observe=self._metrics.event_written,
+            )
         )
         for flow in saved.flows:
-            self._poster.restore(copy(flow.flow), flow.states, flow.records)
+            self._poster.restore(flow.flow.copy(), flow.ends, flow.records)
+        ledger = self._open_ledger(saved)
         self._follower = Follower(
             journal=self._journal,
             prefixes=prefixes,
-            ledger=self._open_ledger(saved),
+            ledger=ledger,
             book=self._store,
             offer=self._poster.offer,
             keep_position=not settings.journal_files,
             expire_after=settings.expire_after_s,
             log_drops=settings.log_drops,
         )
-        self._report = Report(self._journal, self._follower, self._poster, self._index)
+        self._report = Report(
+            self._journal, self._follower, ledger, self._poster, self._index, damaged=self._store.damaged is not None
+        )
 
     # -- the run --------------------------------------------------------------------------------------------
 
@@ -206,7 +215,7 @@ class _Daemon:
         if self._settings.follow:
             log.info("stopping")
         self._notifier.tell("STOPPING=1")
-        committed = self._follower.commit()
+        committed = self._commit()
         drain = not self._settings.follow and not self._stop.is_set()
         patience = DRAIN_PATIENCE if drain else STOP_PATIENCE
         left = self._poster.finish(
@@ -218,8 +227,16 @@ class _Daemon:
         if isinstance(self._index, ClusterIndex):
             self._index.stop()
         if not committed and not self._settings.follow:
-            raise StateError(self._follower.trouble)
+            raise StateError(self._follower.trouble or "the state cannot be written")
         return left
+
+    def _commit(self) -> bool:
+        """The last commit of all; False when the state cannot be written."""
+        try:
+            return self._follower.commit()
+        except StateError as error:
+            log.error("%s", error)
+            return False
 
     def _hang_up(self) -> None:
         """Break off every request. The index first: it would take that for an outage."""
@@ -229,6 +246,11 @@ class _Daemon:
             self._api.close()
 
     # -- the start ------------------------------------------------------------------------------------------
+
+    def _wait_for_room(self, reason: str) -> None:
+        """Alive, and waiting: as ready as a kiptail whose cluster is away."""
+        for message in ("READY=1", "WATCHDOG=1", f"STATUS={one_line(reason)}"):
+            self._notifier.tell(message)
 
     def _connect(self) -> KubeApi:
         settings = self._settings
@@ -255,14 +277,29 @@ class _Daemon:
         )
 
     def _open_ledger(self, saved: Saved) -> Ledger:
-        files = self._settings.journal_files
-        watermark_us = 0 if files else saved.watermark_us
-        ledger = Ledger((s.flow for s in saved.flows), next_id=saved.next_flow_id, watermark_us=watermark_us)
+        settings, files = self._settings, self._settings.journal_files
+        ledger = Ledger(
+            (s.flow for s in saved.flows),
+            next_id=saved.next_flow_id,
+            watermark_us=0 if files else saved.watermark_us,
+            last_stamp=0 if files else saved.last_stamp,
+            budget=None if files else saved.budget,
+            limits=Limits(
+                flows_per_address=settings.flows_per_address,
+                new_addresses=settings.new_addresses,
+                window_us=round(settings.budget_window_s * 1e6),
+                open_flows=settings.max_flows,
+            ),
+        )
         if files:
             # Files are read from their start each time: added to what is stored, a second run would count twice.
             # As flows of their own they get the same names as before, and so update the same Events.
             ledger.end_all()
         return ledger
+
+    def _style(self) -> EventStyle:
+        settings = self._settings
+        return EventStyle(settings.event_reason, settings.event_component, self._node_name, settings.pod_identifier)
 
     def _sink(self) -> EventSink:
         if self._api is not None and not self._settings.dry_run:
@@ -270,29 +307,13 @@ class _Daemon:
         return Printer(sys.stdout, as_json=self._settings.output == "json", on_closed=self._stop.set)
 
     def _start_cluster(self) -> None:
-        """Ask whether the cluster takes us, but wait for its word no longer than a moment."""
+        """Ask the cluster for the rights that are needed, and begin to list pods."""
         if self._api is None:
             return
-        api, dry_run = self._api, self._settings.dry_run
+        dry_run = self._settings.dry_run
         rights = WATCH_RIGHTS if dry_run else (*WATCH_RIGHTS, *POST_RIGHTS)
-        answered = threading.Event()
-        refusals: list[KiptailError] = []
-
-        def ask() -> None:
-            try:
-                require_rights(api, rights, must_answer=dry_run)
-            except KiptailError as error:
-                refusals.append(error)
-            answered.set()
-
-        threading.Thread(target=ask, name="start-check", daemon=True).start()
-        deadline = time.monotonic() + (DRAIN_PATIENCE if dry_run else START_PATIENCE)
-        while not answered.wait(0.05) and time.monotonic() < deadline and not self._stop.is_set():
-            pass
-        if refusals:
-            raise refusals[0]
-        if not answered.is_set():
-            log.warning("the API server %s does not answer yet; drops are counted meanwhile", api.server)
+        patience = DRAIN_PATIENCE if dry_run else START_PATIENCE
+        ask_cluster(self._api, rights, self._stop, must_answer=dry_run, patience=patience)
         if isinstance(self._index, ClusterIndex):
             self._index.start()
 
@@ -338,13 +359,6 @@ class _Daemon:
             with self._handover_lock:
                 handovers, self._handovers = self._handovers, {}
             self._follower.hand_over(handovers)
-
-
-def _give_up_after(expire_after: float | None) -> float:
-    """Whoever takes drops that are older than that wants them told, and a day's time for it."""
-    if expire_after is None:
-        return math.inf
-    return GIVE_UP_AFTER if expire_after <= GIVE_UP_AFTER else expire_after + GIVE_UP_AFTER
 
 
 def _watchdog_interval() -> float:

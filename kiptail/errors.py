@@ -9,6 +9,7 @@ translated where they occur (``raise … from``) and never leave their module::
     ├── JournalError             3  the journal is not there or not readable
     ├── ClusterError             4  kubeconfig, certificate, credential or a right: the cluster refuses
     ├── StateError               5  the state directory is unusable or in use
+    │   └── StoreUnavailableError   the disk is full: nothing was written, a later try can work
     └── ApiError                 –  one request to the API server failed; its caller decides what follows
 """
 
@@ -21,6 +22,7 @@ __all__ = [
     "KiptailError",
     "SettingsError",
     "StateError",
+    "StoreUnavailableError",
     "one_line",
 ]
 
@@ -63,6 +65,10 @@ class StateError(KiptailError):
     """The state directory cannot be used, or another kiptail uses it."""
 
     exit_code = 5
+
+
+class StoreUnavailableError(StateError):
+    """The state cannot be written just now, for the disk is full: nothing was committed, a later try can work."""
 
 
 class ApiError(KiptailError):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
-from kiptail.ledger import Flow, FlowKey
+from kiptail.flow import Flow, FlowKey, Spread
 from kiptail.locate import Endpoint, Kind
 from kiptail.ownership import PodRef
 from kiptail.protocols import icmp_name, protocol_name
@@ -22,6 +22,9 @@ CHANGING = ("count", "firstTimestamp", "lastTimestamp", "message")
 
 #: An object's name has at most 253 characters; 17 are for the dot and the 16 hexadecimal digits.
 POD_NAME_LIMIT = 236
+
+#: What a folded Event says of the number of its peers and ports; :class:`~kiptail.flow.Distinct` counts no further.
+STEPS = (20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
 
 _VERBS = {"drop": "dropped", "reject": "rejected"}
 
@@ -65,19 +68,23 @@ class EventRecord:
         return not self.given_up and (count != self.sent_count or self.message != self.sent_message)
 
 
-def event_name(key: FlowKey, opened_us: int, end: str, pod: PodRef, node_name: str) -> str:
+def event_name(flow: Flow, end: str, pod: PodRef, node_name: str) -> str:
     """``metadata.name`` of the Event: the same flow of the same node has the same name wherever it is made."""
-    identity = "\x1f".join((node_name, *map(str, key), str(opened_us), end, pod.uid))
-    return f"{pod.name[:POD_NAME_LIMIT].rstrip('.-')}.{blake2b(identity.encode(), digest_size=8).hexdigest()}"
+    digest = blake2b(flow.key.identity(node_name, flow.stamp, end, pod.uid), digest_size=8).hexdigest()
+    return f"{pod.name[:POD_NAME_LIMIT].rstrip('.-')}.{digest}"
 
 
-def message(key: FlowKey, end: str, peer: Endpoint, style: EventStyle) -> str:
+def message(flow: Flow, end: str, peer: Endpoint, style: EventStyle) -> str:
     """What the owner of the pod at ``end`` of the flow reads; nothing in it changes from packet to packet."""
+    key = flow.key
     verb = _VERBS[key.verdict]
-    who = f"{_called(peer, style)} ({peer.address})" if _called(peer, style) else peer.address
     what = "a reply" if key.reply else "traffic"
-    action = f"sending {what} to" if end == "src" else f"receiving {what} from"
-    return _cut(f"Packet {verb} when {action} {who}{_about(key)}")
+    action = f"sending {what}" if end == "src" else f"receiving {what}"
+    preposition = "to" if end == "src" else "from"
+    if flow.spread is not None:
+        return f"Packets {verb} when {action}{_folded(flow.spread, preposition)}"
+    who = f"{_called(peer, style)} ({peer.address})" if _called(peer, style) else peer.address
+    return _cut(f"Packet {verb} when {action} {preposition} {who}{_about(key)}")
 
 
 def event_body(record: EventRecord, flow: Flow, style: EventStyle, peer_pod: PodRef | None) -> dict[str, Any]:
@@ -138,6 +145,19 @@ def _about(key: FlowKey) -> str:
     if key.port is not None:
         return f" {'from' if key.reply else 'on'} port {key.port}/{key.protocol}"
     return f", protocol {protocol_name(key.protocol)}" if key.protocol else ""
+
+
+def _folded(spread: Spread, preposition: str) -> str:
+    """How many peers and ports, in steps that are rarely passed."""
+    peers, ports = _step(spread.peers.count), _step(spread.ports.count)
+    text = f" {preposition} more than {peers:,} addresses" if peers else ""
+    text += f" on more than {ports:,} ports" if ports else ""
+    return text or f" {preposition} several addresses or on several ports"
+
+
+def _step(count: int) -> int:
+    """The greatest step that is less than ``count``; 0 when none is."""
+    return max((step for step in STEPS if step < count), default=0)
 
 
 def _cut(text: str) -> str:

@@ -6,14 +6,14 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from copy import copy
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
 from kiptail.entry import Entry, Position
-from kiptail.errors import StateError, one_line
-from kiptail.ledger import Changes, Flow, Ledger, flow_key
+from kiptail.errors import StoreUnavailableError, one_line
+from kiptail.flow import Flow, flow_key
+from kiptail.ledger import Changes, Ledger
 from kiptail.netfilter import Unparsed, parse
 from kiptail.prefixes import Prefixes, Verdict, to_json_dict
 
@@ -28,12 +28,12 @@ BATCH = 1_000
 COUNT_INTERVAL = 1.0
 #: The position alone is committed so often, in seconds.
 POSITION_INTERVAL = 30.0
-#: Flows whose time is over are looked for so often, in seconds.
-SWEEP_INTERVAL = 30.0
 #: While the state cannot be written, it is tried so often, in seconds …
 RETRY_INTERVAL = 1.0
 #: … and the journal is read on by at most so many drops.
 MAX_UNCOMMITTED = 10_000
+#: That a node has too many new addresses is said so often at most, in seconds.
+DENIED_INTERVAL = 600.0
 
 
 class JournalReader(Protocol):
@@ -57,7 +57,7 @@ class BatchLike(Protocol):
 
 
 class Ledgerbook(Protocol):
-    """Where the ledger is kept; raises :class:`StateError` when it cannot be just now."""
+    """Where the ledger is kept; raises :class:`StoreUnavailableError` when it cannot be just now."""
 
     def commit(self, changes: Changes, position: Position | None) -> None:
         """Store both, or neither."""
@@ -105,9 +105,12 @@ class Follower:
         self._offer, self._keep_position, self._log_drops = offer, keep_position, log_drops
         self._expire_after = expire_after
         self._clock, self._wall = clock, wall_clock
-        self._commit_at = self._position_at = self._sweep_at = clock()
+        self._commit_at = self._position_at = self._denied_at = clock()
         self._uncommitted = 0
         self._committed_position: Position | None = None
+        #: The first flow that was not committed yet, and how many sides of drops had been denied till then.
+        self._next_flow_id = ledger.changes().next_flow_id
+        self._denied = 0
         self.intake = Intake()
         #: Why the state cannot be written at present, or "".
         self.trouble = ""
@@ -136,15 +139,12 @@ class Follower:
     def commit(self) -> bool:
         """Store flows and position, then offer the flows for delivery; False when the state cannot be written."""
         now = self._clock()
-        if now >= self._sweep_at:
-            self._ledger.end_idle()
-            self._sweep_at = now + SWEEP_INTERVAL
         changes = self._ledger.changes()
         position = self._journal.position() if self._keep_position else None
         try:
             if changes.flows or position != self._committed_position:
                 self._book.commit(changes, position)
-        except StateError as error:
+        except StoreUnavailableError as error:
             self._commit_at = now + RETRY_INTERVAL
             if not self.trouble:
                 log.error("%s; nothing is sent until it can be, trying every second", error)
@@ -160,8 +160,25 @@ class Follower:
         # The first position soon: until one is stored, a restart begins anew with --since.
         self._position_at = now + (POSITION_INTERVAL if position or not self._keep_position else COUNT_INTERVAL)
         if changes.flows:
-            self._offer([copy(flow) for flow in changes.flows])
+            self._offer([flow.copy() for flow in changes.flows])
+        self._announce(changes, now)
         return True
+
+    def _announce(self, changes: Changes, now: float) -> None:
+        """Say what is told together from now on, or not at all."""
+        for flow in changes.flows:
+            if flow.spread is not None and flow.id >= self._next_flow_id:
+                address, does = (flow.key.src, "sends") if "src" in flow.sides else (flow.key.dst, "receives")
+                log.info("%s %s more flows than its budget allows: further ones are told in one Event", address, does)
+        self._next_flow_id = changes.next_flow_id
+        if self._ledger.denied > self._denied and now >= self._denied_at:
+            log.warning(
+                "packets of %d new addresses or more were dropped within one window: those of further addresses are"
+                " told at their other end only; see --new-addresses",
+                self._ledger.limits.new_addresses,
+            )
+            self._denied_at = now + DENIED_INTERVAL
+        self._denied = self._ledger.denied
 
     def _count(self, entry: Entry, horizon_us: int) -> None:
         drop = parse(entry.message)
@@ -170,6 +187,7 @@ class Follower:
             return
         if entry.time_us < horizon_us:
             self.intake.expired += 1
+            self._uncommitted += 1  # decided once: a position behind it is committed soon
             return
         if isinstance(drop, Unparsed):
             self.intake.unparsed += 1

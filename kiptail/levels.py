@@ -172,6 +172,10 @@ def _toml_texts(option: Option[Any], value: object, source: str) -> list[str]:
         if isinstance(value, bool):
             return [str(value).lower()]
         raise SettingsError(f"{source}: is neither true nor false")
+    if option.number:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return [str(value)]
+        raise SettingsError(f"{source}: is no whole number (write it without quotation marks)")
     if option is options.SINCE and isinstance(value, date):
         return [value.isoformat()]
     if isinstance(value, str):

@@ -52,6 +52,8 @@ class Option(Generic[T]):
     repeatable: bool = False
     #: Takes no value on the command line; true or false elsewhere.
     switch: bool = False
+    #: A whole number, which TOML has as such.
+    number: bool = False
     #: Whether the TOML file may set it.
     in_file: bool = True
     peer: Peer | None = None
@@ -230,6 +232,48 @@ REPEAT_INTERVAL: Option[float] = Option(
     default="2m",
     help="Least time between two updates of the same Event while its packets keep being dropped.",
 )
+GIVE_UP_AFTER: Option[float] = Option(
+    "give-up-after",
+    partial(values.duration, most_s=30 * _DAY_S),
+    metavar="DURATION",
+    default="24h",
+    shown_default="24h; with --no-follow: never",
+    help="Give an Event up that could not be delivered so long after its flow's last packet.",
+)
+FLOWS_PER_ADDRESS: Option[int] = Option(
+    "flows-per-address",
+    partial(values.whole_number, least=1, most=1_000),
+    metavar="NUMBER",
+    number=True,
+    default="20",
+    help="How many different flows of one address and direction have Events of their own within the budget"
+    " window; the packets of further ones are counted in one Event.",
+)
+NEW_ADDRESSES: Option[int] = Option(
+    "new-addresses",
+    partial(values.whole_number, least=1, most=100_000),
+    metavar="NUMBER",
+    number=True,
+    default="500",
+    help="How many addresses without flows are taken notice of within the budget window; packets of further ones"
+    " are told at their other end only.",
+)
+BUDGET_WINDOW: Option[float] = Option(
+    "budget-window",
+    partial(values.duration, most_s=_DAY_S),
+    metavar="DURATION",
+    default="10m",
+    help="The time for which --flows-per-address and --new-addresses count.",
+)
+MAX_FLOWS: Option[int] = Option(
+    "max-flows",
+    partial(values.whole_number, least=100, most=1_000_000),
+    metavar="NUMBER",
+    number=True,
+    default="20000",
+    help="How many flows may be open; beyond, those that were quiet longest end. Of flows that have ended, as many"
+    " may wait for the cluster; beyond, the oldest are given up.",
+)
 POD_IDENTIFIER: Option[PodIdentifier] = Option(
     "pod-identifier",
     values.choice("name_with_namespace", "namespace", "name", "label"),
@@ -307,6 +351,11 @@ OPTIONS: tuple[Option[Any], ...] = (
     NO_FOLLOW,
     EXPIRE_AFTER,
     REPEAT_INTERVAL,
+    GIVE_UP_AFTER,
+    FLOWS_PER_ADDRESS,
+    NEW_ADDRESSES,
+    BUDGET_WINDOW,
+    MAX_FLOWS,
     POD_INDEX,
     POD_CIDR,
     POD_IDENTIFIER,

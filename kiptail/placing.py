@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from kiptail.event import EventRecord, EventStyle, event_name, message
-from kiptail.ledger import Flow
+from kiptail.flow import SIDES, Flow
 from kiptail.locate import Endpoint, Kind
 from kiptail.ownership import PodRef
 
 __all__ = ["Locate", "Outbox", "Placer", "Tracked"]
-
-_SIDES = ("src", "dst")
 
 
 class Locate(Protocol):
@@ -35,7 +33,7 @@ class Locate(Protocol):
 class Outbox(Protocol):
     """What is kept of decisions and deliveries. All raise :class:`~kiptail.errors.StateError`."""
 
-    def save_endpoints(self, flow_id: int, states: dict[str, str], records: Iterable[EventRecord]) -> None:
+    def save_endpoints(self, flow_id: int, ends: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
         """Store who is at a flow's ends, and their Events, before they are sent."""
 
     def save_record(self, record: EventRecord) -> None:
@@ -52,25 +50,20 @@ class Tracked:
     flow: Flow
     #: When delivery first saw it, by its clock, in seconds.
     since: float
-    #: What is known of each side, ``src`` and ``dst``; a side that is missing is undecided.
+    #: What is known of each side that has an address; a side that is missing is undecided.
     ends: dict[str, Endpoint] = field(default_factory=dict)
-    #: The Events of the sides that are pods.
+    #: The Events of those sides that the flow tells and that are pods.
     records: dict[str, EventRecord] = field(default_factory=dict)
 
-    @classmethod
-    def restored(cls, flow: Flow, since: float, states: dict[str, str], records: Iterable[EventRecord]) -> Tracked:
-        """A flow as it was stored: of the ends that are no pod, only that."""
-        tracked = cls(flow, since, records={record.end: record for record in records})
-        for side, state in states.items():
-            record = tracked.records.get(side)
-            pods = (record.pod,) if record is not None else ()
-            tracked.ends[side] = Endpoint(Kind(state), tracked.address(side), pods)
-        return tracked
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The sides where somebody is: one of a folded flow, else both."""
+        return tuple(side for side in SIDES if self.address(side))
 
     @property
     def placed(self) -> bool:
-        """Both ends are decided."""
-        return len(self.ends) == len(_SIDES)
+        """All ends are decided."""
+        return len(self.ends) == len(self.sides)
 
     def forget_strangers(self, addresses: Container[str]) -> bool:
         """Leave open again who is at those of these addresses where no pod was found; True when there are any."""
@@ -81,7 +74,7 @@ class Tracked:
 
     def address(self, side: str) -> str:
         """The flow's address at this side."""
-        return self.flow.key.src if side == "src" else self.flow.key.dst
+        return self.flow.key.address(side)
 
     def peer(self, side: str) -> Endpoint:
         """Who is at the other side, as far as it is known."""
@@ -113,7 +106,7 @@ class Placer:
         return self._locate.current()
 
     def place(self, tracked: Tracked, *, patient: bool) -> bool:
-        """Decide who is at the ends of a flow; True when both are decided.
+        """Decide who is at the ends of a flow; True when all are decided.
 
         ``patient``: wait for names, and for news of pods, instead of telling without them. Raises
         :class:`~kiptail.errors.StateError`, and then nothing is decided.
@@ -121,14 +114,17 @@ class Placer:
         flow = tracked.flow
         found = {
             side: tracked.ends.get(side) or self._locate.locate(tracked.address(side), flow.opened_us, patient=patient)
-            for side in _SIDES
+            for side in tracked.sides
         }
         if patient and any(end is None or end.unnamed for end in found.values()):
             return False
         decided = Tracked(flow, tracked.since, {s: e for s, e in found.items() if e is not None}, tracked.records)
-        records = {side: self._record(decided, side, end) for side, end in decided.ends.items() if end.kind is Kind.POD}
-        states = {side: end.kind.value for side, end in decided.ends.items()}
-        self._outbox.save_endpoints(flow.id, states, records.values())
+        records = {
+            side: self._record(decided, side, end.pods[0])
+            for side, end in decided.ends.items()
+            if end.kind is Kind.POD and side in flow.sides
+        }
+        self._outbox.save_endpoints(flow.id, decided.ends, records.values())
         tracked.ends, tracked.records = decided.ends, records
         return tracked.placed
 
@@ -136,22 +132,23 @@ class Placer:
         """Put names that have come late into the Events' texts; True when none is awaited any more."""
         for side, end in list(tracked.ends.items()):
             if end.unnamed:
-                named = tracked.ends[side] = self._locate.named(end)
-                record = tracked.records.get(_other(side))
-                if named.name and record is not None:
-                    record.message = message(tracked.flow.key, record.end, named, self._style)
+                tracked.ends[side] = self._locate.named(end)
+        self.reword(tracked)
         return not any(end.unnamed for end in tracked.ends.values())
 
-    def _record(self, tracked: Tracked, side: str, end: Endpoint) -> EventRecord:
-        flow, pod = tracked.flow, end.pods[0]
-        text = message(flow.key, side, tracked.peer(side), self._style)
+    def reword(self, tracked: Tracked) -> None:
+        """Bring the Events' texts up to what is known by now."""
+        for side, record in tracked.records.items():
+            record.message = message(tracked.flow, side, tracked.peer(side), self._style)
+
+    def _record(self, tracked: Tracked, side: str, pod: PodRef) -> EventRecord:
+        flow = tracked.flow
+        text = message(flow, side, tracked.peer(side), self._style)
         before = tracked.records.get(side)
         if before is not None:
             before.message = text
             return before
-        return EventRecord(
-            flow.id, side, pod, event_name(flow.key, flow.opened_us, side, pod, self._style.node_name), text
-        )
+        return EventRecord(flow.id, side, pod, event_name(flow, side, pod, self._style.node_name), text)
 
 
 def _other(side: str) -> str:

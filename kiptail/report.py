@@ -8,6 +8,7 @@ from typing import Protocol
 
 from kiptail.follower import Follower
 from kiptail.journal import Journal
+from kiptail.ledger import Ledger
 from kiptail.metrics import Reading
 from kiptail.poster import Poster
 
@@ -33,8 +34,12 @@ class Index(Protocol):
 class Report:
     """Reads what the parts keep anyway; counts nothing itself."""
 
-    def __init__(self, journal: Journal, follower: Follower, poster: Poster, index: Index) -> None:
-        self._journal, self._follower, self._poster, self._index = journal, follower, poster, index
+    def __init__(
+        self, journal: Journal, follower: Follower, ledger: Ledger, poster: Poster, index: Index, *, damaged: bool
+    ) -> None:
+        """``damaged``: a state file was set aside at the start."""
+        self._journal, self._follower, self._ledger = journal, follower, ledger
+        self._poster, self._index, self._damaged = poster, index, damaged
         self._all_netns = logs_all_namespaces()
         #: How far reading is behind the journal, in seconds; set by the journal loop, whose the reader is.
         self.lag = 0.0
@@ -61,6 +66,7 @@ class Report:
     def readings(self) -> Iterator[Reading]:
         """Everything that is counted, for a scrape."""
         counts, intake, progress = self._journal.counts, self._follower.intake, self._poster.progress
+        ledger = self._ledger
         for outcome, value in (
             ("scanned", counts.scanned),
             ("wanted", counts.wanted),
@@ -73,16 +79,25 @@ class Report:
         for (verdict, protocol), value in list(intake.drops.items()):
             labels = {"verdict": verdict, "protocol": protocol or "unknown"}
             yield Reading("kiptail_drops", "Packets dropped, rejected or logged.", value, labels)
+        for side, value in list(ledger.folded.items()):
+            text = "Drops that are told in a folded Event, by the side that it tells."
+            yield Reading("kiptail_drops_folded", text, value, {"side": side})
         for name, text, value in (
             ("kiptail_missed_kernel_messages", "Kernel messages that journald missed.", counts.missed),
             ("kiptail_journal_gaps", "Times that unread entries had been vacuumed.", counts.lost),
             ("kiptail_journal_reopens", "Times that the journal was opened anew.", counts.reopened),
+            ("kiptail_sides_denied", "Sides of drops not told, as the node had too many new addresses.", ledger.denied),
+            ("kiptail_drops_untold", "Drops that are told at neither side for that reason.", ledger.untold),
+            ("kiptail_state_damaged", "State files that were damaged and set aside.", self._damaged),
         ):
             yield Reading(name, text, value)
         for name, text, gauge in (
             ("kiptail_journal_lag_seconds", "How far reading is behind the journal.", self.lag),
             ("kiptail_events_untold", "Events that were never written.", progress.untold),
             ("kiptail_flows_unplaced", "Flows whose ends are undecided.", progress.unplaced),
+            ("kiptail_flows_open", "Flows that go on.", len(ledger)),
+            ("kiptail_flows_ended_untold", "Flows that have ended and wait to be told.", progress.ended),
+            ("kiptail_state_unavailable", "1 while the state cannot be written.", bool(self._follower.trouble)),
             ("kiptail_index_ready", "1 once all pods are known.", self._index.ready()),
             ("kiptail_nf_log_all_netns", "1: any namespace can log under any prefix.", self._all_netns),
         ):

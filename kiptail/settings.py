@@ -66,6 +66,16 @@ class Settings:
     expire_after_s: float | None
     #: Least time between two updates of one Event, in seconds.
     repeat_interval_s: float
+    #: An Event that could not be delivered is given up so many seconds after its flow's last drop; None: never.
+    give_up_after_s: float | None
+    #: Different flows of one address and direction within the budget window, before they are folded.
+    flows_per_address: int
+    #: New addresses within the budget window, before they are told at their other end only.
+    new_addresses: int
+    #: The budget window, in seconds.
+    budget_window_s: float
+    #: Flows that may be open, and as many again that have ended and wait to be told.
+    max_flows: int
     #: How an Event's text names the pod at the other end.
     pod_identifier: PodIdentifier
     #: The label that names a pod; never None when ``pod_identifier`` is ``label``.
@@ -122,6 +132,11 @@ def resolve(
         output=levels.need(options.OUTPUT),
         expire_after_s=levels.need(options.EXPIRE_AFTER) if follow or expire_after else None,
         repeat_interval_s=levels.need(options.REPEAT_INTERVAL),
+        give_up_after_s=_give_up_after(levels, follow=follow),
+        flows_per_address=levels.need(options.FLOWS_PER_ADDRESS),
+        new_addresses=levels.need(options.NEW_ADDRESSES),
+        budget_window_s=levels.need(options.BUDGET_WINDOW),
+        max_flows=levels.need(options.MAX_FLOWS),
         pod_identifier=levels.need(options.POD_IDENTIFIER),
         pod_identifier_label=_pod_identifier_label(levels),
         event_reason=levels.need(options.EVENT_REASON),
@@ -191,6 +206,14 @@ def _pod_identifier_label(levels: Levels) -> str | None:
             f" (or {options.POD_IDENTIFIER_LABEL.variable})"
         )
     return label
+
+
+def _give_up_after(levels: Levels, *, follow: bool) -> float | None:
+    """A day, or what is set; never less than the age at which drops still count, or they would not be told."""
+    if not follow and levels.find(options.EXPIRE_AFTER) is None:
+        return None
+    give_up_after, expire_after = levels.need(options.GIVE_UP_AFTER), levels.need(options.EXPIRE_AFTER)
+    return give_up_after if expire_after <= give_up_after else expire_after + give_up_after
 
 
 def _kubeconfig(levels: Levels, environ: Mapping[str, str]) -> Path:

@@ -37,6 +37,10 @@ class StopSignal:
         """It is time to stop."""
         return self._set.is_set()
 
+    def wait(self, seconds: float) -> bool:
+        """Wait for it at most so long; whether it is set."""
+        return self._set.wait(seconds)
+
     def fileno(self) -> int:
         """A descriptor that can be read from then on."""
         return self._read.fileno()

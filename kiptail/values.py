@@ -38,6 +38,7 @@ __all__ = [
     "prefix",
     "quoted",
     "server_url",
+    "whole_number",
 ]
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -146,6 +147,16 @@ def duration(text: str, *, most_s: int = 10 * _YEAR_S) -> float:
     if seconds > most_s:
         raise ValueError(f"is too long: the most is {most_s // 86_400}d")
     return float(seconds)
+
+
+def whole_number(text: str, *, least: int, most: int) -> int:
+    """Decimal digits, ``least`` to ``most``."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise ValueError("is no whole number")
+    number = int(text)
+    if not least <= number <= most:
+        raise ValueError(f"is not from {least} to {most}")
+    return number
 
 
 def moment(text: str) -> Moment:

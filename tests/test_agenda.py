@@ -106,3 +106,32 @@ def test_what_failed_by_itself_goes_behind_what_has_not_but_gets_its_turn() -> N
     assert order[:4] == [0, 1, 2, 3]
     assert 0 < sum(flow_id >= 100 for flow_id in order[:60]) <= 12
     assert sorted(order) == [*range(60), *range(100, 160)]
+
+
+def test_what_is_scheduled_again_counts_once_and_at_its_new_time() -> None:
+    schedule: Schedule[str] = Schedule()
+    schedule.add("a", 5.0)
+    schedule.add("b", 3.0)
+    schedule.add("a", 1.0)
+    assert len(schedule) == 2
+    assert [schedule.pop(), schedule.pop()] == [(1.0, "a"), (3.0, "b")]
+    assert schedule.due is None
+    assert "a" not in schedule
+
+
+def test_a_last_update_does_not_wait_for_the_interval_and_is_not_put_off() -> None:
+    agenda = Agenda(120.0)
+    told = record(1, writes=9)
+    agenda.plan(told, now=10.0, wall_us=WALL_US)
+    for now in (11.0, 12.0):
+        agenda.plan(told, now=now, wall_us=WALL_US, last=True)
+    assert agenda.due == 11.0
+    assert taken(agenda, 11.0) == [1]
+    assert agenda.due is None
+
+
+def test_a_last_update_that_failed_waits_for_its_next_try() -> None:
+    agenda = Agenda(120.0)
+    agenda.again((1, "src"), 50.0, told=True, behind=True)
+    agenda.plan(record(1, writes=9), now=10.0, wall_us=WALL_US, last=True)
+    assert agenda.due == 50.0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kiptail.event import EventRecord, EventStyle, event_body, event_name, message
-from kiptail.ledger import Flow, FlowKey
+from kiptail.flow import Distinct, Flow, FlowKey, Spread
 from kiptail.locate import Endpoint, Kind
 from kiptail.ownership import PodRef
 
@@ -26,6 +28,10 @@ def key(
 ) -> FlowKey:
     icmp_type, icmp_code = icmp or (None, None)
     return FlowKey("10.244.1.9", "10.244.1.3", protocol, port, icmp_type, icmp_code, reply, "calico-drop:", verdict)
+
+
+def text_of(key: FlowKey, end: str, peer: Endpoint, style: EventStyle = STYLE) -> str:
+    return message(Flow(1, key, 0, 0, 0, 0, 1), end, peer, style)
 
 
 def at(pod: PodRef, address: str) -> Endpoint:
@@ -93,7 +99,7 @@ CLIENT_END = at(CLIENT, "10.244.1.9")
     ],
 )  # fmt: skip
 def test_wording(flow: FlowKey, end: str, peer: Endpoint, text: str) -> None:
-    assert message(flow, end, peer, STYLE) == text
+    assert text_of(flow, end, peer) == text
 
 
 @pytest.mark.parametrize(
@@ -102,19 +108,41 @@ def test_wording(flow: FlowKey, end: str, peer: Endpoint, text: str) -> None:
 )
 def test_a_pod_is_called_as_the_settings_say(identifier: str, called: str) -> None:
     style = EventStyle("PacketDrop", "kiptail", "worker-3", identifier)
-    assert f"to {called} (10.244.1.3)" in message(key(port=80), "src", WEB_END, style)
+    assert f"to {called} (10.244.1.3)" in text_of(key(port=80), "src", WEB_END, style)
 
 
 def test_a_pod_without_the_label_is_called_by_its_name() -> None:
     style = EventStyle("PacketDrop", "kiptail", "worker-3", "label")
-    assert "to team-a/client (" in message(key(port=80), "src", CLIENT_END, style)
+    assert "to team-a/client (" in text_of(key(port=80), "src", CLIENT_END, style)
 
 
 @given(st.text(max_size=3000))
 def test_no_name_makes_a_text_that_is_too_long_or_holds_control_characters(name: str) -> None:
-    text = message(key(port=80), "src", Endpoint(Kind.NOBODY, "192.0.2.7", name=name), STYLE)
+    text = text_of(key(port=80), "src", Endpoint(Kind.NOBODY, "192.0.2.7", name=name))
     assert len(text.encode()) <= 1024
     assert text.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("peers", "ports", "end", "text"),
+    [
+        (40, 1, "dst", "Packets dropped when receiving traffic from more than 20 addresses"),
+        (101, 3, "dst", "Packets dropped when receiving traffic from more than 100 addresses"),
+        (100, 3, "dst", "Packets dropped when receiving traffic from more than 50 addresses"),
+        (1, 1980, "src", "Packets dropped when sending traffic on more than 1,000 ports"),
+        (60, 60, "src", "Packets dropped when sending traffic to more than 50 addresses on more than 50 ports"),
+        (3, 3, "dst", "Packets dropped when receiving traffic from several addresses or on several ports"),
+        (8192, 0, "dst", "Packets dropped when receiving traffic from more than 5,000 addresses"),
+    ],
+)
+def test_a_folded_flow_says_how_much_it_stands_for_in_coarse_steps(peers: int, ports: int, end: str, text: str) -> None:
+    spread = Spread(Distinct(), Distinct())
+    for n in range(peers):
+        spread.peers.add(n)
+    for n in range(ports):
+        spread.ports.add(n)
+    flow = Flow(1, key(), 0, 0, 0, 0, 1, sides=(end,), spread=spread)
+    assert message(flow, end, Endpoint(Kind.NOBODY, ""), STYLE) == text
 
 
 def test_the_body_is_what_kubectl_describe_needs() -> None:
@@ -142,12 +170,13 @@ def test_the_body_is_what_kubectl_describe_needs() -> None:
 
 
 def test_names_are_stable_distinct_and_short_enough() -> None:
-    def name(**changes: object) -> str:
-        given: dict[str, object] = {"opened": 1, "end": "src", "pod": WEB, "node": "n"} | changes
-        return event_name(key(port=80), given["opened"], given["end"], given["pod"], given["node"])  # type: ignore[arg-type]
+    def name(**changes: Any) -> str:
+        given: dict[str, Any] = {"stamp": 1, "end": "src", "pod": WEB, "node": "n"} | changes
+        flow = Flow(7, key(port=80), 0, 0, 0, 0, 1, stamp=given["stamp"])
+        return event_name(flow, given["end"], given["pod"], given["node"])
 
     assert name() == name()
-    others = {name(opened=2), name(end="dst"), name(pod=CLIENT), name(node="m"), name()}
+    others = {name(stamp=2), name(end="dst"), name(pod=CLIENT), name(node="m"), name()}
     assert len(others) == 5
     assert name().startswith("web-0.")
     assert len(name(pod=PodRef("n", "p" * 253, "u"))) == 253

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from kiptail.budget import Limits
 from kiptail.entry import Entry, Position
+from kiptail.errors import StoreUnavailableError
+from kiptail.flow import Flow
 from kiptail.follower import MAX_UNCOMMITTED, Follower, Step
-from kiptail.ledger import IDLE_US, Changes, Flow, Ledger
+from kiptail.ledger import IDLE_US, Changes, Ledger
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
-from kiptail.store import StoreUnavailableError
 
 T0 = 1_800_000_000_000_000
 LINE = (
@@ -68,6 +70,7 @@ class Stage:
     pages: list[list[Entry]]
     expire_after: float | None = None
     keep_position: bool = True
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         self.journal, self.book, self.clock = Script(self.pages), Book(), Clock()
@@ -76,7 +79,7 @@ class Stage:
         self.follower = Follower(
             journal=self.journal,
             prefixes=Prefixes(rules),
-            ledger=Ledger(),
+            ledger=Ledger(limits=self.limits),
             book=self.book,
             offer=self.offered.extend,
             keep_position=self.keep_position,
@@ -158,7 +161,7 @@ def test_while_the_state_cannot_be_written_nothing_is_offered_and_reading_stops_
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     pages = [[entry(port=n % 500) for n in range(1000)] for _ in range(30)]
-    stage = Stage(pages)
+    stage = Stage(pages, limits=Limits(flows_per_address=500))
     stage.book.full = True
     for _ in range(30):
         stage.follower.step()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from kiptail import dispatch, sending
 from kiptail import poster as poster_module
-from kiptail import sending
+from kiptail.dispatch import Dispatcher
 from kiptail.errors import ApiError
 from kiptail.event import EventRecord, EventStyle
-from kiptail.ledger import Flow, FlowKey
+from kiptail.flow import Flow, FlowKey, Spread
 from kiptail.locate import Endpoint, Kind
 from kiptail.ownership import PodRef
 from kiptail.pacing import TokenBucket
@@ -96,11 +98,11 @@ class Notebook:
 
     def __init__(self) -> None:
         self.records: dict[tuple[int, str], EventRecord] = {}
-        self.states: dict[int, dict[str, str]] = {}
+        self.ends: dict[int, dict[str, Endpoint]] = {}
         self.forgotten: list[int] = []
 
-    def save_endpoints(self, flow_id: int, states: dict[str, str], records: Iterable[EventRecord]) -> None:
-        self.states[flow_id] = states
+    def save_endpoints(self, flow_id: int, ends: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
+        self.ends[flow_id] = dict(ends)
         for record in records:
             self.save_record(record)
 
@@ -123,9 +125,11 @@ class Bench:
     def __init__(self, **options: Any) -> None:
         self.sink, self.directory, self.notebook = Recorder(), Directory(), Notebook()
         settings: dict[str, Any] = {"repeat_interval": 0.3, "give_up_after": 3600.0, "first_updates": ()} | options
-        self.poster = Poster(
+        settings = {"most_ended": 1000} | settings
+        self.dispatcher = Dispatcher(
             sink=self.sink, locate=self.directory, outbox=self.notebook, style=STYLE, **settings
-        )  # fmt: skip
+        )
+        self.poster = Poster(self.dispatcher)
 
     def start(self) -> Bench:
         self.poster.start()
@@ -138,6 +142,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "BACKOFF_CAP", 0.1)
     monkeypatch.setattr(sending, "FORBIDDEN_RETRY", 0.2)
     monkeypatch.setattr(sending, "CONFLICT_RETRY", 0.05)
+    monkeypatch.setattr(dispatch, "PATIENCE", 0.3)
     monkeypatch.setattr(poster_module, "PATIENCE", 0.3)
 
 
@@ -163,7 +168,7 @@ def test_names_are_stored_before_the_first_send() -> None:
             super().create(event)
 
     sink = Careful()
-    bench.poster._sender._sink = sink
+    bench.dispatcher.sender._sink = sink
     bench.start().poster.offer([flow()])
     sink.wait(lambda: len(sink.events) == 2)
     bench.poster.finish(1.0)
@@ -202,7 +207,7 @@ def test_nothing_is_judged_before_the_index_is_complete(bench: Bench) -> None:
     bench.directory.is_ready = False
     bench.poster.offer([flow()])
     time.sleep(0.3)
-    assert bench.notebook.states == {}
+    assert bench.notebook.ends == {}
     bench.directory.is_ready = True
     bench.poster.wake()
     bench.sink.wait(lambda: len(bench.sink.events) == 2)
@@ -291,7 +296,7 @@ def test_a_restart_goes_on_with_the_stored_names_and_sends_only_what_is_missing(
     first.poster.finish(1.0)
     second = Bench()
     second.sink.events = first.sink.events
-    second.poster.restore(flow(count=4), first.notebook.states[1], map(copy, first.notebook.records.values()))
+    second.poster.restore(flow(count=4), first.notebook.ends[1], map(copy, first.notebook.records.values()))
     second.start()
     second.sink.wait(lambda: second.sink.counts() == {"client": 4, "web-0": 4})
     assert [call[0] for call in second.sink.calls] == ["update", "update"]
@@ -321,7 +326,7 @@ def test_told_and_ended_flows_are_forgotten(bench: Bench) -> None:
     bench.sink.wait(lambda: len(bench.sink.events) == 3)
     bench.poster.finish(1.0)
     assert sorted(bench.notebook.forgotten) == [1, 2]
-    assert bench.poster._tracked == {}
+    assert bench.dispatcher._tracked == {}
 
 
 def test_a_name_is_waited_for_a_moment_and_told_when_it_comes_late(bench: Bench) -> None:
@@ -410,7 +415,7 @@ def test_last_counts_are_sent_on_a_stop_however_many_flows_there_are() -> None:
     bench = Bench(repeat_interval=60.0, paced=False)
     bench.start().poster.offer([flow(number) for number in range(1, 501)])
     bench.sink.wait(lambda: len(bench.sink.events) == 1000, timeout=20)
-    bench.poster._sender._bucket = TokenBucket(50, 5)
+    bench.dispatcher.sender._bucket = TokenBucket(50, 5)
     bench.poster.offer([flow(500, count=7)])
     begin = time.monotonic()
     assert bench.poster.finish(5.0) == 0
@@ -432,7 +437,7 @@ def test_what_is_sent_is_what_was_committed_whatever_comes_meanwhile() -> None:
 
 
 def test_flows_that_can_never_be_told_are_let_go_while_the_cluster_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poster_module, "_SWEEP_INTERVAL", 0.1)
+    monkeypatch.setattr(dispatch, "_SWEEP_INTERVAL", 0.1)
     bench = Bench(give_up_after=10.0).start()
     bench.directory.is_ready = False
     bench.poster.offer([flow(number, ended=True, age=60.0) for number in range(1, 6)])
@@ -492,7 +497,7 @@ def test_a_claim_is_looked_at_before_the_end_that_came_with_it() -> None:
     bench.directory.strangers = {"10.0.0.1", "10.0.0.2"}
     bench.start().poster.offer([flow()])
     deadline = time.monotonic() + 5
-    while not bench.notebook.states and time.monotonic() < deadline:
+    while not bench.notebook.ends and time.monotonic() < deadline:
         time.sleep(0.02)
     bench.directory.strangers = set()
     with bench.poster._wakeup:
@@ -501,3 +506,57 @@ def test_a_claim_is_looked_at_before_the_end_that_came_with_it() -> None:
     bench.poster.wake()
     bench.sink.wait(lambda: bench.sink.counts() == {"client": 1, "web-0": 1})
     bench.poster.finish(1.0)
+
+
+def test_only_so_many_ended_flows_wait_for_the_cluster_and_the_oldest_are_given_up() -> None:
+    bench = Bench(most_ended=3)
+    bench.sink.errors = [ApiError("refused")] * 100_000
+    bench.start()
+    for number in range(1, 6):
+        bench.poster.offer([flow(number, ended=True)])
+        deadline = time.monotonic() + 5
+        while number not in bench.notebook.ends and time.monotonic() < deadline:
+            time.sleep(0.01)
+    bench.poster.finish(0.1)
+    assert bench.notebook.forgotten == [1, 2]
+    assert {number for (number, _), record in bench.notebook.records.items() if record.given_up} == {1, 2}
+    assert bench.poster.progress.ended == 3
+
+
+def test_the_last_count_of_a_flow_that_has_ended_does_not_wait_for_its_interval() -> None:
+    bench = Bench(repeat_interval=60.0).start()
+    bench.poster.offer([flow(count=1)])
+    bench.sink.wait(lambda: len(bench.sink.events) == 2)
+    bench.poster.offer([flow(count=7)])
+    bench.poster.offer([flow(count=8, ended=True)])
+    bench.sink.wait(lambda: bench.sink.counts() == {"client": 8, "web-0": 8})
+    bench.poster.finish(1.0)
+    assert bench.notebook.forgotten == [1]
+
+
+def folded(number: int, peers: int, count: int) -> Flow:
+    made = flow(number, count)
+    spread = Spread()
+    for peer in range(peers):
+        spread.peers.add(peer)
+    key = FlowKey("", "10.0.0.2", "", None, None, None, False, "", "drop")
+    return replace(made, key=key, sides=("dst",), spread=spread)
+
+
+def test_a_folded_flow_is_told_at_its_one_end_and_its_text_follows_its_size(bench: Bench) -> None:
+    bench.poster.offer([folded(1, peers=1, count=1)])
+    bench.sink.wait(lambda: bench.sink.counts() == {"web-0": 1})
+    bench.poster.offer([folded(1, peers=40, count=41)])
+    bench.sink.wait(lambda: bench.sink.counts() == {"web-0": 41})
+    (event,) = bench.sink.events.values()
+    assert event["message"] == "Packets dropped when receiving traffic from more than 20 addresses"
+    assert "related" not in event
+
+
+def test_a_side_that_is_folded_has_no_event_but_is_named_in_the_others(bench: Bench) -> None:
+    bench.poster.offer([replace(flow(), sides=("src",))])
+    bench.sink.wait(lambda: bench.sink.counts() == {"client": 1})
+    (event,) = bench.sink.events.values()
+    assert "to team-a/web-0 (10.0.0.2)" in event["message"]
+    assert event["related"]["name"] == "web-0"
+    assert set(bench.notebook.ends[1]) == {"src", "dst"}

@@ -21,10 +21,13 @@ PURE = (
     "netfilter",
     "prefixes",
     "protocols",
+    "flow",
+    "budget",
     "ledger",
     "ownership",
     "locate",
     "event",
+    "agenda",
     "values",
     "options",
 )

@@ -72,6 +72,11 @@ def test_defaults() -> None:
         output="text",
         expire_after_s=3600.0,
         repeat_interval_s=120.0,
+        give_up_after_s=86_400.0,
+        flows_per_address=20,
+        new_addresses=500,
+        budget_window_s=600.0,
+        max_flows=20_000,
         pod_identifier="name_with_namespace",
         pod_identifier_label=None,
         event_reason="PacketDrop",
@@ -95,6 +100,7 @@ def test_without_a_prefix_the_error_says_how_to_find_one() -> None:
 
 def test_a_recorded_journal_does_not_expire_unless_asked() -> None:
     assert settings({"no_follow": True}).expire_after_s is None
+    assert settings({"no_follow": True, "give_up_after": "1h"}).give_up_after_s is None
     assert settings({"no_follow": True, "expire_after": "2h"}).expire_after_s == 7200.0
     assert settings({"no_follow": True}, {"PACKET_DROP_EXPIRATION_MINUTES": "5"}).expire_after_s == 300.0
 
@@ -107,6 +113,9 @@ GOOD = [
     ("repeat_interval", "30s", "repeat_interval_s", 30.0),
     ("repeat_interval", "1h30m", "repeat_interval_s", 5400.0),
     ("expire_after", "7d", "expire_after_s", 604_800.0),
+    ("expire_after", "7d", "give_up_after_s", 691_200.0),  # what still counts has a day to be told
+    ("give_up_after", "2h", "give_up_after_s", 7_200.0),
+    ("flows_per_address", "100", "flows_per_address", 100),
     ("since", "now", "since_us", NOW_US),
     ("since", "-10m", "since_us", NOW_US - 600_000_000),
     ("since", "-1d12h", "since_us", NOW_US - 129_600_000_000),
@@ -157,6 +166,11 @@ BAD = [
     ("repeat_interval", "", "duration"),
     ("repeat_interval", "٣s", "duration"),
     ("expire_after", "366d", "too long"),
+    ("flows_per_address", "0", "is not from 1 to 1000"),
+    ("new_addresses", "-1", "no whole number"),
+    ("max_flows", "1e4", "no whole number"),
+    ("max_flows", "٣٣٣", "no whole number"),
+    ("max_flows", "9" * 5000, "no whole number"),
     ("expire_after", "999999999d" * 50, "too long"),
     ("since", "yesterday", "@1700000000"),
     ("since", "-", "duration"),
@@ -336,6 +350,11 @@ pod-cidr = ["10.0.0.0/8"]
 output = "json"
 expire-after = "5m"
 repeat-interval = "6m"
+give-up-after = "2h"
+flows-per-address = 5
+new-addresses = 50
+budget-window = "1m"
+max-flows = 1000
 pod-identifier = "label"
 pod-identifier-label = "app"
 event-reason = "R"
@@ -378,6 +397,11 @@ text = "bare:"
         output="json",
         expire_after_s=300.0,
         repeat_interval_s=360.0,
+        give_up_after_s=7200.0,
+        flows_per_address=5,
+        new_addresses=50,
+        budget_window_s=60.0,
+        max_flows=1000,
         pod_identifier="label",
         pod_identifier_label="app",
         event_reason="R",
@@ -400,6 +424,10 @@ BAD_FILES = [
     ("zzz = 1", "unknown key 'zzz'"),
     ("config = 'x'", "unknown key 'config'"),
     ("repeat-interval = 120", "key repeat-interval: is no text"),
+    ("max-flows = '200'", "key max-flows: is no whole number"),
+    ("max-flows = true", "key max-flows: is no whole number"),
+    ("max-flows = 20.5", "key max-flows: is no whole number"),
+    ("max-flows = 2", "key max-flows: '2' is not from 100"),
     ("repeat-interval = '2'", "key repeat-interval: '2' is no duration"),
     ("prefix = 'calico-drop:'", "key prefix: is no list"),
     ("prefix = [1]", "key prefix: is no list"),
@@ -599,6 +627,8 @@ def test_every_setting_has_an_option() -> None:
         "pod_cidrs": "pod_cidr",
         "expire_after_s": "expire_after",
         "repeat_interval_s": "repeat_interval",
+        "give_up_after_s": "give_up_after",
+        "budget_window_s": "budget_window",
     }
     keys = {spelled.get(field.name, field.name) for field in fields(Settings)}
     assert keys == {option.key for option in OPTIONS} - {"config"}

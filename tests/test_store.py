@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from kiptail.budget import Limits
 from kiptail.entry import Position, SourceClock
-from kiptail.errors import StateError
+from kiptail.errors import StateError, StoreUnavailableError
 from kiptail.event import EventRecord
-from kiptail.ledger import Flow, FlowKey, Ledger
+from kiptail.flow import Flow, FlowKey
+from kiptail.ledger import Ledger
+from kiptail.locate import Endpoint, Kind
 from kiptail.ownership import PodRef
-from kiptail.store import SCHEMA_VERSION, Store
+from kiptail.statefile import SCHEMA_VERSION
+from kiptail.store import Store
 
+VERSION_1 = Path(__file__).parent / "state-1.sqlite.gz"
 KEY = FlowKey("10.0.0.1", "fd00::2", "TCP", 80, None, None, True, "calico drop:", "reject")
 PING = FlowKey("10.0.0.1", "10.0.0.2", "ICMP", None, 8, 0, False, "p", "drop")
 POSITION = Position("s=1;i=2", "b" * 32, 3, 4, SourceClock("b" * 32, 5, -6))
-RECORD = EventRecord(1, "src", PodRef("team-a", "web-0", "uid", "label"), "web-0.1", "text")
+WEB = PodRef("team-a", "web-0", "uid", "label")
+RECORD = EventRecord(1, "src", WEB, "web-0.1", "text")
+SRC = Endpoint(Kind.POD, "10.0.0.1", (WEB,))
+DST = Endpoint(Kind.NOBODY, "fd00::2", name="db.example.com")
 
 
 def filled(store: Store) -> Ledger:
@@ -35,23 +46,51 @@ def filled(store: Store) -> Ledger:
 def test_what_was_committed_is_loaded_again(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     filled(store)
-    store.save_endpoints(1, {"src": "pod", "dst": "nobody"}, [RECORD])
+    store.save_endpoints(1, {"src": SRC, "dst": DST}, [RECORD])
     store.close()
     saved = Store.open(tmp_path).load()
     assert saved.position == POSITION
     assert (saved.watermark_us, saved.next_flow_id) == (101, 3)
     tcp, ping = saved.flows
-    assert tcp.flow == Flow(1, KEY, 100, 100, 100, 100, 1)
-    assert (tcp.states, tcp.records) == ({"src": "pod", "dst": "nobody"}, (RECORD,))
+    assert tcp.flow == Flow(1, KEY, 100, 100, 100, 100, 1, stamp=100)
+    assert (tcp.ends, tcp.records) == ({"src": SRC, "dst": DST}, (RECORD,))
     assert ping.flow.key == PING
-    assert (ping.states, ping.records) == ({}, ())
+    assert (ping.ends, ping.records) == ({}, ())
+
+
+def test_folded_flows_and_budgets_are_loaded_again(tmp_path: Path) -> None:
+    limits = Limits(flows_per_address=1)
+    ledger = Ledger(limits=limits)
+    for port in (1, 2, 3):
+        ledger.add(KEY._replace(port=port), 100)
+    with closing(Store.open(tmp_path)) as store:
+        store.commit(ledger.changes(), POSITION)
+        ledger.committed()
+    with closing(Store.open(tmp_path)) as store:
+        saved = store.load()
+    assert [s.flow for s in saved.flows] == sorted(ledger._open.values(), key=lambda flow: flow.id)
+    assert [s.flow.sides for s in saved.flows] == [("src", "dst"), ("src",), ("dst",)]
+    again = Ledger((s.flow for s in saved.flows), next_id=9, watermark_us=100, budget=saved.budget, limits=limits)
+    assert again.add(KEY._replace(port=4), 100) is None
+    assert again.add(KEY._replace(port=1), 100) is not None
+
+
+def test_windows_that_are_over_leave_the_file(tmp_path: Path) -> None:
+    ledger = Ledger()
+    ledger.add(KEY, 100)
+    with closing(Store.open(tmp_path)) as store:
+        store.commit(ledger.changes(), None)
+        ledger.committed()
+        ledger.add(PING, 3_600_000_000)
+        store.commit(ledger.changes(), None)
+        assert {window.address for window in store.load().budget.windows} == {PING.src, PING.dst}
 
 
 def test_a_delivery_is_noted(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     filled(store)
-    record = EventRecord(1, "src", PodRef("team-a", "web-0", "uid"), "web-0.1", "text")
-    store.save_endpoints(1, {"src": "pod"}, [record])
+    record = EventRecord(1, "src", WEB, "web-0.1", "text")
+    store.save_endpoints(1, {"src": SRC}, [record])
     record.sent_count, record.sent_message, record.writes, record.rounds, record.given_up = 5, "text", 2, 1, "why"
     store.save_record(record)
     assert store.load().flows[0].records == (record,)
@@ -60,8 +99,9 @@ def test_a_delivery_is_noted(tmp_path: Path) -> None:
 def test_counts_are_replaced_and_told_flows_forgotten(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     ledger = filled(store)
-    store.save_endpoints(1, {"src": "pod"}, [RECORD])
+    store.save_endpoints(1, {"src": SRC}, [RECORD])
     flow = ledger.add(KEY, 200)
+    assert flow is not None
     flow.ended = True
     store.commit(ledger.changes(), None)
     store.forget([1, 2])
@@ -112,6 +152,50 @@ def test_a_newer_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StateError, match=rf"version {SCHEMA_VERSION + 1}.* knows {SCHEMA_VERSION}"):
         Store.open(tmp_path)
     assert path.read_bytes() == before
+
+
+def test_a_file_of_the_version_before_is_brought_up_to_this_one(tmp_path: Path) -> None:
+    """The file is one that version 1 wrote, with a flow from a pod to a stranger."""
+    (tmp_path / "state.sqlite").write_bytes(gzip.decompress(VERSION_1.read_bytes()))
+    with closing(Store.open(tmp_path)) as store:
+        (saved,) = store.load().flows
+        assert store.load().position == POSITION
+    assert saved.flow == Flow(1, KEY, 100, 100, 100, 100, 1, stamp=100)
+    assert saved.ends == {"src": SRC, "dst": DST._replace(name="")}
+    assert saved.records == (replace(RECORD, sent_count=5, sent_message="text", writes=2),)
+
+
+@pytest.mark.parametrize(
+    "statement", ["DROP TABLE endpoint", "UPDATE endpoint SET pods='x'", "UPDATE budget SET flows=7"]
+)
+def test_a_file_that_holds_something_else_is_damaged(tmp_path: Path, statement: str) -> None:
+    with closing(Store.open(tmp_path)) as store:
+        filled(store)
+        store.save_endpoints(1, {"src": SRC}, [RECORD])
+    with closing(sqlite3.connect(tmp_path / "state.sqlite")) as connection, connection:
+        connection.execute(statement)
+    with closing(Store.open(tmp_path)) as store:
+        assert store.load().flows == ()
+        assert store.damaged is not None
+        assert store.damaged.exists()
+
+
+def test_damage_that_shows_later_says_that_the_next_start_mends_it(tmp_path: Path) -> None:
+    with closing(Store.open(tmp_path)) as store:
+        ledger = filled(store)
+        store._file.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        path = tmp_path / "state.sqlite"
+        size = path.stat().st_size
+        with path.open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * (size - 4096))
+        store._file.connection.execute("PRAGMA shrink_memory")  # what it has read once it would not read again
+        ledger.add(KEY, 200)
+        with pytest.raises(StateError, match="next start sets it aside") as caught:
+            store.commit(ledger.changes(), POSITION)
+        assert not isinstance(caught.value, StoreUnavailableError)
+    with closing(Store.open(tmp_path)) as store:
+        assert store.damaged is not None
 
 
 @pytest.mark.parametrize("damage", [b"no database at all " * 300, None], ids=["overwritten", "a page broken"])

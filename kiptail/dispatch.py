@@ -1,0 +1,324 @@
+"""Who is told, when, how often, and until when it is tried: the state of delivery, of one thread.
+
+Flows come in by :meth:`Dispatcher.arrive`, and :meth:`Dispatcher.step` does the next thing that is due: find out
+who is at their ends, write one Event, let go of what is told. One request at a time: an Event is never in flight
+twice, and the flows that were dropped first are told first. Whatever there is to tell is in the store, so an
+outage or a crash delays Events and loses none.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from kiptail.agenda import FIRST_UPDATES, Agenda
+from kiptail.delivery import EventSink
+from kiptail.errors import StateError
+from kiptail.event import EventRecord, EventStyle, event_body
+from kiptail.flow import Flow
+from kiptail.locate import Endpoint
+from kiptail.placing import Locate, Outbox, Placer, Tracked
+from kiptail.sending import Again, GivenUp, Sender, Sent
+
+__all__ = ["PATIENCE", "Dispatcher", "Progress"]
+
+log = logging.getLogger(__name__)
+
+#: So long a flow's Events wait for a name, or for news of a pod that has just started, in seconds …
+PATIENCE = 2.0
+#: … and so long while no such news can arrive.
+PATIENCE_WHILE_BLIND = 60.0
+#: How often flows that wait are looked at again, in seconds.
+_PLACE_INTERVAL = 0.1
+#: How often flows that cannot be told are looked for, in seconds.
+_SWEEP_INTERVAL = 60.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """How delivery goes, for status and metrics."""
+
+    #: Events that were never written.
+    untold: int = 0
+    #: Flows whose ends are not decided yet.
+    unplaced: int = 0
+    #: Flows that ended and wait to be told.
+    ended: int = 0
+    #: Why requests do not succeed at present, or "".
+    trouble: str = ""
+
+
+class Dispatcher:
+    """Turns committed flows into Events and keeps those current."""
+
+    def __init__(
+        self,
+        *,
+        sink: EventSink,
+        locate: Locate,
+        outbox: Outbox,
+        style: EventStyle,
+        repeat_interval: float,
+        give_up_after: float,
+        most_ended: int,
+        first_updates: Sequence[float] = FIRST_UPDATES,
+        hold: bool = False,
+        paced: bool = True,
+        observe: Callable[[str, str], None] = lambda operation, result: None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``repeat_interval`` and ``give_up_after`` are in seconds; ``hold``: :meth:`step` sends nothing.
+
+        ``most_ended``: so many flows that have ended may wait to be told; then the oldest are given up.
+        """
+        self._outbox, self._style, self._give_up_after = outbox, style, give_up_after
+        self._most_ended, self._hold, self._observe = most_ended, hold, observe
+        self._clock, self._wall = clock, wall_clock
+        self._placer = Placer(locate, outbox, style)
+        self._agenda = Agenda(repeat_interval, first_updates)
+        self.sender = Sender(sink, paced=paced, observe=observe, clock=clock)
+
+        self._tracked: dict[int, Tracked] = {}
+        self._unplaced: dict[int, Tracked] = {}
+        #: Placed, but a name may still come.
+        self._unnamed: dict[int, Tracked] = {}
+        #: Not looked at yet.
+        self._fresh: list[Tracked] = []
+        #: Those that have ended, in that order.
+        self._ended: dict[int, Tracked] = {}
+        self._place_at = self._place_not_before = 0.0
+        self._sweep_at = clock() + _SWEEP_INTERVAL
+        self.progress = Progress()
+
+    def restore(self, flow: Flow, ends: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
+        """Take up a stored flow, a copy as for :meth:`arrive`."""
+        self._track(Tracked(flow, self._clock(), dict(ends), {record.end: record for record in records}))
+
+    def arrive(self, flow: Flow) -> None:
+        """A flow that was committed, as a copy that nobody changes any more."""
+        tracked = self._tracked.get(flow.id)
+        if tracked is None:
+            tracked = Tracked(flow, self._clock())
+        else:
+            tracked.flow = flow
+            if flow.spread is not None:
+                self._placer.reword(tracked)
+        self._track(tracked)
+
+    def doubt(self, addresses: set[str]) -> None:
+        """These addresses got an owner: where nobody was found, it may have been this one all along."""
+        for tracked in list(self._tracked.values()):
+            if tracked.forget_strangers(addresses):
+                self._unplaced[tracked.flow.id] = tracked
+                self.look_again()
+
+    def look_again(self) -> None:
+        """The index or a name has news."""
+        self._place_at = 0.0
+
+    def pause(self) -> float:
+        """Seconds until there is something to do."""
+        if self._fresh:
+            return 0.0
+        at = self._sweep_at
+        if self._unplaced or (self._unnamed and self._place_at == 0):
+            at = min(at, self._next_look())
+        if self._agenda.due is not None and not self._hold:
+            at = min(at, max(self._agenda.due, self.sender.paused_until))
+        return at - self._clock()
+
+    def step(self) -> None:
+        """Do what is due, and write one Event at most."""
+        self.place_waiting()
+        if not self._hold:
+            self._send_next()
+        self._sweep()
+
+    # -- placing --------------------------------------------------------------------------------------------
+
+    def unplaced(self) -> int:
+        """How many flows wait for somebody to be found at their ends."""
+        return len(self._unplaced)
+
+    def index_ready(self) -> bool:
+        """It can be said who is at a flow's ends."""
+        return self._placer.ready()
+
+    def _track(self, tracked: Tracked) -> None:
+        flow = tracked.flow
+        self._tracked[flow.id] = tracked
+        if not tracked.placed and flow.id not in self._unplaced:
+            self._unplaced[flow.id] = tracked
+            self._fresh.append(tracked)
+        if flow.ended:
+            self._ended[flow.id] = tracked
+        self._plan(tracked)
+        self._forget_if_told(tracked)
+        if len(self._ended) > self._most_ended:
+            self._let_go(next(iter(self._ended.values())), "too many flows wait to be told")
+        self.progress.ended = len(self._ended)
+
+    def place_waiting(self, *, final: bool = False) -> None:
+        """Look who is at the ends of flows, if it is time; ``final``: nobody will be found later."""
+        now = self._clock()
+        if final or now >= self._next_look():
+            for tracked in list(self._unnamed.values()):
+                if self._placer.rename(tracked):
+                    del self._unnamed[tracked.flow.id]
+                self._plan(tracked)
+            looked_at = list(self._unplaced.values())
+            self._place_at = now + _PLACE_INTERVAL
+        else:
+            looked_at = self._fresh
+        self._fresh = []
+        if looked_at and self._placer.ready():
+            self._place(looked_at, now, final=final)
+            # A crowd of strangers must not cost more than a tenth of the time.
+            self._place_not_before = now + 10 * (self._clock() - now)
+        self.progress.unplaced = len(self._unplaced)
+
+    def _place(self, looked_at: Iterable[Tracked], now: float, *, final: bool) -> None:
+        patience = PATIENCE if self._placer.current() else PATIENCE_WHILE_BLIND
+        for tracked in looked_at:
+            try:
+                placed = self._placer.place(tracked, patient=not final and now - tracked.since < patience)
+            except StateError:
+                self._place_at = now + 1.0  # nothing uncommitted is sent; the journal loop says why
+                return
+            self._plan(tracked)
+            if placed:
+                self._unplaced.pop(tracked.flow.id, None)
+                if any(end.unnamed for end in tracked.ends.values()):
+                    self._unnamed[tracked.flow.id] = tracked
+                self._forget_if_told(tracked)
+
+    def _next_look(self) -> float:
+        """When those that wait are looked at again."""
+        return max(self._place_at, self._place_not_before)
+
+    def _plan(self, tracked: Tracked) -> None:
+        """Put those of a flow's Events on the agenda that have something to tell."""
+        for record in tracked.records.values():
+            if record.has_news(tracked.flow.count):
+                now, wall_us = self._clock(), self._wall_us()
+                self._agenda.plan(record, now=now, wall_us=wall_us, last=tracked.flow.ended)
+        self.progress.untold = self._agenda.untold
+
+    # -- sending --------------------------------------------------------------------------------------------
+
+    def news(self) -> list[tuple[Tracked, EventRecord]]:
+        """Events with something to tell, those that were dropped first in front."""
+        return [
+            (tracked, record)
+            for _, tracked in sorted(self._tracked.items())
+            for record in tracked.records.values()
+            if record.has_news(tracked.flow.count)
+        ]
+
+    def send(self, tracked: Tracked, record: EventRecord) -> Again | None:
+        """Write one Event; None when that is settled."""
+        flow = tracked.flow
+        if not record.has_news(flow.count):
+            return None
+        if self._is_too_old(flow):
+            self._give_up(tracked, record, "undeliverable for too long", logging.WARNING)
+            return None
+        text = record.message
+        result = self.sender.send(event_body(record, flow, self._style, tracked.peer_pod(record.end)), record)
+        self.progress.trouble = self.sender.trouble
+        match result:
+            case Again():
+                return result
+            case GivenUp():
+                level = logging.INFO if result.expected else logging.WARNING
+                self._give_up(tracked, record, result.reason, level)
+            case Sent():
+                record.sent_count, record.sent_message, record.sent_at_us = flow.count, text, self._wall_us()
+                record.writes += 1
+                self._save(record)
+                self._plan(tracked)
+                self._forget_if_told(tracked)
+        return None
+
+    def _send_next(self) -> None:
+        """Write the Event that is due, if any is."""
+        now = self._clock()
+        if self._agenda.due is None or self._agenda.due > now:
+            return
+        wait = self.sender.wait()
+        if wait > 0:
+            self.sender.paused_until = now + wait
+            return
+        taken = self._agenda.take(now)
+        tracked = self._tracked.get(taken[1][0]) if taken is not None else None
+        if taken is None or tracked is None:
+            return
+        due, key = taken
+        record = tracked.records[key[1]]
+        again = self.send(tracked, record)
+        if again is not None:
+            # In its old place when the server was away: what was dropped first is told first.
+            at = due if again.unreachable else now + again.after
+            self._agenda.again(key, at, told=record.writes > 0, behind=not again.unreachable)
+        self.progress.untold = self._agenda.untold
+
+    def _give_up(self, tracked: Tracked, record: EventRecord, reason: str, level: int) -> None:
+        record.given_up = reason
+        self._observe("update" if record.sent_count else "create", "given_up")
+        pod = record.pod
+        log.log(level, "giving up Event %s of %s/%s: %s", record.name, pod.namespace, pod.name, reason)
+        self._save(record)
+        self._forget_if_told(tracked)
+
+    def _save(self, record: EventRecord) -> None:
+        try:
+            self._outbox.save_record(record)
+        except StateError as error:
+            # The Event holds an absolute count: should this be forgotten, it is written once more.
+            log.debug("delivery of Event %s is not noted: %s", record.name, error)
+
+    # -- letting go -----------------------------------------------------------------------------------------
+
+    def _forget_if_told(self, tracked: Tracked) -> None:
+        flow_id = tracked.flow.id
+        if tracked.flow.ended and flow_id not in self._unplaced and not tracked.has_news():
+            self._forget(flow_id)
+
+    def _forget(self, flow_id: int) -> None:
+        try:
+            self._outbox.forget([flow_id])
+        except StateError:
+            return  # the sweep tries again
+        for register in (self._tracked, self._unplaced, self._unnamed, self._ended):
+            register.pop(flow_id, None)
+        self.progress.ended = len(self._ended)
+
+    def _let_go(self, tracked: Tracked, reason: str) -> None:
+        """Give up all that is left to tell of a flow."""
+        for record in tracked.records.values():
+            if record.has_news(tracked.flow.count):
+                self._give_up(tracked, record, reason, logging.WARNING)
+        if tracked.flow.ended and tracked.flow.id in self._unplaced:
+            self._observe("create", "given_up")
+            self._forget(tracked.flow.id)
+
+    def _sweep(self) -> None:
+        """Let go of what cannot be told any more, also of what never comes to its turn while the cluster is away."""
+        now = self._clock()
+        if now < self._sweep_at:
+            return
+        self._sweep_at = now + _SWEEP_INTERVAL
+        for flow_id, tracked in list(self._tracked.items()):
+            if self._is_too_old(tracked.flow):
+                self._let_go(tracked, "undeliverable for too long")
+            if flow_id in self._tracked:
+                self._forget_if_told(tracked)
+
+    def _is_too_old(self, flow: Flow) -> bool:
+        return self._wall() - flow.last_us / 1e6 > self._give_up_after
+
+    def _wall_us(self) -> int:
+        return round(self._wall() * 1e6)

@@ -1,0 +1,98 @@
+"""What makes two drops the same flow, and what a folded one remembers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kiptail.flow import Distinct, Flow, FlowKey, Spread, flow_key
+from kiptail.netfilter import PacketDrop
+
+
+def drop(
+    protocol: str = "TCP",
+    src_port: int | None = None,
+    dst_port: int | None = None,
+    *,
+    ack: bool = False,
+    icmp: tuple[int, int] | None = None,
+) -> PacketDrop:
+    return PacketDrop(
+        prefix="calico-drop:",
+        in_interface="a",
+        out_interface="b",
+        src="10.0.0.1",
+        dst="10.0.0.2",
+        protocol=protocol,
+        src_port=src_port,
+        dst_port=dst_port,
+        icmp_type=icmp[0] if icmp else None,
+        icmp_code=icmp[1] if icmp else None,
+        tcp_ack=ack,
+    )
+
+
+@pytest.mark.parametrize(
+    ("packet", "port", "reply"),
+    [
+        pytest.param(drop("TCP", 40000, 80), 80, False, id="a SYN to a service"),
+        pytest.param(drop("TCP", 80, 40000, ack=True), 80, True, id="a SYN-ACK from a service"),
+        pytest.param(drop("TCP", 80, 40000), 40000, False, id="a bare SYN to a high port opens a connection"),
+        pytest.param(drop("TCP", 40000, 50000, ack=True), 50000, False, id="both high"),
+        pytest.param(drop("TCP", 80, 443, ack=True), 443, False, id="both low"),
+        pytest.param(drop("UDP", 53, 40000), 53, True, id="a UDP reply"),
+        pytest.param(drop("UDP", 32767, 32768), 32767, True, id="at the edge of the ephemeral ports"),
+        pytest.param(drop("UDP", 32768, 32768), 32768, False, id="just past the edge"),
+        pytest.param(drop("SCTP"), None, False, id="no ports"),
+        pytest.param(drop("ICMP", icmp=(8, 0)), None, False, id="ICMP"),
+    ],
+)
+def test_the_service_port_is_that_of_the_service(packet: PacketDrop, port: int | None, reply: bool) -> None:
+    found = flow_key(packet, "calico-drop:", "drop")
+    assert (found.port, found.reply) == (port, reply)
+
+
+def key(src: str = "10.0.0.1", dst: str = "10.0.0.2", port: int | None = 80) -> FlowKey:
+    return FlowKey(src, dst, "TCP", port, None, None, False, "calico-drop:", "drop")
+
+
+def test_no_two_keys_have_one_identity() -> None:
+    assert key("a", "b").identity(1) != key("a", "b").identity(2)
+    assert key("1\x1f2", "b").identity() != key("1", "2").identity()
+
+
+def test_distinct_values_are_never_counted_too_high() -> None:
+    values = Distinct()
+    for n in range(60_000):
+        values.add(n * 7_919)
+        values.add(n * 7_919)
+        assert values.count <= n + 1
+    assert values.count == Distinct.SIZE
+
+
+@given(st.sets(st.integers(0, 2**32), max_size=300))
+def test_distinct_values_survive_being_stored(numbers: set[int]) -> None:
+    values = Distinct()
+    for number in numbers:
+        values.add(number)
+    stored = Distinct(bytes(values))
+    assert (stored, stored.count) == (values, values.count)
+    assert values.count == len({number % Distinct.SIZE for number in numbers})
+
+
+def test_neighbouring_addresses_count_one_by_one() -> None:
+    spread = Spread()
+    for n in range(1000):
+        spread.add(key(src=f"10.244.{n // 250}.{n % 250}", port=None), "dst")
+    assert 900 <= spread.peers.count <= 1000
+    assert spread.ports.count == 0
+
+
+def test_a_copy_does_not_change_any_more() -> None:
+    flow = Flow(1, key("", "10.0.0.2"), 5, 5, 5, 5, 1, sides=("dst",), spread=Spread())
+    copy = flow.copy()
+    assert flow.spread is not None
+    flow.spread.add(key(), "dst")
+    flow.add(9, 9)
+    assert copy == Flow(1, key("", "10.0.0.2"), 5, 5, 5, 5, 1, sides=("dst",), spread=Spread())
