@@ -8,7 +8,7 @@ the order in which the news arrived does not matter.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import NamedTuple
 
 from kiptail.pod import Pod, PodRef, reduce_pod, timestamp_us
@@ -197,9 +197,8 @@ class Ownership:
             return end
         had_us = _sure_us(interval)
         for rival in rivals:
-            if rival.key != interval.key:
-                came = (rival.since_us, _sure_us(rival)) if interval.unseen_end else (_sure_us(rival),)
-                end = min([end, *(at_us for at_us in came if at_us > had_us)])
+            came = (rival.since_us, _sure_us(rival)) if interval.unseen_end else (_sure_us(rival),)
+            end = min([end, *(at_us for at_us in came if at_us > had_us)])
         return end
 
     def _holders(self, address: str) -> set[str]:

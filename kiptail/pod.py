@@ -42,7 +42,7 @@ class Pod(NamedTuple):
     ready_us: int | None
     #: When the kubelet accepted it, which is before it had addresses; None = not yet.
     start_us: int | None
-    #: When it stopped using them; None = it still does. Of one that ``released`` them, the latest sign that it had them.
+    #: When it stopped using them; None = it still does. Of one that ``released`` them, the last sign of it.
     until_us: int | None
     #: The CNI plugin took them back, at ``until_us`` or later, though the pod has not finished.
     released: bool

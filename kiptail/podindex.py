@@ -11,11 +11,9 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Protocol
-
-from cachetools import TTLCache
 
 from kiptail.errors import ApiError
 from kiptail.ownership import Handover, Interval, Ownership, Pod, PodRef, reduce_pod
@@ -34,8 +32,8 @@ BACKOFF_FIRST, BACKOFF_CAP = 0.5, 5.0
 WATCH_THAT_WORKS = 5.0
 #: A missing right is tried again after so many seconds.
 FORBIDDEN_RETRY = 60.0
-#: Addresses of deleted pods that are remembered at most, whatever the churn.
-MAX_GONE = 65_536
+#: So many seconds after it was opened, a watch shows changes as they happen, and no longer those that were missed.
+CATCHING_UP = 1.0
 
 
 class WatchLines(Protocol):
@@ -69,16 +67,15 @@ class ClusterIndex:
         api: PodApi,
         *,
         label: str | None,
-        ttl: float,
+        node: str = "",
         on_handover: Callable[[list[Handover]], None],
         on_ready: Callable[[], None],
         observe: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        """``ttl``: seconds for which a deleted pod's addresses are remembered. The callbacks run in the thread."""
+        """``node``: whose pods :meth:`take_local` is about. The callbacks run in the thread."""
         self._api, self._label = api, label
         self._on_handover, self._on_ready, self._observe = on_handover, on_ready, observe
-        gone: TTLCache[str, tuple[Interval, ...]] = TTLCache(maxsize=MAX_GONE, ttl=ttl)
-        self._ownership = Ownership(gone=gone)
+        self._ownership = Ownership(node=node)
         self._lock = threading.Lock()
         self._ready = threading.Event()
         self._stop = threading.Event()
@@ -86,6 +83,7 @@ class ClusterIndex:
         self._stream: WatchLines | None = None
         self._connected = False
         self._suspect = False
+        self._live_at = 0.0
         self._backoff = Backoff(BACKOFF_FIRST, BACKOFF_CAP)
         #: Why the index is not kept current at present, or "".
         self.trouble = ""
@@ -130,6 +128,21 @@ class ClusterIndex:
         """As :meth:`Ownership.has_node`."""
         with self._lock:
             return self._ownership.has_node(name)
+
+    def restore(self, intervals: Iterable[tuple[str, Interval]], *, seen_us: int) -> None:
+        """As :meth:`Ownership.restore`; before :meth:`start`."""
+        with self._lock:
+            self._ownership.restore(intervals, seen_us=seen_us)
+
+    def take_local(self) -> dict[str, tuple[Interval, ...]]:
+        """As :meth:`Ownership.take_local`."""
+        with self._lock:
+            return self._ownership.take_local()
+
+    def forget(self, before_us: int) -> None:
+        """As :meth:`Ownership.forget`."""
+        with self._lock:
+            self._ownership.forget(before_us)
 
     def __len__(self) -> int:
         with self._lock:
@@ -189,6 +202,7 @@ class ClusterIndex:
         try:
             with self._stream as stream:
                 self._connected = True
+                self._live_at = time.monotonic() + CATCHING_UP
                 self._recovered()
                 for line in stream:
                     if self._stop.is_set():
@@ -224,14 +238,15 @@ class ClusterIndex:
                 reason=str(obj.get("reason") or ""),
             )
         handovers: list[Handover] = []
+        live = time.monotonic() >= self._live_at
         if kind in ("ADDED", "MODIFIED"):
             pod = reduce_pod(obj, label=self._label)
             if pod is not None:
                 with self._lock:
-                    handovers = self._ownership.put(pod, now_us=_now_us(), live=True)
+                    handovers = self._ownership.put(pod, now_us=_now_us(), live=live)
         elif kind == "DELETED":
             with self._lock:
-                handovers = self._ownership.remove(str(key), now_us=_now_us())
+                handovers = self._ownership.remove(str(key), now_us=_now_us(), live=live)
         if isinstance(version, str) and version:
             self._resource_version = version
         self._report(handovers)

@@ -68,62 +68,204 @@ def names(owned: tuple[PodRef, ...]) -> str:
 
 
 #: What was seen, and then who owned ``IP`` at which second: nobody, one, or several who may be meant.
-RULES = [
+RULES: dict[str, tuple[list[Fact], dict[int, str]]] = {
     # Since when: of a pod that was there before
-    pytest.param([listed(100, pod("a", start=0))], {-3: "", -1: "a", 0: "a", 50: "a", 900: "a"}, id="listed: since its start"),
-    pytest.param([listed(100, pod("a", start=0, ready=60))], {30: "", 59: "a", 61: "a"}, id="listed: since its sandbox was ready, which is after its start"),
-    pytest.param([listed(100, pod("a"))], {-999: "a", 100: "a"}, id="listed, and no time at all: always"),
-    pytest.param([listed(100, pod("a", start=500))], {97: "", 99: "a"}, id="listed, and started later than now: since now, a clock is wrong"),
-    pytest.param([listed(100, pod("a", ready=500))], {97: "", 99: "a"}, id="listed, and ready later than now: since now"),
-    pytest.param([caught_up(100, pod("a", start=0))], {50: "a"}, id="missed while the watch was interrupted: since its start"),
+    "listed: since its start": ([listed(100, pod("a", start=0))], {-3: "", -1: "a", 0: "a", 50: "a", 900: "a"}),
+    "listed: since its sandbox was ready, which is after its start": (
+        [listed(100, pod("a", start=0, ready=60))],
+        {30: "", 59: "a", 61: "a"},
+    ),
+    "listed, and no time at all: always": ([listed(100, pod("a"))], {-999: "a", 100: "a"}),
+    "listed, and started later than now: since now, a clock is wrong": (
+        [listed(100, pod("a", start=500))],
+        {97: "", 99: "a"},
+    ),
+    "listed, and ready later than now: since now": ([listed(100, pod("a", ready=500))], {97: "", 99: "a"}),
+    "missed while the watch was interrupted: since its start": ([caught_up(100, pod("a", start=0))], {50: "a"}),
     # … of a pod that a watch saw appear
-    pytest.param([listed(0), seen(60, pod("a", start=0))], {30: "", 57: "", 59: "a", 61: "a"}, id="appeared: since its address was seen, not since its start"),
-    pytest.param([listed(0), seen(60, pod("a", start=0, ready=50))], {30: "", 49: "a", 55: "a"}, id="appeared: since its sandbox was ready, which was before it was seen"),
-    pytest.param([listed(0), seen(9, nodeless("a")), seen(60, pod("a", start=0))], {30: "", 61: "a"}, id="appeared without an address, and got it later"),
-    pytest.param([listed(0, nodeless("a"))], {30: ""}, id="no address yet: owns nothing"),
-    pytest.param([listed(0, pod("a", start=0)), seen(60, pod("a", start=0, ready=50))], {30: "a", 55: "a"}, id="news of a pod that owned already does not make it own later"),
+    "appeared: since its address was seen, not since its start": (
+        [listed(0), seen(60, pod("a", start=0))],
+        {30: "", 57: "", 59: "a", 61: "a"},
+    ),
+    "appeared: since its sandbox was ready, which was before it was seen": (
+        [listed(0), seen(60, pod("a", start=0, ready=50))],
+        {30: "", 49: "a", 55: "a"},
+    ),
+    "appeared without an address, and got it later": (
+        [listed(0), seen(9, nodeless("a")), seen(60, pod("a", start=0))],
+        {30: "", 61: "a"},
+    ),
+    "no address yet: owns nothing": ([listed(0, nodeless("a"))], {30: ""}),
+    "news of a pod that owned already does not make it own later": (
+        [listed(0, pod("a", start=0)), seen(60, pod("a", start=0, ready=50))],
+        {30: "a", 55: "a"},
+    ),
     # Until when
-    pytest.param([listed(0, pod("a", start=0)), deleted(60, "a")], {59: "a", 61: "a", 63: ""}, id="until it was deleted"),
-    pytest.param([listed(0, pod("a", start=0)), seen(30, pod("a", start=0, leaving=True))], {99: "a"}, id="a terminating pod still owns"),
-    pytest.param([listed(0, pod("a", start=0)), seen(30, pod("a", start=0, leaving=True)), deleted(60, "a")], {50: "a", 63: ""}, id="a terminating pod owns until it is gone"),
-    pytest.param([listed(99, pod("a", start=0, until=60))], {-3: "", 1: "a", 59: "a", 61: "a", 63: ""}, id="finished: until its last container ended"),
-    pytest.param([listed(0, pod("a", start=0)), seen(62, pod("a", start=0, until=60))], {59: "a", 63: ""}, id="finished during the watch: the same"),
-    pytest.param([listed(0, pod("a", start=0)), seen(62, pod("a", start=0, until=60)), deleted(900, "a")], {59: "a", 63: "", 899: ""}, id="finished and deleted later: until it finished"),
-    pytest.param([listed(50, pod("a", start=0, until=900))], {49: "a", 51: "a", 53: ""}, id="finished later than now: until now, a clock is wrong"),
-    pytest.param([listed(50, pod("a", start=0, until=-60))], {-3: "", 0: "a", 3: ""}, id="finished before it began: it owned when it began"),
-    pytest.param([listed(0, pod("a", start=0)), seen(60, pod("a", start=0, until=10, released=True))], {59: "a", 63: ""}, id="blanked before our eyes: until then"),
-    pytest.param([listed(0, pod("a", start=0)), seen(60, pod("a", start=0, until=10, released=True)), seen(90, pod("a", start=0, until=20, released=True))], {59: "a", 63: ""}, id="more news of a pod that was blanked changes nothing"),
-    pytest.param([listed(0, pod("a", start=0)), seen(60, pod("a", start=0, until=10, released=True)), seen(90, pod("a", start=0, until=55))], {54: "a", 59: ""}, id="blanked, and then finished: until it finished"),
-    pytest.param([listed(99, pod("a", start=0, until=10, released=True))], {9: "a", 13: ""}, id="blanked before it was first seen: until the last sign of it"),
-    pytest.param([listed(0, pod("a", start=0)), listed(60, pod("a", start=0, until=10, released=True))], {59: "a", 63: ""}, id="blanked while nobody watched: perhaps until now"),
-    pytest.param([listed(0, pod("a", start=0)), seen(30, pod("a", start=0, until=10, released=True)), seen(60, pod("a", start=0))], {29: "a", 40: "", 61: "a"}, id="given back, and given again later"),
-    pytest.param([listed(0, pod("a", start=0)), seen(61, pod("a", IP2, ready=60))], {59: "a", 63: ""}, id="it got another address"),
-    pytest.param([listed(0, pod("a", start=0)), seen(100, pod("a", IP2, start=0, ready=60))], {59: "a", 63: ""}, id="its sandbox was made anew, with another address: until that was ready"),
-    pytest.param([listed(0, pod("a", ready=0)), seen(30, pod("a", IP2, ready=29)), seen(60, pod("a", ready=59))], {9: "a", 40: "", 61: "a"}, id="an address that came back to it"),
+    "until it was deleted": ([listed(0, pod("a", start=0)), deleted(60, "a")], {59: "a", 61: "a", 63: ""}),
+    "a terminating pod still owns": (
+        [listed(0, pod("a", start=0)), seen(30, pod("a", start=0, leaving=True))],
+        {99: "a"},
+    ),
+    "a terminating pod owns until it is gone": (
+        [listed(0, pod("a", start=0)), seen(30, pod("a", start=0, leaving=True)), deleted(60, "a")],
+        {50: "a", 63: ""},
+    ),
+    "finished: until its last container ended": (
+        [listed(99, pod("a", start=0, until=60))],
+        {-3: "", 1: "a", 59: "a", 61: "a", 63: ""},
+    ),
+    "finished during the watch: the same": (
+        [listed(0, pod("a", start=0)), seen(62, pod("a", start=0, until=60))],
+        {59: "a", 63: ""},
+    ),
+    "finished and deleted later: until it finished": (
+        [listed(0, pod("a", start=0)), seen(62, pod("a", start=0, until=60)), deleted(900, "a")],
+        {59: "a", 63: "", 899: ""},
+    ),
+    "finished later than now: until now, a clock is wrong": (
+        [listed(50, pod("a", start=0, until=900))],
+        {49: "a", 51: "a", 53: ""},
+    ),
+    "finished before it began: it owned when it began": (
+        [listed(50, pod("a", start=0, until=-60))],
+        {-3: "", 0: "a", 3: ""},
+    ),
+    "blanked before our eyes: until then": (
+        [listed(0, pod("a", start=0)), seen(60, pod("a", start=0, until=10, released=True))],
+        {59: "a", 63: ""},
+    ),
+    "more news of a pod that was blanked changes nothing": (
+        [
+            listed(0, pod("a", start=0)),
+            seen(60, pod("a", start=0, until=10, released=True)),
+            seen(90, pod("a", start=0, until=20, released=True)),
+        ],
+        {59: "a", 63: ""},
+    ),
+    "blanked, and then finished: until it finished": (
+        [
+            listed(0, pod("a", start=0)),
+            seen(60, pod("a", start=0, until=10, released=True)),
+            seen(90, pod("a", start=0, until=55)),
+        ],
+        {54: "a", 59: ""},
+    ),
+    "blanked before it was first seen: until the last sign of it": (
+        [listed(99, pod("a", start=0, until=10, released=True))],
+        {9: "a", 13: ""},
+    ),
+    "blanked while nobody watched: perhaps until now": (
+        [listed(0, pod("a", start=0)), listed(60, pod("a", start=0, until=10, released=True))],
+        {59: "a", 63: ""},
+    ),
+    "given back, and given again later": (
+        [
+            listed(0, pod("a", start=0)),
+            seen(30, pod("a", start=0, until=10, released=True)),
+            seen(60, pod("a", start=0)),
+        ],
+        {29: "a", 40: "", 61: "a"},
+    ),
+    "it got another address": ([listed(0, pod("a", start=0)), seen(61, pod("a", IP2, ready=60))], {59: "a", 63: ""}),
+    "its sandbox was made anew, with another address: until that was ready": (
+        [listed(0, pod("a", start=0)), seen(100, pod("a", IP2, start=0, ready=60))],
+        {59: "a", 63: ""},
+    ),
+    "an address that came back to it": (
+        [listed(0, pod("a", ready=0)), seen(30, pod("a", IP2, ready=29)), seen(60, pod("a", ready=59))],
+        {9: "a", 40: "", 61: "a"},
+    ),
     # One after the other
-    pytest.param([listed(0, pod("a", ready=0)), deleted(60, "a"), seen(121, pod("b", ready=120))], {59: "a", 90: "", 125: "b"}, id="successor: each its own time, and nobody in between"),
-    pytest.param([listed(0, pod("a", ready=0)), deleted(60, "a"), seen(90, pod("b", start=30))], {59: "a", 80: "", 91: "b"}, id="successor that waited for the address since long before"),
-    pytest.param([listed(0, pod("a", ready=0)), deleted(60, "a"), seen(61, pod("b"))], {57: "a", 59: "a b", 60: "a b", 62: "a b", 64: "b"}, id="within two seconds of a change of hands both may be meant"),
-    pytest.param([listed(0, pod("a", ready=0)), seen(9, pod("a", ready=0, leaving=True)), seen(61, pod("b", ready=60)), deleted(99, "a")], {57: "a", 61: "a b", 63: "b", 98: "b"}, id="successor while the other is still terminating: it had been given back"),
-    pytest.param([listed(70, pod("a", ready=0, leaving=True), pod("b", start=60))], {57: "a", 63: "a b"}, id="but not when only the successor's start is known"),
-    pytest.param([listed(0, pod("a", ready=0)), seen(61, pod("b", ready=60)), deleted(99, "a")], {57: "a", 63: "b"}, id="successor, and then the deletion is seen late"),
-    pytest.param([listed(0, pod("a", ready=0)), listed(100, pod("b", ready=50))], {47: "a", 53: "b"}, id="left while nobody watched: before the next one came"),
-    pytest.param([listed(0, pod("a", ready=0)), listed(100, pod("b", start=50))], {47: "a", 53: "b"}, id="left while nobody watched: before the next one started, when that is all there is"),
-    pytest.param([listed(0, pod("a", ready=0)), listed(100)], {99: "a", 103: ""}, id="left while nobody watched, and nobody came: perhaps until now"),
-    pytest.param([listed(70, pod("a", start=0, until=60)), seen(91, pod("b", ready=90))], {59: "a", 75: "", 93: "b"}, id="successor of a finished pod that is still there"),
-    pytest.param([listed(0, pod("a", ready=0)), deleted(60, "a"), seen(91, pod("b", ready=90)), deleted(120, "b"), seen(151, pod("c", ready=150))], {59: "a", 75: "", 100: "b", 160: "c"}, id="three of them"),
-    pytest.param([listed(0, pod("1", ready=0, name="web-0")), deleted(60, "1"), seen(71, pod("2", ready=70, name="web-0"))], {59: "web-0", 65: "", 75: "web-0"}, id="a StatefulSet's pod with the same name"),
+    "successor: each its own time, and nobody in between": (
+        [listed(0, pod("a", ready=0)), deleted(60, "a"), seen(121, pod("b", ready=120))],
+        {59: "a", 90: "", 125: "b"},
+    ),
+    "successor that waited for the address since long before": (
+        [listed(0, pod("a", ready=0)), deleted(60, "a"), seen(90, pod("b", start=30))],
+        {59: "a", 80: "", 91: "b"},
+    ),
+    "within two seconds of a change of hands both may be meant": (
+        [listed(0, pod("a", ready=0)), deleted(60, "a"), seen(61, pod("b"))],
+        {57: "a", 59: "a b", 60: "a b", 62: "a b", 64: "b"},
+    ),
+    "successor while the other is still terminating: it had been given back": (
+        [
+            listed(0, pod("a", ready=0)),
+            seen(9, pod("a", ready=0, leaving=True)),
+            seen(61, pod("b", ready=60)),
+            deleted(99, "a"),
+        ],
+        {57: "a", 61: "a b", 63: "b", 98: "b"},
+    ),
+    "a pod that is leaving is not ended by one that left before it was first seen": (
+        [seen(11, pod("a", ready=10)), deleted(20, "a"), caught_up(40, pod("b", start=0, leaving=True))],
+        {5: "b", 15: "a b", 30: "b", 60: "b"},
+    ),
+    "but not when only the successor's start is known": (
+        [listed(70, pod("a", ready=0, leaving=True), pod("b", start=60))],
+        {57: "a", 63: "a b"},
+    ),
+    "successor, and then the deletion is seen late": (
+        [listed(0, pod("a", ready=0)), seen(61, pod("b", ready=60)), deleted(99, "a")],
+        {57: "a", 63: "b"},
+    ),
+    "left while nobody watched: before the next one came": (
+        [listed(0, pod("a", ready=0)), listed(100, pod("b", ready=50))],
+        {47: "a", 53: "b"},
+    ),
+    "left while nobody watched: before the next one started, when that is all there is": (
+        [listed(0, pod("a", ready=0)), listed(100, pod("b", start=50))],
+        {47: "a", 53: "b"},
+    ),
+    "left while nobody watched, and nobody came: perhaps until now": (
+        [listed(0, pod("a", ready=0)), listed(100)],
+        {99: "a", 103: ""},
+    ),
+    "successor of a finished pod that is still there": (
+        [listed(70, pod("a", start=0, until=60)), seen(91, pod("b", ready=90))],
+        {59: "a", 75: "", 93: "b"},
+    ),
+    "three of them": (
+        [
+            listed(0, pod("a", ready=0)),
+            deleted(60, "a"),
+            seen(91, pod("b", ready=90)),
+            deleted(120, "b"),
+            seen(151, pod("c", ready=150)),
+        ],
+        {59: "a", 75: "", 100: "b", 160: "c"},
+    ),
+    "a StatefulSet's pod with the same name": (
+        [listed(0, pod("1", ready=0, name="web-0")), deleted(60, "1"), seen(71, pod("2", ready=70, name="web-0"))],
+        {59: "web-0", 65: "", 75: "web-0"},
+    ),
     # At the same time
-    pytest.param([listed(0, pod("a", ready=0), pod("b", ready=0))], {50: "a b"}, id="two claim an address: both may be meant"),
-    pytest.param([listed(70, pod("a", ready=0), pod("b", ready=60))], {50: "a", 90: "a b"}, id="two that both mean to stay, whoever was first"),
-    pytest.param([listed(0, pod("a", ready=0), pod("b", ready=0)), deleted(60, "b")], {50: "a b", 63: "a"}, id="two, and then one"),
-    pytest.param([listed(0, pod("a", ready=0, leaving=True), pod("b", ready=0))], {50: "a b"}, id="two that came at once: nobody tells who was second"),
-    pytest.param([listed(40, pod("a", ready=0, leaving=True), pod("b", ready=30, leaving=True))], {20: "a", 40: "b"}, id="two that are leaving: the newest start wins"),
-    pytest.param([listed(0, pod("old", ready=0, uid="hash", name="etcd")), deleted(60, "old"), seen(61, pod("new", ready=0, uid="hash", name="etcd"))], {60: "etcd", 30: "etcd"}, id="a mirror pod that was made anew is the same static pod"),
-]  # fmt: skip
+    "two claim an address: both may be meant": ([listed(0, pod("a", ready=0), pod("b", ready=0))], {50: "a b"}),
+    "two that both mean to stay, whoever was first": (
+        [listed(70, pod("a", ready=0), pod("b", ready=60))],
+        {50: "a", 90: "a b"},
+    ),
+    "two, and then one": ([listed(0, pod("a", ready=0), pod("b", ready=0)), deleted(60, "b")], {50: "a b", 63: "a"}),
+    "two that came at once: nobody tells who was second": (
+        [listed(0, pod("a", ready=0, leaving=True), pod("b", ready=0))],
+        {50: "a b"},
+    ),
+    "two that are leaving: the newest start wins": (
+        [listed(40, pod("a", ready=0, leaving=True), pod("b", ready=30, leaving=True))],
+        {20: "a", 40: "b"},
+    ),
+    "a mirror pod that was made anew is the same static pod": (
+        [
+            listed(0, pod("old", ready=0, uid="hash", name="etcd")),
+            deleted(60, "old"),
+            seen(61, pod("new", ready=0, uid="hash", name="etcd")),
+        ],
+        {60: "etcd", 30: "etcd"},
+    ),
+}
 
 
-@pytest.mark.parametrize(("facts", "owners"), RULES)
+@pytest.mark.parametrize(("facts", "owners"), RULES.values(), ids=RULES)
 def test_who_owned_the_address(facts: list[Fact], owners: dict[int, str]) -> None:
     ownership = Ownership()
     for fact in facts:
@@ -132,28 +274,43 @@ def test_who_owned_the_address(facts: list[Fact], owners: dict[int, str]) -> Non
 
 
 #: The last of these facts, and the changes of hands it brings: address and second.
-HANDOVERS = [
-    pytest.param([listed(9, pod("a", IP, IP6, ready=0))], {IP: 0, IP6: 0}, id="a pod came, with all its addresses"),
-    pytest.param([listed(0), seen(9, pod("a", start=0))], {IP: 9}, id="it appeared"),
-    pytest.param([listed(9, pod("a", ready=0)), seen(9, pod("a", ready=0))], {}, id="a change that matters to nobody"),
-    pytest.param([listed(9, pod("a", ready=0)), deleted(60, "a")], {IP: 60}, id="it was deleted"),
-    pytest.param([listed(9, pod("a", ready=0)), seen(62, pod("a", ready=0, until=60))], {IP: 60}, id="it finished"),
-    pytest.param([listed(9, pod("a", ready=0, until=5)), deleted(60, "a")], {}, id="a pod that had finished was deleted"),
-    pytest.param([listed(99, pod("a", ready=0, until=10))], {IP: 10}, id="it had finished when it was first seen"),
-    pytest.param([listed(0, pod("a", ready=0)), seen(60, pod("a", ready=0, until=5, released=True))], {IP: 60}, id="blanked"),
-    pytest.param([listed(0, pod("a", ready=0)), seen(61, pod("a", IP2, ready=60))], {IP: 60, IP2: 60}, id="another address"),
-    pytest.param([listed(0, pod("a", ready=0)), listed(100, pod("b", ready=50))], {IP: 50}, id="who came dates it better than the list that lacks who went"),
-    pytest.param([listed(0, pod("a", ready=0)), listed(100, pod("b", ready=50), pod("job", ready=0, until=9))], {IP: 50}, id="a finished pod does not hide since when the living one owns"),
-    pytest.param([listed(0, pod("a", ready=0)), listed(100, pod("job", ready=0, until=9))], {IP: 100}, id="nor that the one before has left"),
-    pytest.param([listed(0, pod("a", ready=0)), listed(100)], {IP: 100}, id="nobody came"),
-    pytest.param([listed(0, pod("a", ready=0, leaving=True)), seen(61, pod("b", ready=60)), deleted(99, "a")], {}, id="who was succeeded already had nothing to give away"),
-    pytest.param([listed(0, pod("a", ready=0), pod("b", ready=0)), deleted(99, "a")], {IP: 99}, id="of two, one is left"),
-    pytest.param([listed(40, pod("a", ready=0), pod("b", ready=30)), seen(60, pod("a", ready=0, leaving=True))], {IP: 60}, id="of two, one is leaving"),
-    pytest.param([listed(0, pod("a", ready=0)), seen(9, pod("a", ready=0, leaving=True))], {}, id="one that is leaving still owns"),
-]  # fmt: skip
+HANDOVERS: dict[str, tuple[list[Fact], dict[str, int]]] = {
+    "a pod came, with all its addresses": ([listed(9, pod("a", IP, IP6, ready=0))], {IP: 0, IP6: 0}),
+    "it appeared": ([listed(0), seen(9, pod("a", start=0))], {IP: 9}),
+    "a change that matters to nobody": ([listed(9, pod("a", ready=0)), seen(9, pod("a", ready=0))], {}),
+    "it was deleted": ([listed(9, pod("a", ready=0)), deleted(60, "a")], {IP: 60}),
+    "it finished": ([listed(9, pod("a", ready=0)), seen(62, pod("a", ready=0, until=60))], {IP: 60}),
+    "a pod that had finished was deleted": ([listed(9, pod("a", ready=0, until=5)), deleted(60, "a")], {}),
+    "it had finished when it was first seen": ([listed(99, pod("a", ready=0, until=10))], {IP: 10}),
+    "blanked": ([listed(0, pod("a", ready=0)), seen(60, pod("a", ready=0, until=5, released=True))], {IP: 60}),
+    "another address": ([listed(0, pod("a", ready=0)), seen(61, pod("a", IP2, ready=60))], {IP: 60, IP2: 60}),
+    "who came dates it better than the list that lacks who went": (
+        [listed(0, pod("a", ready=0)), listed(100, pod("b", ready=50))],
+        {IP: 50},
+    ),
+    "a finished pod does not hide since when the living one owns": (
+        [listed(0, pod("a", ready=0)), listed(100, pod("b", ready=50), pod("job", ready=0, until=9))],
+        {IP: 50},
+    ),
+    "nor that the one before has left": (
+        [listed(0, pod("a", ready=0)), listed(100, pod("job", ready=0, until=9))],
+        {IP: 100},
+    ),
+    "nobody came": ([listed(0, pod("a", ready=0)), listed(100)], {IP: 100}),
+    "who was succeeded already had nothing to give away": (
+        [listed(0, pod("a", ready=0, leaving=True)), seen(61, pod("b", ready=60)), deleted(99, "a")],
+        {},
+    ),
+    "of two, one is left": ([listed(0, pod("a", ready=0), pod("b", ready=0)), deleted(99, "a")], {IP: 99}),
+    "of two, one is leaving": (
+        [listed(40, pod("a", ready=0), pod("b", ready=30)), seen(60, pod("a", ready=0, leaving=True))],
+        {IP: 60},
+    ),
+    "one that is leaving still owns": ([listed(0, pod("a", ready=0)), seen(9, pod("a", ready=0, leaving=True))], {}),
+}
 
 
-@pytest.mark.parametrize(("facts", "expected"), HANDOVERS)
+@pytest.mark.parametrize(("facts", "expected"), HANDOVERS.values(), ids=HANDOVERS)
 def test_changes_of_hands(facts: list[Fact], expected: dict[str, int]) -> None:
     ownership = Ownership()
     reported = [fact(ownership) for fact in facts]
@@ -250,20 +407,40 @@ def restarted(ownership: Ownership, seen_at: float) -> Ownership:
 
 
 #: What was seen before a restart at second 100, what at the list at second 200, and who owned ``IP`` when.
-RESTARTS = [
-    pytest.param([seen(0, pod("a", start=-50))], [pod("a", start=-50)], {-9: "", 9: "a", 150: "a", 999: "a"}, id="still there: since it was seen"),
-    pytest.param([seen(0, pod("a"))], [], {50: "a", 150: "a", 199: "a", 203: ""}, id="left meanwhile: perhaps until now"),
-    pytest.param([seen(0, pod("a"))], [pod("b", start=150)], {147: "a", 153: "b", 999: "b"}, id="left meanwhile: before its successor came"),
-    pytest.param([seen(0, pod("a"))], [pod("a", until=120)], {119: "a", 150: ""}, id="finished meanwhile"),
-    pytest.param([seen(0, pod("a")), deleted(50, "a")], [], {49: "a", 53: ""}, id="gone before"),
-    pytest.param([seen(0, pod("a")), deleted(50, "a"), seen(60, pod("b"))], [pod("b")], {49: "a", 55: "", 99: "b"}, id="gone before, and its successor is there"),
-    pytest.param([seen(0, pod("a", until=0)), deleted(50, "a")], [pod("b", ready=150)], {0: "a", 49: "", 153: "b"}, id="finished and gone before"),
-    pytest.param([seen(0, pod("a")), seen(50, pod("a", IP2))], [pod("a", ready=180)], {40: "a", 150: "", 201: "a"}, id="lost the address and got it again"),
-    pytest.param([seen(0, pod("far", node="node-2"))], [], {50: ""}, id="another node's pod is not remembered"),
-]  # fmt: skip
+RESTARTS: dict[str, tuple[list[Fact], list[Pod], dict[int, str]]] = {
+    "still there: since it was seen": (
+        [seen(0, pod("a", start=-50))],
+        [pod("a", start=-50)],
+        {-9: "", 9: "a", 150: "a", 999: "a"},
+    ),
+    "left meanwhile: perhaps until now": ([seen(0, pod("a"))], [], {50: "a", 150: "a", 199: "a", 203: ""}),
+    "left meanwhile: before its successor came": (
+        [seen(0, pod("a"))],
+        [pod("b", start=150)],
+        {147: "a", 153: "b", 999: "b"},
+    ),
+    "finished meanwhile": ([seen(0, pod("a"))], [pod("a", until=120)], {119: "a", 150: ""}),
+    "gone before": ([seen(0, pod("a")), deleted(50, "a")], [], {49: "a", 53: ""}),
+    "gone before, and its successor is there": (
+        [seen(0, pod("a")), deleted(50, "a"), seen(60, pod("b"))],
+        [pod("b")],
+        {49: "a", 55: "", 99: "b"},
+    ),
+    "finished and gone before": (
+        [seen(0, pod("a", until=0)), deleted(50, "a")],
+        [pod("b", ready=150)],
+        {0: "a", 49: "", 153: "b"},
+    ),
+    "lost the address and got it again": (
+        [seen(0, pod("a")), seen(50, pod("a", IP2))],
+        [pod("a", ready=180)],
+        {40: "a", 150: "", 201: "a"},
+    ),
+    "another node's pod is not remembered": ([seen(0, pod("far", node="node-2"))], [], {50: ""}),
+}
 
 
-@pytest.mark.parametrize(("before", "listing", "owners"), RESTARTS)
+@pytest.mark.parametrize(("before", "listing", "owners"), RESTARTS.values(), ids=RESTARTS)
 def test_a_restart_remembers_this_nodes_pods(before: list[Fact], listing: list[Pod], owners: dict[int, str]) -> None:
     ownership = Ownership(node=NODE)
     for fact in before:

@@ -33,7 +33,7 @@ class Watcher:
         self.index = ClusterIndex(
             self.api,
             label=None,
-            ttl=120.0,
+            node="worker-3",
             on_handover=self.handovers.extend,
             on_ready=lambda: None,
             observe=self.interruptions.append,
