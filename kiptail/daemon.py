@@ -238,7 +238,7 @@ class _Daemon:
         )
         if isinstance(self._index, ClusterIndex):
             self._index.stop()
-        if self._memory is not None:
+        if self._memory is not None:  # last, for the watch went on until now
             self._memory.save(_now_us())
         if not committed and not self._settings.follow:
             raise StateError(self._follower.trouble or "the state cannot be written")

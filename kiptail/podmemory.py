@@ -59,9 +59,10 @@ class PodMemory:
 
     def save(self, now_us: int) -> None:
         """Store what has changed; when the state cannot be written, the next call tries again."""
-        if self._index.current():
+        changes = self._index.take_local()
+        if changes or self._index.current():
             self._news_us = now_us
-        self._unsaved |= self._index.take_local()
+        self._unsaved |= changes
         # Compared both ways: a clock that is set back must not stop it.
         if not self._unsaved and abs(self._news_us - self._saved_news_us) < NEWS_INTERVAL_US:
             return
