@@ -149,9 +149,9 @@ class Ownership:
         """No drop from before ``before_us`` will be asked about any more."""
         for address in list(self._gone):
             intervals, gone = self._known(address), self._gone[address]
-            if any(self._end(i, intervals) != (i.until_us or math.inf) for i in self._by_address.get(address, ())):
-                continue  # only who came after it, and is perhaps gone, shows that a pod that is listed has left
-            kept = tuple(i for i in gone if self._end(i, intervals) + SLACK_US >= before_us)
+            # Who came after somebody who is still there may be all that shows until when that one had the address.
+            first_us = min(map(_sure_us, self._by_address.get(address, ())), default=math.inf)
+            kept = tuple(i for i in gone if self._end(i, intervals) + SLACK_US >= before_us or _sure_us(i) > first_us)
             if len(kept) < len(gone):
                 self._touch(address, gone)
                 if kept:

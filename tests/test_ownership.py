@@ -100,6 +100,10 @@ RULES: dict[str, tuple[list[Fact], dict[int, str]]] = {
         [listed(0, pod("a", start=0)), seen(60, pod("a", start=0, ready=50))],
         {30: "a", 55: "a"},
     ),
+    "nor earlier than its address was seen": (
+        [listed(0), seen(60, pod("a")), seen(70, pod("a", ready=50))],
+        {55: "", 65: "a"},
+    ),
     # Until when
     "until it was deleted": ([listed(0, pod("a", start=0)), deleted(60, "a")], {59: "a", 61: "a", 63: ""}),
     "a terminating pod still owns": (
@@ -157,6 +161,10 @@ RULES: dict[str, tuple[list[Fact], dict[int, str]]] = {
     "blanked while nobody watched: perhaps until now": (
         [listed(0, pod("a", start=0)), listed(60, pod("a", start=0, until=10, released=True))],
         {59: "a", 63: ""},
+    ),
+    "blanked while nobody watched: before its successor started": (
+        [listed(0, pod("a", ready=0)), listed(99, pod("a", ready=0, until=9, released=True), pod("b", start=50))],
+        {47: "a", 53: "b"},
     ),
     "given back, and given again later": (
         [
@@ -370,6 +378,14 @@ def test_what_ended_before_all_drops_that_may_still_be_read_is_forgotten() -> No
     assert ownership.take_local() == {IP: ()}
 
 
+def test_what_may_be_meant_by_a_drop_that_may_still_be_read_is_not_forgotten() -> None:
+    ownership = Ownership()
+    seen(0, pod("a", ready=0))(ownership)
+    deleted(50, "a")(ownership)
+    ownership.forget(T0 + 52 * SECOND)
+    assert names(ownership.owners(IP, T0 + 52 * SECOND)) == "a"
+
+
 def test_who_shows_that_a_pod_has_left_is_not_forgotten_before_it() -> None:
     ownership = Ownership()
     for fact in (seen(0, pod("a", ready=0)), seen(9, pod("a", ready=0, leaving=True)), seen(20, pod("b", ready=20))):
@@ -448,6 +464,18 @@ def test_a_restart_remembers_this_nodes_pods(before: list[Fact], listing: list[P
     after = restarted(ownership, 100)
     listed(200, *listing)(after)
     assert {second: names(after.owners(IP, us(second) or 0)) for second in owners} == owners
+
+
+def test_a_pod_that_had_an_address_twice_is_remembered_through_two_restarts() -> None:
+    ownership = Ownership(node=NODE)
+    for fact in (seen(0, pod("a")), seen(20, pod("a", IP2)), seen(40, pod("a", ready=40))):
+        fact(ownership)
+    for second in (100, 200):
+        ownership = restarted(ownership, second)
+        listed(second + 50, pod("a", ready=40))(ownership)
+        ownership.put(pod("a", ready=40)._replace(ref=PodRef("team-a", "a", "a", str(second))), now_us=T0, live=True)
+    told = {second: names(ownership.owners(IP, T0 + second * SECOND)) for second in (10, 30, 50, 300)}
+    assert told == {10: "a", 30: "", 50: "a", 300: "a"}
 
 
 def test_after_a_long_time_a_pod_that_is_gone_is_not_taken_for_the_owner() -> None:

@@ -183,7 +183,7 @@ def changed_pod(draw: st.DrawFn, pod: Pod, now: int) -> Pod:
     return pod
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(st.data())
 def test_ownership_equals_a_model_that_forgets_nothing(data: st.DataObject) -> None:
     draw = data.draw

@@ -120,11 +120,12 @@ def test_a_pod_that_is_gone_is_remembered_until_the_journal_has_been_read_past_i
     index = Index()
     memory = PodMemory(index, disk)
     index.put(A, now_us=T0, live=True)
+    memory.save(T0)
     index.remove("a", now_us=T0 + 60 * SECOND)
     memory.forget(T0 - 3600 * SECOND)  # a backlog is being read, an hour behind
     assert index.owners("10.0.0.1", T0 + 30 * SECOND) == (A.ref,)
     memory.save(T0)
-    assert len(disk.load_intervals()[0]) == 2
+    assert [i.until_us for _, i in disk.load_intervals()[0]] == [T0 + 60 * SECOND] * 2
     memory.forget(T0 + 63 * SECOND + KEEP_US)
     assert index.owners("10.0.0.1", T0 + 30 * SECOND) == ()
     memory.save(T0)
