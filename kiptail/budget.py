@@ -35,14 +35,15 @@ class Limits:
     open_flows: int = 20_000
 
 
-class Window(NamedTuple):
+@dataclass(slots=True)
+class Window:
     """One address and side: the flows that were admitted since the window began."""
 
     address: str
     side: str
     since_us: int
     #: Digests of the flows' keys: one that comes back has its place already.
-    flows: frozenset[bytes]
+    flows: set[bytes]
 
 
 class NodeWindow(NamedTuple):
@@ -130,12 +131,12 @@ class Budgets:
         """Whether the flow has a place in the window, or gets one."""
         window = self._windows.get(place)
         if window is None or not self._lasts(window.since_us, now_us):
-            window = Window(*place, now_us, frozenset())
+            window = Window(*place, now_us, set())
         if digest in window.flows:
             return True
         if len(window.flows) >= self._limits.flows_per_address:
             return False
-        window = window._replace(flows=window.flows | {digest})
+        window.flows.add(digest)
         self._windows[place] = self._changed[place] = window
         return True
 

@@ -279,7 +279,7 @@ def _flow(row: Row) -> Flow:
 
 def _window(row: Row) -> Window:
     address, side, since_us, digests = row
-    flows = frozenset(digests[at : at + DIGEST] for at in range(0, len(digests), DIGEST))
+    flows = {digests[at : at + DIGEST] for at in range(0, len(digests), DIGEST)}
     return Window(address, side, since_us, flows)
 
 
