@@ -22,6 +22,10 @@ HERE, THERE = "node-1", "node-2"
 BEGIN = 1_000  # the first second of all histories: start times before it are times as well
 
 
+#: Seconds between two facts: mostly few, so that they meet; some longer than what a restart takes for granted.
+PAUSES = st.sampled_from([0, 1, 2, 3, 4, 5, 7, 9, 4_000])
+
+
 @dataclass
 class Tenure:
     """One pod's time with one address, in seconds."""
@@ -128,12 +132,17 @@ class World:
         self.stored: dict[str, tuple[Interval, ...]] = {}
         self.now = BEGIN
         self.news_at = self.forgotten = 0
+        #: Seconds at which something may have changed.
+        self.times = {BEGIN}
 
     def tell(self, kind: str, fact: Any) -> None:
         """Both learn it, and whoever owns an address differently now was reported."""
         before = {a: self.naive.owners(a, self.now + 9_000) for a in ADDRESSES}
         self.naive.facts.append((kind, self.now, fact))
         self.news_at = self.now
+        for pod in fact if isinstance(fact, list) else [fact]:
+            if isinstance(pod, Pod):
+                self.times |= {t for t in (self.now, pod.ready_us, pod.start_us, pod.until_us) if t is not None}
         match kind:
             case "list":
                 handovers = self.ownership.replace(fact, now_us=self.now)
@@ -218,7 +227,7 @@ def _history(draw: Any) -> None:
         return change(key)
 
     for step in range(draw(st.integers(1, 14))):
-        world.now += draw(st.integers(0, 6) | st.just(4_000))
+        world.now += draw(PAUSES)
         match draw(st.sampled_from(["new", "new", "new", "change", "change", "go", "go", "list", "restart", "keep"])):
             case "new":
                 world.tell(draw(st.sampled_from(["seen", "missed"])), appear(step))
@@ -232,7 +241,7 @@ def _history(draw: Any) -> None:
             case "restart" | "list" as kind:
                 if kind == "restart":
                     world.restart()
-                    world.now += draw(st.integers(0, 6) | st.just(4_000))
+                    world.now += draw(PAUSES)
                 for key in draw(st.sets(st.sampled_from(sorted(alive)))) if alive else ():
                     if draw(st.booleans()):
                         del alive[key]
@@ -245,8 +254,8 @@ def _history(draw: Any) -> None:
                 world.save()
                 world.forgotten = max(world.forgotten, draw(st.integers(BEGIN - 20, world.now)))
                 world.ownership.forget(world.forgotten)
-        # A line of the log that is read late, and one that is read at once.
-        earliest = max(world.forgotten, BEGIN - 50)
+        # Lines of the log that are read late, and one that is read at once.
+        late = st.sampled_from(sorted(world.times)).flatmap(lambda at: st.integers(at - 4, at + 4))
         for address in ADDRESSES:
-            world.compare(address, draw(st.integers(earliest, max(earliest, world.now + 4))))
-            world.compare(address, max(earliest, world.now))
+            for at in (*draw(st.lists(late, max_size=4)), world.now):
+                world.compare(address, max(at, world.forgotten))
