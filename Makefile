@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test check unit live bench bench-index clean
+.PHONY: help demo test check unit live crash bench bench-index clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -35,6 +35,10 @@ unit: ## Run the tests that need no root, with PyPI's newest packages; ARGS="-k 
 live: ## Run, as root, the tests on this machine's kernel, journald and systemd; ARGS="-k name" selects
 	@tools/prepare debian live
 	@tools/pytest debian -m live $(ARGS)
+
+crash: ## Kill kiptail and its API server at random while packets drop, for minutes, as root; ARGS="--kills 200 kills"
+	@tools/prepare debian live
+	@.venv/debian/bin/python -W error -m tests.crash $(ARGS)
 
 bench: ## Measure how fast kiptail is, beside journalctl; docs/performance.md explains; ARGS="--runs 9 --entries 900000"
 	@tools/prepare debian live

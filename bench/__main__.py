@@ -13,6 +13,7 @@ from bench.journal import Workload, make_workload
 from bench.parts import count_drops, drops_of, parse_lines, real_lines
 from bench.programs import BenchError, journalctl, kiptail, python
 from bench.report import Row, machine, table, versions
+from bench.state import state_bytes
 
 _BUILD = Path(__file__).parent.parent / "build" / "bench"
 
@@ -27,7 +28,7 @@ _PART_SIZE = 200_000
 class _Bench:
     """The rows, in the table's order, and what a run adds to them."""
 
-    def __init__(self, entries: int) -> None:
+    def __init__(self, entries: int, state_hours: int) -> None:
         def rate(name: str) -> Row:
             return Row(name, "entries/s")
 
@@ -57,17 +58,35 @@ class _Bench:
             flows: Row(f"ledger alone, {flows:,} flow{'s' if flows > 1 else ''}", "drops/s") for flows in _LEDGER_FLOWS
         }
 
+        self._state_hours = state_hours
+        self._state = {
+            away: Row(f"state file after {state_hours} h of churn, the cluster {'away' if away else 'there'}", "KiB")
+            for away in (False, True)
+        }
+
     @property
     def rows(self) -> list[Row]:
         """All of them."""
         whole = [row for rows in self._programs.values() for row in rows]
-        return [*whole, self._start, *self._imports.values(), self._parser, *self._ledger.values()]
+        return [
+            *whole,
+            self._start,
+            *self._imports.values(),
+            self._parser,
+            *self._ledger.values(),
+            *self._state.values(),
+        ]
 
     def warm_up(self) -> None:
         """Have the files in memory and the modules compiled before anything is timed."""
         kiptail(self._one)
         for workload in self._workloads:
             journalctl(workload)
+
+    def run_once(self) -> None:
+        """Measure what comes out the same each time."""
+        for away, row in self._state.items():
+            row.samples.append(state_bytes(self._state_hours, away=away) / 1024)
 
     def run(self, number: int) -> None:
         """Measure everything once."""
@@ -93,8 +112,9 @@ def main() -> int:
     host, software = machine(), versions()
     begin = time.monotonic()
     try:
-        bench = _Bench(arguments.entries)
+        bench = _Bench(arguments.entries, arguments.state_hours)
         bench.warm_up()
+        bench.run_once()
         for number in range(arguments.runs):
             _say(f"run {number + 1} of {arguments.runs}")
             bench.run(number)
@@ -138,6 +158,9 @@ def _arguments() -> argparse.Namespace:
         "--entries", type=_positive, default=300_000, metavar="N",
         help="entries of the journal with 1 %% drops; the one that is all drops has two thirds of it [%(default)s]",
     )  # fmt: skip
+    parser.add_argument(
+        "--state-hours", type=_positive, default=2, metavar="N", help="hours of churn for the state file [%(default)s]"
+    )
     parser.add_argument("--runs", type=_positive, default=5, metavar="N", help="how often to measure [%(default)s]")
     return parser.parse_args()
 

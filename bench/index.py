@@ -163,7 +163,7 @@ def _index(way: str, kubeconfig: Path, node: str) -> int:
     api = KubeApi.from_kubeconfig(kubeconfig)
     common: dict[str, Any] = {
         "label": None,
-        "ttl": 120.0,
+        "node": node,
         "ranges": PodRanges(),
         "names": _Nameless(),
         "on_handover": lambda handovers: None,
@@ -171,7 +171,7 @@ def _index(way: str, kubeconfig: Path, node: str) -> int:
     }
     index: NodeIndex | ClusterIndex
     if way == "node":
-        index = NodeIndex(api, node=node, on_found=lambda addresses: None, **common)
+        index = NodeIndex(api, on_found=lambda addresses: None, **common)
     else:
         index = ClusterIndex(api, **common)
     index.start()

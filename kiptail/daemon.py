@@ -31,6 +31,7 @@ from kiptail.nodeindex import NodeIndex
 from kiptail.notify import Notifier
 from kiptail.ownership import Handover
 from kiptail.podindex import ClusterIndex
+from kiptail.podmemory import PodMemory
 from kiptail.podranges import PodRanges
 from kiptail.poster import Poster
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
@@ -52,8 +53,8 @@ START_PATIENCE = 3.0
 STOP_PATIENCE = 6.0
 #: So long a run that ends with the journal waits for the cluster, in seconds.
 DRAIN_PATIENCE = 60.0
-#: A deleted pod's addresses are remembered for so many seconds.
-GONE_TTL = 120.0
+#: What is known of pods is stored so often at most, in seconds.
+SAVE_INTERVAL = 1.0
 #: While the state cannot be written, the journal loop rests so long, in seconds.
 STALL_PAUSE = 0.25
 #: STATUS is renewed so often, in seconds.
@@ -105,6 +106,9 @@ class _Daemon:
             self._index = SnapshotIndex(pods or [], now_us=_now_us())
         else:
             self._index = self._open_index(self._api)
+        self._memory: PodMemory | None = None
+        if not isinstance(self._index, SnapshotIndex):
+            self._memory = PodMemory(self._index, self._store)
         self._poster = Poster(
             Dispatcher(
                 sink=self._sink(),
@@ -173,7 +177,7 @@ class _Daemon:
 
     def _follow(self) -> None:
         watchdog = _watchdog_interval()
-        beat_at = status_at = 0.0
+        beat_at = status_at = save_at = 0.0
         if self._backlog:
             self._await_index()
         while not self._stop.is_set():
@@ -184,9 +188,17 @@ class _Daemon:
                 self._notifier.tell("WATCHDOG=1")
                 beat_at = now + watchdog
             if now >= status_at:
-                self._report.lag = self._journal.lag_us(_now_us()) / 1e6
+                now_us = _now_us()
+                lag_us = self._journal.lag_us(now_us)
+                self._report.lag = lag_us / 1e6
+                if self._memory is not None and not self._follower.trouble:
+                    # What is read but not committed is not placed either.
+                    self._memory.forget(now_us - lag_us)
                 self._notifier.tell(f"STATUS={self._report.status()}")
                 status_at = now + STATUS_INTERVAL
+            if self._memory is not None and now >= save_at:
+                self._memory.save(_now_us())
+                save_at = now + SAVE_INTERVAL
             if step is Step.STALLED:
                 if not self._settings.follow:
                     raise StateError(self._follower.trouble)
@@ -225,6 +237,8 @@ class _Daemon:
         )
         if not isinstance(self._index, SnapshotIndex):
             self._index.stop()
+        if self._memory is not None:  # last, for the watch went on until now
+            self._memory.save(_now_us())
         if not committed and not self._settings.follow:
             raise StateError(self._follower.trouble or "the state cannot be written")
         return left
@@ -267,7 +281,7 @@ class _Daemon:
         self._stack.callback(names.stop)
         common: dict[str, Any] = {
             "label": settings.pod_identifier_label,
-            "ttl": GONE_TTL,
+            "node": self._node_name,
             "ranges": ranges,
             "names": names,
             "on_handover": self._note_handovers,

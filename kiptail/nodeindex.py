@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from cachetools import TTLCache
-
 from kiptail.indexstats import IndexStats
 from kiptail.lookups import LookupApi, Lookups
 from kiptail.ownership import Handover, Interval, Pod, PodRef
@@ -22,9 +20,6 @@ from kiptail.sweep import Sweep, SweepApi
 __all__ = ["IndexApi", "NodeIndex"]
 
 log = logging.getLogger(__name__)
-
-#: Addresses of other nodes' pods that are gone, remembered at most.
-MAX_GONE = 8_192
 
 
 class IndexApi(PodApi, LookupApi, SweepApi, Protocol):
@@ -40,7 +35,6 @@ class NodeIndex:
         *,
         node: str,
         label: str | None,
-        ttl: float,
         ranges: PodRanges,
         names: AddressNames,
         on_handover: Callable[[list[Handover]], None],
@@ -49,7 +43,7 @@ class NodeIndex:
         unhurried: bool = False,
         observe: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        """``ttl``: seconds for which a deleted pod's addresses are remembered.
+        """``node`` is this node's name.
 
         The callbacks run in the index's threads. ``on_found``: what awaited these addresses can be told now.
         ``unhurried``: nobody waits for Events at present, so that all look-ups are worth waiting for.
@@ -61,7 +55,7 @@ class NodeIndex:
             api,
             field_selector=f"spec.nodeName={node}",
             label=label,
-            ttl=ttl,
+            node=node,
             ranges=ranges,
             on_handover=self._local_handover,
             on_ready=on_ready,
@@ -71,8 +65,7 @@ class NodeIndex:
         self._sweep = Sweep(api, label=label, found=self._swept, on_answer=on_found)
         #: For what look-ups found.
         self._lock = threading.Lock()
-        gone: TTLCache[str, tuple[Interval, ...]] = TTLCache(maxsize=MAX_GONE, ttl=ttl)
-        self._remote = RemotePods(gone=gone)
+        self._remote = RemotePods()
 
     # -- the run --------------------------------------------------------------------------------------------
 
@@ -108,6 +101,22 @@ class NodeIndex:
             sweep_pods=self._sweep.pods,
             sweep_s=self._sweep.seconds,
         )
+
+    # -- memory ---------------------------------------------------------------------------------------------
+
+    def restore(self, intervals: Iterable[tuple[str, Interval]], *, seen_us: int) -> None:
+        """As :meth:`kiptail.ownership.Ownership.restore`; before :meth:`start`."""
+        self._watch.restore(intervals, seen_us=seen_us)
+
+    def take_local(self) -> dict[str, tuple[Interval, ...]]:
+        """As :meth:`kiptail.ownership.Ownership.take_local`."""
+        return self._watch.take_local()
+
+    def forget(self, before_us: int) -> None:
+        """As :meth:`kiptail.ownership.Ownership.forget`, for all that is known."""
+        self._watch.forget(before_us)
+        with self._lock:
+            self._remote.forget(before_us)
 
     # -- who owned an address -------------------------------------------------------------------------------
 

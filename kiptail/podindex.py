@@ -9,10 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
-
-from cachetools import TTLCache
 
 from kiptail.errors import ApiError
 from kiptail.indexstats import IndexStats
@@ -31,8 +29,8 @@ BACKOFF_FIRST, BACKOFF_CAP = 0.5, 5.0
 WATCH_THAT_WORKS = 5.0
 #: A missing right is tried again after so many seconds.
 FORBIDDEN_RETRY = 60.0
-#: Addresses of deleted pods that are remembered at most, whatever the churn.
-MAX_GONE = 65_536
+#: So many seconds after it was opened, a watch shows changes as they happen, and no longer those that were missed.
+CATCHING_UP = 1.0
 #: Who has an address is known so many µs after it was given: the kubelet, the API server and the watch take their time.
 NEWS_US = 2_000_000
 
@@ -59,19 +57,18 @@ class PodWatch:
         *,
         field_selector: str = "",
         label: str | None,
-        ttl: float,
+        node: str = "",
         ranges: PodRanges,
         on_handover: Callable[[list[Handover]], None],
         on_ready: Callable[[], None],
         observe: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        """``ttl``: seconds for which a deleted pod's addresses are remembered. The callbacks run in the thread."""
+        """``node``: whose pods :meth:`take_local` is about. The callbacks run in the thread."""
         self._feed = PodFeed(api, field_selector=field_selector, label=label)
         self._partial = bool(field_selector)
         self._ranges = ranges
         self._on_handover, self._on_ready, self._observe = on_handover, on_ready, observe
-        gone: TTLCache[str, tuple[Interval, ...]] = TTLCache(maxsize=MAX_GONE, ttl=ttl)
-        self._ownership = Ownership(gone=gone)
+        self._ownership = Ownership(node=node)
         self._lock = threading.Lock()
         self._ready = threading.Event()
         self._stop = threading.Event()
@@ -79,6 +76,7 @@ class PodWatch:
         self._news_at = time.monotonic()
         self._connected = False
         self._suspect = False
+        self._live_at = 0.0
         self._backoff = Backoff(BACKOFF_FIRST, BACKOFF_CAP)
         #: Why the index is not kept current at present, or "".
         self.trouble = ""
@@ -117,6 +115,21 @@ class PodWatch:
         """As :meth:`Ownership.has_node`."""
         with self._lock:
             return self._ownership.has_node(name)
+
+    def restore(self, intervals: Iterable[tuple[str, Interval]], *, seen_us: int) -> None:
+        """As :meth:`Ownership.restore`; before :meth:`start`."""
+        with self._lock:
+            self._ownership.restore(intervals, seen_us=seen_us)
+
+    def take_local(self) -> dict[str, tuple[Interval, ...]]:
+        """As :meth:`Ownership.take_local`."""
+        with self._lock:
+            return self._ownership.take_local()
+
+    def forget(self, before_us: int) -> None:
+        """As :meth:`Ownership.forget`."""
+        with self._lock:
+            self._ownership.forget(before_us)
 
     def expects(self, at_us: int) -> bool:
         """News of a pod that had an address then may still be under way."""
@@ -173,6 +186,7 @@ class PodWatch:
         try:
             with self._feed.watch(self._resource_version) as stream:
                 self._connected = True
+                self._live_at = time.monotonic() + CATCHING_UP
                 self._recovered()
                 for line in stream:
                     if self._stop.is_set():
@@ -199,13 +213,14 @@ class PodWatch:
         change = self._feed.change(line)
         self._news_at = time.monotonic()
         handovers: list[Handover] = []
+        live = time.monotonic() >= self._live_at
         if change.pod is not None:
             self._ranges.note_pods(change.pod.addresses)
             with self._lock:
-                handovers = self._ownership.put(change.pod, now_us=_now_us(), live=True)
+                handovers = self._ownership.put(change.pod, now_us=_now_us(), live=live)
         elif change.gone:
             with self._lock:
-                handovers = self._ownership.remove(change.gone, now_us=_now_us())
+                handovers = self._ownership.remove(change.gone, now_us=_now_us(), live=live)
         if change.version:
             self._resource_version = change.version
         self._report(handovers)
@@ -253,7 +268,7 @@ class ClusterIndex(PodWatch):
         api: PodApi,
         *,
         label: str | None,
-        ttl: float,
+        node: str = "",
         ranges: PodRanges,
         names: AddressNames,
         on_handover: Callable[[list[Handover]], None],
@@ -262,7 +277,7 @@ class ClusterIndex(PodWatch):
     ) -> None:
         """As :class:`PodWatch`; ``names`` tells what is no pod's."""
         super().__init__(
-            api, label=label, ttl=ttl, ranges=ranges, on_handover=on_handover, on_ready=on_ready, observe=observe
+            api, label=label, node=node, ranges=ranges, on_handover=on_handover, on_ready=on_ready, observe=observe
         )
         self._names = names
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 
-from kiptail.ownership import Handover, Interval, Ownership, Pod, PodRef
+from kiptail.ownership import Handover, Ownership, Pod, PodRef
 
 __all__ = ["RemotePods"]
 
@@ -19,9 +19,8 @@ MAX_SECONDS = 16_384
 class RemotePods:
     """Who owned an address, by the pods that were found. Times are µs since the epoch. Not for several threads."""
 
-    def __init__(self, *, gone: MutableMapping[str, tuple[Interval, ...]] | None = None) -> None:
-        """``gone`` as :class:`Ownership` takes it."""
-        self._ownership = Ownership(gone=gone)
+    def __init__(self) -> None:
+        self._ownership = Ownership()
         self._pods: dict[str, Pod] = {}
         self._seen_us: dict[str, int] = {}
         self._firsts: dict[str, str] = {}
@@ -45,8 +44,14 @@ class RemotePods:
         """A look-up found these pods, and no others, with ``address`` as their first."""
         found = {pod.key: pod for pod in pods}
         lost = [key for key, pod in self._pods.items() if pod.addresses[:1] == (address,) and key not in found]
-        handovers = self._let_go(lost, found.values(), now_us) if lost else []
-        return handovers + self.learned(found.values(), now_us=now_us)
+        # Who came first: that dates the change better than a list that lacks who went.
+        handovers = self.learned(found.values(), now_us=now_us)
+        for key in lost:
+            handovers += self._let_go(key, now_us)
+        changed: dict[str, int] = {}
+        for other, at_us in handovers:
+            changed[other] = max(at_us, changed.get(other, 0))
+        return [Handover(other, at_us) for other, at_us in changed.items()]
 
     def learned(self, pods: Iterable[Pod], *, now_us: int) -> list[Handover]:
         """These pods are there; of others that says nothing."""
@@ -72,7 +77,7 @@ class RemotePods:
         """Pods of this node have these addresses, since then: whoever was found with one before has it no longer."""
         for key in [key for key, pod in self._pods.items() if not since_us.keys().isdisjoint(pod.addresses)]:
             pod = self._pods.pop(key)
-            del self._seen_us[key]
+            self._seen_us.pop(key)
             self._ownership.remove(key, now_us=max(since_us.get(address, 0) for address in pod.addresses))
 
     def expire(self, *, now_us: int) -> None:
@@ -80,12 +85,15 @@ class RemotePods:
         old = [key for key, seen_us in self._seen_us.items() if seen_us < now_us - KEPT_US]
         if len(self._pods) - len(old) > MAX_PODS:
             old = sorted(self._seen_us, key=self._seen_us.__getitem__)[: len(self._pods) - MAX_PODS * 9 // 10]
-        if old:
-            self._let_go(old, (), now_us)
+        for key in old:
+            self._let_go(key, now_us)
 
-    def _let_go(self, keys: Iterable[str], successors: Iterable[Pod], now_us: int) -> list[Handover]:
-        """Nobody saw these pods end: they ended before a successor came, whenever that was."""
-        for key in keys:
-            del self._pods[key]
-            del self._seen_us[key]
-        return self._ownership.replace([*self._pods.values(), *successors], now_us=now_us)
+    def forget(self, before_us: int) -> None:
+        """As :meth:`Ownership.forget`."""
+        self._ownership.forget(before_us)
+
+    def _let_go(self, key: str, now_us: int) -> list[Handover]:
+        """Nobody saw this pod end: it ended before a successor came, whenever that was."""
+        del self._pods[key]
+        del self._seen_us[key]
+        return self._ownership.remove(key, now_us=now_us, live=False)

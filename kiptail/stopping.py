@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import select
 import signal
 import socket
 import threading
@@ -39,7 +40,9 @@ class StopSignal:
 
     def wait(self, seconds: float) -> bool:
         """Wait for it at most so long; whether it is set."""
-        return self._set.wait(seconds)
+        # Not by the Event: a handler that sets it while this waits for it could find its lock taken.
+        select.select([self._read], [], [], seconds)
+        return self.is_set()
 
     def fileno(self) -> int:
         """A descriptor that can be read from then on."""

@@ -26,12 +26,13 @@ def reverse(address: str) -> str:
 
 
 class DnsServer:
-    """`with DnsServer() as server:` serves on 127.0.0.1 and `server.port`; unknown names are NXDOMAIN.
+    """`with DnsServer() as server:` serves on `server.address`, `server.port`; unknown names are NXDOMAIN.
 
     `queries` lists what was asked, as (name in lower case, type). The settings may change at any time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1", port: int = 0) -> None:
+        self.address = address
         self.queries: list[tuple[str, str]] = []
         self._records: dict[str, dict[str, tuple[str, ...]]] = {}
         self._rcodes: dict[str, dns.rcode.Rcode] = {}
@@ -39,7 +40,7 @@ class DnsServer:
         self._delays: dict[str, float] = {}
         self._wire: dict[str, Callable[[bytes], bytes]] = {}
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket.bind((address, port))
         self.port: int = self._socket.getsockname()[1]
         self._thread = threading.Thread(target=self._serve, name="dnsserver")
 
@@ -59,6 +60,10 @@ class DnsServer:
     def silence(self, name: str) -> None:
         """Do not answer."""
         self._silent.add(name.lower())
+
+    def speak(self, name: str) -> None:
+        """Answer again."""
+        self._silent.discard(name.lower())
 
     def delay(self, name: str, seconds: float) -> None:
         """Answer later (and whatever is asked meanwhile, after that)."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 __all__ = ["Kiptail", "run_kiptail"]
 
 ROOT = Path(__file__).parents[1]
+#: So much of the end of a log is shown when a test fails, in characters.
+LOG_TOLD = 8_000
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
@@ -37,9 +40,19 @@ def run_kiptail(
 
 
 class Kiptail:
-    """A running ``kiptail``; what it tells systemd is in ``notes``."""
+    """A running ``kiptail``; what it tells systemd is in ``notes``.
 
-    def __init__(self, directory: Path, *arguments: object, module: str = "kiptail", **environment: str) -> None:
+    ``within`` is a command that runs the rest of its command line: in a namespace, say.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *arguments: object,
+        module: str = "kiptail",
+        within: Sequence[str] = (),
+        **environment: str,
+    ) -> None:
         self.notes: list[str] = []
         self.log_file = directory / f"kiptail-{time.monotonic_ns()}.log"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -48,7 +61,7 @@ class Kiptail:
         self._socket.setblocking(False)
         with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *map(str, arguments)],
+                [*within, sys.executable, "-m", module, *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -56,7 +69,11 @@ class Kiptail:
             )
 
     def __enter__(self) -> Kiptail:
-        self.wait_for(lambda: "READY=1" in self.notes, "READY=1")
+        try:
+            self.wait_for(lambda: "READY=1" in self.notes, "READY=1")
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def __exit__(
@@ -78,8 +95,8 @@ class Kiptail:
         """Wait until it holds, or say what kiptail logged instead."""
         deadline = time.monotonic() + timeout
         while not condition():
-            assert self._process.poll() is None, f"ended with {self._process.returncode}: {self.log}"
-            assert time.monotonic() < deadline, f"not within {timeout} s: {what}\n{self.log}"
+            assert self._process.poll() is None, f"ended with {self._process.returncode}: {self.log[-LOG_TOLD:]}"
+            assert time.monotonic() < deadline, f"not within {timeout} s: {what}\n{self.log[-LOG_TOLD:]}"
             time.sleep(0.02)
             self._receive()
 
@@ -90,6 +107,24 @@ class Kiptail:
         self._receive()
         self._socket.close()
         return code
+
+    def watch(self, seconds: float) -> None:
+        """Let it run, and hear what it tells systemd."""
+        end = time.monotonic() + seconds
+        self.wait_for(lambda: time.monotonic() >= end, "the time is over", timeout=seconds + 10)
+
+    @property
+    def counted(self) -> int:
+        """How many drops it said last that it had counted."""
+        said = [re.match(r"STATUS=(\d+) drops counted", note) for note in self.notes]
+        return max((int(match[1]) for match in said if match), default=0)
+
+    def ended(self, timeout: float) -> int | None:
+        """The exit code, if it ends by itself within ``timeout`` seconds."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
 
     def kill(self) -> None:
         """As a crash would."""

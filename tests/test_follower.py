@@ -8,7 +8,7 @@ import pytest
 
 from kiptail.budget import Limits
 from kiptail.entry import Entry, Position
-from kiptail.errors import StoreUnavailableError
+from kiptail.errors import StateError, StoreUnavailableError
 from kiptail.flow import Flow
 from kiptail.follower import MAX_UNCOMMITTED, Follower, Step
 from kiptail.ledger import IDLE_US, Changes, Ledger
@@ -206,3 +206,50 @@ def test_a_first_position_is_stored_as_soon_as_there_is_one() -> None:
     stage.clock.now += 1.1
     stage.follower.step()
     assert [cursor for _, cursor in stage.book.commits] == ["page 2"]
+
+
+def test_folding_is_said_once_for_each_address_and_direction(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    stage = Stage([[entry(port=n) for n in range(5)], [entry(port=n) for n in range(5, 9)]])
+    stage = Stage(stage.pages, limits=Limits(flows_per_address=2))
+    for _ in stage.pages:
+        stage.follower.step()
+        stage.clock.now += 1.1
+    assert sorted(record.getMessage() for record in caplog.records) == [
+        "10.0.0.1 sends more flows than its budget allows: further ones are told in one Event",
+        "10.0.0.2 receives more flows than its budget allows: further ones are told in one Event",
+    ]
+    folded = {flow.sides: flow.count for flow in stage.offered if flow.spread}
+    assert folded == {("src",): 7, ("dst",): 7}
+
+
+def test_too_many_new_addresses_are_said_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    line = LINE.format(prefix="calico-drop:", port=80)
+    pages = [[Entry(line.replace("10.0.0.1", f"10.{page}.0.{n}"), T0) for n in range(4)] for page in range(3)]
+    stage = Stage(pages, limits=Limits(new_addresses=1))
+    for _ in pages:
+        stage.follower.step()
+        stage.clock.now += 1.1
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "packets of 1 new addresses or more were dropped within one window"
+    ]
+
+
+def test_expiry_is_decided_once() -> None:
+    """The position behind what was too old is stored within a second, not with the next bare position."""
+    stage = Stage([[entry(at_us=T0 - 61_000_000)]], expire_after=60.0)
+    stage.follower.step()
+    stage.clock.now += 1.1
+    stage.follower.step()
+    assert stage.book.commits == [({}, "page 1")]
+
+
+def test_a_state_that_cannot_be_mended_ends_the_run() -> None:
+    stage = Stage([[entry()]])
+
+    def broken(changes: Changes, position: Position | None) -> None:
+        raise StateError("damaged")
+
+    stage.book.commit = broken  # type: ignore[method-assign]
+    with pytest.raises(StateError, match="damaged"):
+        stage.follower.step()

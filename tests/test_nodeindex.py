@@ -50,7 +50,6 @@ class Node:
             self.api,
             node=NODE,
             label=None,
-            ttl=120.0,
             ranges=ranges,
             names=self.names,
             on_handover=self.handovers.extend,

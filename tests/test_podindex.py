@@ -51,7 +51,7 @@ class Watcher:
         self.index = ClusterIndex(
             self.api,
             label=None,
-            ttl=120.0,
+            node="worker-3",
             ranges=PodRanges(),
             names=NoNames(),
             on_handover=self.handovers.extend,

@@ -24,6 +24,7 @@ PURE = (
     "flow",
     "budget",
     "ledger",
+    "pod",
     "ownership",
     "podranges",
     "remotepods",

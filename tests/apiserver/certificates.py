@@ -1,7 +1,7 @@
 """A certificate authority for the test servers of this process, made with the `openssl` command line.
 
 Keys are EC (P-256): making one takes milliseconds. Everything lives in one private temporary directory that
-is removed when the process ends.
+is removed when the process ends, or in a directory that is named by `live_in`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Authority", "Pair", "authority", "wrong_authority"]
+__all__ = ["Authority", "Pair", "authority", "live_in", "wrong_authority"]
 
 # Python 3.13 verifies strictly (RFC 5280): key usages and key identifiers have to be there.
 _CONFIG = """\
@@ -80,6 +80,8 @@ class Authority:
     def _make(self, stem: str, subject: str, extensions: str) -> Pair:
         """One `openssl req -x509` makes key and certificate; signed by the CA, if there is one already."""
         pair = Pair(self._directory / f"{stem}.crt", self._directory / f"{stem}.key")
+        if extensions != "client" and pair.certificate.exists():
+            return pair  # of a server that was here before
         command = ["openssl", "req", "-x509", "-config", str(self._config), "-extensions", extensions]
         command += [
             "-newkey",
@@ -98,6 +100,15 @@ class Authority:
         return pair
 
 
+_home: list[Path] = []
+
+
+def live_in(directory: Path) -> None:
+    """Keep the CA in `directory`, where the next process finds it again; before anybody asks for it."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _home[:] = [directory]
+
+
 def _new_authority() -> Authority:
     directory = tempfile.TemporaryDirectory(prefix="kiptail-test-ca-")
     # Cleaned up by hand: the finalizer of TemporaryDirectory would warn (ResourceWarning).
@@ -108,7 +119,7 @@ def _new_authority() -> Authority:
 @functools.lru_cache(maxsize=1)
 def authority() -> Authority:
     """The CA of this process's test servers."""
-    return _new_authority()
+    return Authority(_home[0]) if _home else _new_authority()
 
 
 @functools.lru_cache(maxsize=1)

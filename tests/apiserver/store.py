@@ -105,6 +105,8 @@ class Store:
         self.lock = threading.RLock()
         self.history = history
         self._changed = changed
+        #: Called with each change, with the lock held, before anybody is told of it.
+        self.keep: Callable[[Kind, Change], None] = lambda kind, change: None
         self._version = FIRST_VERSION
         self.collections = {kind.plural: Collection(self, kind) for kind in kinds.KINDS}
         self.reset()
@@ -132,6 +134,17 @@ class Store:
                 collection.forget()
             for name in ("default", "kube-node-lease", "kube-public", "kube-system"):
                 self.ensure_namespace(name)
+
+    def replay(self, plural: str, version: int, key: str, obj: Json | None) -> None:
+        """Make a change again that another store's `keep` was told of, with the same resourceVersion."""
+        with self.lock:
+            collection = self.collections[plural]
+            self._version = version - 1
+            old = collection.stored(key)
+            if obj is not None:
+                collection.restore(obj, old)
+            elif old is not None:
+                collection.remove(old)
 
     def ensure_namespace(self, name: str) -> None:
         """Make the namespace if it is missing."""
@@ -293,6 +306,11 @@ class Collection:
                 return old
             return self._commit(wanted, old)
 
+    def restore(self, obj: Mapping[str, Any], old: Stored | None) -> Stored:
+        """Write an object as it is."""
+        with self._store.lock:
+            return self._commit(obj, old)
+
     def remove(self, old: Stored) -> Stored:
         """Delete; returns the object as it last was, with the version of the deletion."""
         with self._store.lock:
@@ -372,6 +390,7 @@ class Collection:
 
     def _record(self, change: Change) -> None:
         self._version = change.version
+        self._store.keep(self.kind, change)
         self._changes.append(change)
         while len(self._changes) > self._store.history:
             self._compacted = self._changes.popleft().version

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.apiserver.objects import EVENTS, event, pod
+from tests.apiserver.process import ServerProcess
 
 
 @pytest.fixture
@@ -108,3 +109,60 @@ def test_it_runs_as_a_process_until_sigterm(tmp_path):
             _, complaints = process.communicate(timeout=10)
     assert (process.returncode, complaints) == (0, "")
     assert json.loads(events.read_text()) == []
+
+
+def ask(kubeconfig, method, path, body=None):
+    """One request as the kubeconfig's user, and the answer's status and JSON."""
+    config = json.loads(kubeconfig.read_text())
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    ca = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+    port = int(cluster["server"].rpartition(":")[2])
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=ca, timeout=5)
+    try:
+        headers = {"Authorization": f"Bearer {user['token']}", "Content-Type": "application/json"}
+        connection.request(method, path, json.dumps(body) if body else None, headers)
+        with connection.getresponse() as response:
+            return response.status, json.load(response)
+    finally:
+        connection.close()
+
+
+def test_a_killed_server_comes_back_as_the_same_cluster(tmp_path):
+    with ServerProcess(tmp_path, [pod("web", uid="u1")]) as server:
+        assert ask(server.kubeconfig, "POST", EVENTS, event("web.1", count=3))[0] == 201
+        before = ask(server.kubeconfig, "GET", "/api/v1/pods")
+        events = server.events()
+        kubeconfig = server.kubeconfig.read_text()
+        server.kill()
+        with pytest.raises(ConnectionRefusedError):
+            ask(server.kubeconfig, "GET", "/api/v1/pods")
+        server.start()
+        assert server.kubeconfig.read_text() == kubeconfig
+        assert ask(server.kubeconfig, "GET", "/api/v1/pods") == before
+        assert server.events() == events
+        assert [event["count"] for event in events] == [3]
+        assert ask(server.kubeconfig, "POST", EVENTS, event("web.1"))[0] == 409
+
+
+def test_a_killed_server_may_come_back_empty_or_with_another_certificate(tmp_path):
+    with ServerProcess(tmp_path, [pod("web", uid="u1")]) as server:
+        assert ask(server.kubeconfig, "POST", EVENTS, event("web.1"))[0] == 201
+        server.kill()
+        server.start(empty=True)
+        assert server.events() == []
+        assert [pod["metadata"]["uid"] for pod in ask(server.kubeconfig, "GET", "/api/v1/pods")[1]["items"]] == ["u1"]
+        server.kill()
+        server.start(ca="renewed")
+        with pytest.raises(ssl.SSLCertVerificationError):
+            ask(server.kubeconfig, "GET", "/api/v1/pods")
+        server.trust("renewed")
+        assert ask(server.kubeconfig, "GET", "/api/v1/pods")[0] == 200
+
+
+def test_a_frozen_server_answers_when_it_goes_on(tmp_path):
+    with ServerProcess(tmp_path, []) as server:
+        server.freeze()
+        with pytest.raises(TimeoutError):
+            ask(server.kubeconfig, "GET", "/api/v1/pods")
+        server.thaw()
+        assert ask(server.kubeconfig, "GET", "/api/v1/pods")[0] == 200

@@ -1,0 +1,122 @@
+"""What a start waits for."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from kiptail import starting
+from kiptail.access import Right
+from kiptail.errors import ApiError, ClusterError, StateError, StoreUnavailableError
+from kiptail.settings import Settings, resolve
+from kiptail.starting import Stopped, ask_cluster, open_store
+from kiptail.stopping import StopSignal
+from kiptail.store import Store
+
+
+@pytest.fixture
+def stop() -> Iterator[StopSignal]:
+    with ExitStack() as stack:
+        yield StopSignal(stack)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starting, "RETRY_INTERVAL", 0.02)
+
+
+def settings(directory: Path, **flags: object) -> Settings:
+    given = {"prefix": ("p:",), "state_directory": str(directory), "kubeconfig": "/nowhere", **flags}
+    return resolve(given, {}, now_us=0, default_config=Path("/nonexistent"))
+
+
+class FullDisk:
+    """Refuses so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.open = Store.open
+
+    def __call__(self, directory: Path) -> Store:
+        self.times -= 1
+        if self.times >= 0:
+            raise StoreUnavailableError("the disk is full")
+        return self.open(directory)
+
+
+def test_a_full_disk_is_waited_for_and_said_once(
+    tmp_path: Path, stop: StopSignal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(Store, "open", FullDisk(3))
+    waited: list[str] = []
+    open_store(settings(tmp_path), stop, waited.append).close()
+    assert waited == ["the disk is full"] * 3
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+
+
+def test_a_stop_ends_the_wait(tmp_path: Path, stop: StopSignal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "open", FullDisk(1_000_000))
+    monkeypatch.setattr(starting, "RETRY_INTERVAL", 60.0)
+    timer = threading.Timer(0.1, signal.raise_signal, [signal.SIGTERM])
+    timer.start()
+    with pytest.raises(Stopped):
+        open_store(settings(tmp_path), stop, lambda _reason: None)
+    timer.join()
+
+
+def test_a_run_that_ends_with_the_journal_does_not_wait(
+    tmp_path: Path, stop: StopSignal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "open", FullDisk(1))
+    with pytest.raises(StoreUnavailableError):
+        open_store(settings(tmp_path, no_follow=True), stop, lambda _reason: None)
+
+
+def test_what_waiting_does_not_mend_is_not_waited_for(tmp_path: Path, stop: StopSignal) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateError):
+        open_store(settings(tmp_path / "file" / "state"), stop, lambda _reason: None)
+
+
+class Cluster:
+    """Says the same to everyone, or nothing."""
+
+    server = "https://cluster"
+
+    def __init__(self, answer: bool | ApiError | threading.Event) -> None:
+        self.answer = answer
+
+    def allowed(self, verb: str, resource: str) -> bool | None:
+        if isinstance(self.answer, threading.Event):
+            self.answer.wait(10)
+            return None
+        if isinstance(self.answer, ApiError):
+            raise self.answer
+        return self.answer
+
+
+RIGHTS = (Right("list", "pods"),)
+
+
+def test_a_refusal_ends_the_start(stop: StopSignal) -> None:
+    with pytest.raises(ClusterError, match="list pods"):
+        ask_cluster(Cluster(False), RIGHTS, stop, must_answer=False, patience=5.0)
+
+
+def test_a_silent_server_is_not_waited_for_long(stop: StopSignal, caplog: pytest.LogCaptureFixture) -> None:
+    released = threading.Event()
+    ask_cluster(Cluster(released), RIGHTS, stop, must_answer=False, patience=0.1)
+    released.set()
+    assert "does not answer yet" in caplog.text
+
+
+def test_an_absent_server_matters_only_to_those_who_need_it(stop: StopSignal) -> None:
+    ask_cluster(Cluster(ApiError("refused")), RIGHTS, stop, must_answer=False, patience=5.0)
+    with pytest.raises(ClusterError, match="does not answer"):
+        ask_cluster(Cluster(ApiError("refused")), RIGHTS, stop, must_answer=True, patience=5.0)
