@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import Any
 
 from kiptail.access import POST_RIGHTS, watch_rights
 from kiptail.budget import Limits
@@ -279,20 +278,29 @@ class _Daemon:
         by_node = settings.pod_index == "node"
         self._cluster_names = names = ClusterNames(api, ranges=ranges, nodes=by_node)
         self._stack.callback(names.stop)
-        common: dict[str, Any] = {
-            "label": settings.pod_identifier_label,
-            "node": self._node_name,
-            "ranges": ranges,
-            "names": names,
-            "on_handover": self._note_handovers,
-            "on_ready": self._index_ready,
-            "observe": self._metrics.watch_interrupted,
-        }
         if by_node:
             return NodeIndex(
-                api, node=self._node_name, on_found=self._tell_found, unhurried=not settings.follow, **common
+                api,
+                node=self._node_name,
+                label=settings.pod_identifier_label,
+                ranges=ranges,
+                names=names,
+                on_handover=self._note_handovers,
+                on_ready=self._index_ready,
+                on_found=self._tell_found,
+                unhurried=not settings.follow,
+                observe=self._metrics.watch_interrupted,
             )
-        return ClusterIndex(api, **common)
+        return ClusterIndex(
+            api,
+            node=self._node_name,
+            label=settings.pod_identifier_label,
+            ranges=ranges,
+            names=names,
+            on_handover=self._note_handovers,
+            on_ready=self._index_ready,
+            observe=self._metrics.watch_interrupted,
+        )
 
     def _open_journal(self, prefixes: Prefixes, saved: Saved) -> Journal:
         settings = self._settings
