@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test check unit live crash bench clean
+.PHONY: help demo test check unit live crash bench bench-index clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -44,6 +44,10 @@ crash: ## Kill kiptail and its API server at random while packets drop, for minu
 bench: ## Measure how fast kiptail is, beside journalctl; docs/performance.md explains; ARGS="--runs 9 --entries 900000"
 	@tools/prepare debian live
 	@.venv/debian/bin/python -m bench $(ARGS)
+
+bench-index: ## Measure memory and time of the pod index with 20,000 pods; docs/scale.md explains; ARGS="--pods 5000"
+	@tools/prepare debian live
+	@.venv/debian/bin/python -m bench.index $(ARGS)
 
 clean: ## Remove everything that these targets made in this folder
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis kiptail.egg-info
