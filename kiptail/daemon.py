@@ -9,10 +9,12 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 
-from kiptail.access import POST_RIGHTS, WATCH_RIGHTS
+from kiptail.access import POST_RIGHTS, watch_rights
 from kiptail.budget import Limits
+from kiptail.clusternames import ClusterNames
 from kiptail.delivery import EventSink
 from kiptail.dispatch import Dispatcher
 from kiptail.errors import ClusterError, JournalError, KiptailError, StateError, one_line
@@ -24,10 +26,12 @@ from kiptail.ledger import Ledger
 from kiptail.locate import Locator
 from kiptail.metrics import Metrics, MetricsServer
 from kiptail.names import Names
+from kiptail.nodeindex import NodeIndex
 from kiptail.notify import Notifier
 from kiptail.ownership import Handover
 from kiptail.podindex import ClusterIndex
 from kiptail.podmemory import PodMemory
+from kiptail.podranges import PodRanges
 from kiptail.poster import Poster
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.report import Report, logs_all_namespaces
@@ -95,25 +99,19 @@ class _Daemon:
         if self._api is not None:
             self._names = Names(on_ready=self._wake_poster)
             stack.callback(self._names.close)
-        self._index: ClusterIndex | SnapshotIndex
+        self._cluster_names: ClusterNames | None = None
+        self._index: NodeIndex | ClusterIndex | SnapshotIndex
         if self._api is None or pods is not None:
             self._index = SnapshotIndex(pods or [], now_us=_now_us())
         else:
-            self._index = ClusterIndex(
-                self._api,
-                label=settings.pod_identifier_label,
-                node=self._node_name,
-                on_handover=self._note_handovers,
-                on_ready=self._index_ready,
-                observe=self._metrics.watch_interrupted,
-            )
+            self._index = self._open_index(self._api)
         self._memory: PodMemory | None = None
-        if isinstance(self._index, ClusterIndex):
+        if not isinstance(self._index, SnapshotIndex):
             self._memory = PodMemory(self._index, self._store)
         self._poster = Poster(
             Dispatcher(
                 sink=self._sink(),
-                locate=Locator(self._index, self._name_of, settings.pod_cidrs),
+                locate=Locator(self._index, self._name_of),
                 outbox=self._store,
                 style=self._style(),
                 repeat_interval=settings.repeat_interval_s,
@@ -236,7 +234,7 @@ class _Daemon:
             stop=self._stop.is_set if drain else _never,
             abort=self._hang_up,
         )
-        if isinstance(self._index, ClusterIndex):
+        if not isinstance(self._index, SnapshotIndex):
             self._index.stop()
         if self._memory is not None:  # last, for the watch went on until now
             self._memory.save(_now_us())
@@ -254,7 +252,7 @@ class _Daemon:
 
     def _hang_up(self) -> None:
         """Break off every request. The index first: it would take that for an outage."""
-        if isinstance(self._index, ClusterIndex):
+        if not isinstance(self._index, SnapshotIndex):
             self._index.stop(timeout=0.0)
         if self._api is not None:
             self._api.close()
@@ -273,6 +271,36 @@ class _Daemon:
         api = KubeApi.from_kubeconfig(settings.kubeconfig, context=settings.context, server=settings.server)
         self._stack.callback(api.close)
         return api
+
+    def _open_index(self, api: KubeApi) -> NodeIndex | ClusterIndex:
+        settings = self._settings
+        ranges = PodRanges(settings.pod_cidrs)
+        by_node = settings.pod_index == "node"
+        self._cluster_names = names = ClusterNames(api, ranges=ranges, nodes=by_node)
+        self._stack.callback(names.stop)
+        if by_node:
+            return NodeIndex(
+                api,
+                node=self._node_name,
+                label=settings.pod_identifier_label,
+                ranges=ranges,
+                names=names,
+                on_handover=self._note_handovers,
+                on_ready=self._index_ready,
+                on_found=self._tell_found,
+                unhurried=not settings.follow,
+                observe=self._metrics.watch_interrupted,
+            )
+        return ClusterIndex(
+            api,
+            node=self._node_name,
+            label=settings.pod_identifier_label,
+            ranges=ranges,
+            names=names,
+            on_handover=self._note_handovers,
+            on_ready=self._index_ready,
+            observe=self._metrics.watch_interrupted,
+        )
 
     def _open_journal(self, prefixes: Prefixes, saved: Saved) -> Journal:
         settings = self._settings
@@ -325,10 +353,13 @@ class _Daemon:
         if self._api is None:
             return
         dry_run = self._settings.dry_run
-        rights = WATCH_RIGHTS if dry_run else (*WATCH_RIGHTS, *POST_RIGHTS)
+        followed = watch_rights(self._node_name if self._settings.pod_index == "node" else None)
+        rights = followed if dry_run else (*followed, *POST_RIGHTS)
         patience = DRAIN_PATIENCE if dry_run else START_PATIENCE
         ask_cluster(self._api, rights, self._stop, must_answer=dry_run, patience=patience)
-        if isinstance(self._index, ClusterIndex):
+        if self._cluster_names is not None:
+            self._cluster_names.start()
+        if not isinstance(self._index, SnapshotIndex):
             self._index.start()
 
     def _serve_metrics(self) -> None:
@@ -355,11 +386,15 @@ class _Daemon:
         self._poster.wake()
 
     def _index_ready(self) -> None:
-        if isinstance(self._index, ClusterIndex) and not self._index.has_node(self._node_name):
+        if not isinstance(self._index, SnapshotIndex) and not self._index.has_node(self._node_name):
             log.warning(
                 "no pod runs on a node named %s: if that is not this machine's name in the cluster, set --node-name",
                 self._node_name,
             )
+        self._poster.wake()
+
+    def _tell_found(self, addresses: Iterable[str]) -> None:
+        self._poster.reconsider(addresses)
         self._poster.wake()
 
     def _note_handovers(self, handovers: list[Handover]) -> None:

@@ -147,6 +147,10 @@ class Dispatcher:
         """It can be said who is at a flow's ends."""
         return self._placer.ready()
 
+    def index_current(self) -> bool:
+        """What cannot be said yet will be soon; when not, it is worth waiting longer."""
+        return self._placer.current()
+
     def _track(self, tracked: Tracked) -> None:
         flow = tracked.flow
         self._tracked[flow.id] = tracked

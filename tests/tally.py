@@ -15,7 +15,7 @@ from tests.journald import Journald
 
 __all__ = ["Lost", "differences", "dropped", "miscounted"]
 
-#: So many flows of an address and direction are told one by one (the issue's default); beyond, their sum counts.
+#: So many flows of an address and direction are told one by one (the default); beyond, their sum counts.
 TOLD_SINGLY = 20
 
 Event = dict[str, Any]

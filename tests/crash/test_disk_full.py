@@ -20,7 +20,7 @@ from tests.tally import differences, miscounted
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),  # other test runs on this machine are waited for: see tests.netns.all_netns
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces, nft, /dev/kmsg and journald"),
 ]
 
