@@ -367,6 +367,13 @@ def test_gone_intervals_live_as_long_as_what_keeps_them() -> None:
     assert names(ownership.owners(IP, T0)) == ""
 
 
+def test_a_pod_that_is_gone_counts_no_longer() -> None:
+    ownership = Ownership()
+    seen(0, pod("a"))(ownership)
+    deleted(9, "a")(ownership)
+    assert (len(ownership), ownership.has_node(NODE)) == (0, False)
+
+
 def test_what_ended_before_all_drops_that_may_still_be_read_is_forgotten() -> None:
     ownership = Ownership(node=NODE)
     for fact in (seen(0, pod("a", IP, ready=0)), seen(0, pod("b", IP2, ready=0)), deleted(50, "a"), deleted(60, "b")):

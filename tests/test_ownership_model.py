@@ -178,7 +178,7 @@ def changed_pod(draw: st.DrawFn, pod: Pod, now: int) -> Pod:
     times = st.integers(now - 12, now + 4)
     pod = pod._replace(
         addresses=addresses,
-        ready_us=draw(st.none() | times),
+        ready_us=draw(st.none() | st.none() | times),
         start_us=draw(st.none() | st.integers(now - 40, now + 4)),
         leaving=pod.leaving or draw(st.integers(0, 3)) == 0,
         until_us=None,
@@ -192,7 +192,7 @@ def changed_pod(draw: st.DrawFn, pod: Pod, now: int) -> Pod:
     return pod
 
 
-@settings(max_examples=250)
+@settings(max_examples=500)
 @given(st.data())
 def test_ownership_equals_a_model_that_forgets_nothing(data: st.DataObject) -> None:
     draw = data.draw
@@ -228,7 +228,9 @@ def _history(draw: Any) -> None:
 
     for step in range(draw(st.integers(1, 14))):
         world.now += draw(PAUSES)
-        match draw(st.sampled_from(["new", "new", "new", "change", "change", "go", "go", "list", "restart", "keep"])):
+        match draw(
+            st.sampled_from(["new", "new", "new", "change", "change", "go", "go", "list", "list", "restart", "keep"])
+        ):
             case "new":
                 world.tell(draw(st.sampled_from(["seen", "missed"])), appear(step))
             case "change" if alive:
