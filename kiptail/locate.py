@@ -30,6 +30,8 @@ class Endpoint(NamedTuple):
     name: str = ""
     #: A name may still come.
     unnamed: bool = False
+    #: Nobody was found so far, but an owner may still turn out.
+    open: bool = False
 
 
 class Owners(Protocol):
@@ -84,10 +86,11 @@ class Locator:
         if name:
             return Endpoint(Kind.NOBODY, address, name=name)
         # Asked also when nobody waits any longer: what turns out later is told then.
-        if self._owners.awaits(address, at_us) and patient:
+        awaited = self._owners.awaits(address, at_us)
+        if awaited and patient:
             return None
         told = self._name_of(address)
-        return Endpoint(Kind.NOBODY, address, name=told or "", unnamed=told is None)
+        return Endpoint(Kind.NOBODY, address, name=told or "", unnamed=told is None, open=awaited)
 
     def named(self, endpoint: Endpoint) -> Endpoint:
         """``endpoint`` with the name that has come meanwhile, if one has."""

@@ -53,7 +53,9 @@ def test_what_may_still_turn_out_is_waited_for_with_patience_only() -> None:
     register = Register()
     register.awaited = True
     assert Locator(register, nameless).locate("10.0.0.1", 0, patient=True) is None
-    assert Locator(register, nameless).locate("10.0.0.1", 0, patient=False) == Endpoint(Kind.NOBODY, "10.0.0.1")
+    assert Locator(register, nameless).locate("10.0.0.1", 0, patient=False) == Endpoint(
+        Kind.NOBODY, "10.0.0.1", open=True
+    )
 
 
 def test_a_name_that_is_awaited_is_taken_when_it_comes() -> None:
