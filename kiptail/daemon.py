@@ -17,6 +17,7 @@ from kiptail.delivery import EventSink
 from kiptail.dispatch import Dispatcher
 from kiptail.errors import ClusterError, JournalError, KiptailError, StateError, one_line
 from kiptail.event import EventStyle
+from kiptail.fastline import KnownLines
 from kiptail.follower import Follower, Step
 from kiptail.journal import Journal
 from kiptail.kubeapi import KubeApi
@@ -271,7 +272,9 @@ class _Daemon:
         return Journal(
             directory=settings.journal_directory,
             files=settings.journal_files,
-            wanted=prefixes.wanted,
+            # Each drop is logged with all that its line says.
+            wanted=prefixes.wanted if settings.log_drops else KnownLines(prefixes).wanted,
+            needle=prefixes.needle,
             position=position,
             since_us=since_us,
         )
