@@ -14,7 +14,7 @@ from typing import NamedTuple
 from kiptail.entry import text_of
 from kiptail.flow import EPHEMERAL_PORT, FlowKey, flow_key
 from kiptail.netfilter import PacketDrop, parse
-from kiptail.prefixes import Prefixes
+from kiptail.prefixes import Prefixes, Verdict
 
 __all__ = ["KnownLine", "KnownLines", "understood"]
 
@@ -30,10 +30,11 @@ _MIDDLE = (
     rb"|TC=\d+ HOPLIMIT=\d+ FLOWLBL=\d+ )PROTO="
 )
 
-#: Behind the addresses, a line whose flow its groups tell: as its destination port is below 30000, it is no reply,
+#: Behind the addresses, a line whose flow its one group tells: as its destination port is below 30000, it is no reply,
 #: and the source port says nothing.
 _USUAL = re.compile(
-    _MIDDLE + rb"(?:(TCP|UDP) SPT=\d+ DPT=(\d{1,4}|[12]\d{4}) |(ICMP|ICMPv6) TYPE=(\d+) CODE=(\d+) )"
+    _MIDDLE + rb"(?:TCP SPT=\d+ DPT=(\d{1,4}|[12]\d{4}) |UDP SPT=\d+ DPT=(\d{1,4}|[12]\d{4}) "
+    rb"|ICMP (TYPE=\d+ CODE=\d+) |ICMPv6 (TYPE=\d+ CODE=\d+) )"
 ).match
 
 #: The same with a higher destination port, where the source port and the flags decide whether it is a reply.
@@ -51,6 +52,8 @@ class KnownLine(NamedTuple):
     key: FlowKey
     #: Verdict and protocol, as they are counted.
     kind: tuple[str, str]
+    #: The prefix stands for a drop or reject: the ledger counts it.
+    told: bool
 
 
 class KnownLines:
@@ -66,7 +69,8 @@ class KnownLines:
         usual = _USUAL(message, start)
         constant: tuple[object, ...]
         if usual is not None:
-            constant = (message[:start], usual.groups())
+            group = usual.lastindex or 0  # each of the alternatives has its own
+            constant = (message[:start], group, usual[group])
         else:
             high = _HIGH(message, start)
             if high is None:
@@ -97,7 +101,8 @@ def understood(text: str, prefixes: Prefixes) -> KnownLine | None:
     rule = prefixes.match(drop.prefix) if isinstance(drop, PacketDrop) else None
     if rule is None or not isinstance(drop, PacketDrop):
         return None
-    return KnownLine(flow_key(drop, rule.text, rule.verdict.value), (rule.verdict.value, drop.protocol))
+    verdict = rule.verdict.value
+    return KnownLine(flow_key(drop, rule.text, verdict), (verdict, drop.protocol), rule.verdict is not Verdict.LOG)
 
 
 def _of_high(protocol: bytes, source: bytes, port: bytes, rest: bytes) -> tuple[object, ...]:

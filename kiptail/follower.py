@@ -183,19 +183,21 @@ class Follower:
     def _count_all(self, entries: Iterable[Entry | tuple[KnownLine, int]], horizon_us: int) -> None:
         """Count a batch; what is known of a line stands for the rest of :meth:`_count`, 0.2 µs instead of 5."""
         drops, add = self.intake.drops, self._ledger.add
+        uncommitted = 0
         for entry in entries:
             if isinstance(entry, Entry):
                 self._count(entry, horizon_us)
                 continue
-            (key, kind), time_us = entry
+            (key, kind, told), time_us = entry
             if time_us < horizon_us:
                 self.intake.expired += 1
-                self._uncommitted += 1
+                uncommitted += 1
                 continue
             drops[kind] = drops.get(kind, 0) + 1
-            if key.verdict != Verdict.LOG:
+            if told:
                 add(key, time_us)
-                self._uncommitted += 1
+                uncommitted += 1
+        self._uncommitted += uncommitted
 
     def _count(self, entry: Entry, horizon_us: int) -> None:
         drop = parse(entry.message)

@@ -74,8 +74,9 @@ class Journal:
 
     ``directory`` holds journal files, or MACHINE_ID directories of them; ``files`` are read as they are,
     rotation is not followed; with neither it is this machine's journal. ``wanted`` is asked with each raw
-    MESSAGE that holds ``needle``, and may give a KnownLine. ``position`` is where an earlier Journal had got to and wins over ``since_us`` (realtime of the
-    first entry, inclusive); without both the journal is read from its head.
+    MESSAGE that holds ``needle``, and may give a KnownLine. ``position`` is where an earlier Journal had got
+    to and wins over ``since_us`` (realtime of the first entry, inclusive); without both the journal is read
+    from its head.
 
     JournalError when the journal cannot be read at the start. When that happens later it is tried again each
     second and :attr:`trouble` says why. Belongs to one thread, and does not survive a fork.

@@ -110,7 +110,7 @@ class Ledger:
         if flow is not None:
             flow.add(time_us, watermark_us)
             self._changed[flow.id] = flow
-            if len(flow.sides) == len(SIDES):
+            if flow.sides == SIDES:
                 return flow
             # Whoever has become known since the flow opened gets a part in what is folded from now on.
             own: tuple[str, ...] = flow.sides
