@@ -68,6 +68,8 @@ def test_lines_of_the_kernel_say_the_same_whatever_was_seen_before(lines: list, 
 @example(["PROTO=TCP SPT=1 DPT=80 ", "PROTO=TCP SPT=1 DPT=80 IN=x OUT=y SRC=1.1.1.1 DST=2.2.2.2 "], HEAD)
 @example(["PROTO=TCP SPT=80 DPT=40000 RES=0x00 ACK ", "PROTO=TCP SPT=80 DPT=40000 RES=0x00 [ ACK "], HEAD)
 @example(["PROTO=TCP SPT=1 DPT=8 ", "PROTO=UDP SPT=1 DPT=8 ", "PROTO=ICMP TYPE=8 CODE=0 "], HEAD)
+@example(["SPT=80 DPT=40000 SYN ", "SPT=81 DPT=40000 SYN "], HEAD.replace("SRC=", "ACK SRC=") + "PROTO=TCP ")
+@example(["DST=10.0.0.2 ", "DST=10.0.0.3 "], HEAD.replace(" DST=10.0.0.2", "") + "PROTO=TCP SPT=1 DPT=80 ")
 def test_piles_of_keys_and_values_say_the_same(texts: list[str], head: str) -> None:
     prefixes = Prefixes(RULES)
     known = KnownLines(prefixes)
