@@ -15,6 +15,7 @@ from bench.node import measure_node
 from bench.parts import count_drops, drops_of, parse_lines, real_lines
 from bench.programs import BenchError, journalctl, kiptail, python
 from bench.report import Row, machine, table, versions
+from bench.soak import soak
 from bench.state import state_bytes
 
 _BUILD = Path(__file__).parent.parent / "build" / "bench"
@@ -125,7 +126,10 @@ def main() -> int:
             bench.run(number)
         if os.geteuid() == 0 and not arguments.skip_node:
             _say("a node: packets, kernel, journald, API server")
-            bench.node += measure_node(arguments.soak)
+            bench.node += measure_node()
+        if arguments.soak:
+            _say(f"a soak of {arguments.soak:g} minutes")
+            bench.node += soak(arguments.soak)
     except FileNotFoundError as error:
         _say(f"error: {error.filename} is missing; `make bench` as root installs what is needed")
         return 1
@@ -173,7 +177,11 @@ def _arguments() -> argparse.Namespace:
         "--skip-node", action="store_true", help="leave out what needs root and takes two minutes: a node with packets"
     )
     parser.add_argument(
-        "--soak", type=float, default=0.0, metavar="MIN", help="minutes of steady drops on the node, 10 or more [none]"
+        "--soak",
+        type=float,
+        default=0.0,
+        metavar="MIN",
+        help="watch memory for so many minutes of churn, 10 or more [none]",
     )
     parser.add_argument("--runs", type=_positive, default=5, metavar="N", help="how often to measure [%(default)s]")
     return parser.parse_args()

@@ -23,7 +23,7 @@ from tests.netns import Network, network
 from tests.pods import pod
 from tests.running import Kiptail
 
-__all__ = ["measure_node"]
+__all__ = ["measure_node", "memory_of"]
 
 _LEFT = [f"10.244.1.{n}" for n in range(1, 11)]
 _RIGHT = [f"10.244.2.{n}" for n in range(1, 11)]
@@ -83,9 +83,9 @@ class _Node:
         return sorted(self._told[port] - at for port, at in sent.items())
 
     @contextlib.contextmanager
-    def flood(self, seconds: float, rate: float = _RATE) -> Iterator[None]:
+    def flood(self, seconds: float) -> Iterator[None]:
         """Drops of one flow, sent by a process of its own."""
-        command = [sys.executable, "-c", _FLOOD, str(self._flooding.fileno()), _FLOODED, str(rate), str(seconds)]
+        command = [sys.executable, "-c", _FLOOD, str(self._flooding.fileno()), _FLOODED, str(_RATE), str(seconds)]
         with subprocess.Popen(command, pass_fds=[self._flooding.fileno()]):  # noqa: S603 - fixed
             yield
 
@@ -103,14 +103,6 @@ class _Node:
         fields = Path(f"/proc/{self._kiptail.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def memory(self) -> tuple[float, float]:
-        """RssAnon and RssFile in MiB."""
-        status = Path(f"/proc/{self._kiptail.pid}/status").read_text()
-        anonymous, file = (re.search(rf"^{key}:\s+(\d+) kB", status, re.MULTILINE) for key in ("RssAnon", "RssFile"))
-        if anonymous is None or file is None:
-            raise BenchError("the kernel does not tell a process' memory")
-        return int(anonymous[1]) / 1024, int(file[1]) / 1024
-
     def _watch(self) -> None:
         ends: Counter[int] = Counter()
         for event in self._server.new_events():
@@ -121,7 +113,16 @@ class _Node:
                     self._told[int(port[1])] = time.monotonic()
 
 
-def measure_node(soak_minutes: float) -> list[Row]:
+def memory_of(pid: int) -> tuple[float, float]:
+    """A process' RssAnon and RssFile in MiB: what it made, and the part of mapped files that is in memory."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    anonymous, file = (re.search(rf"^{key}:\s+(\d+) kB", status, re.MULTILINE) for key in ("RssAnon", "RssFile"))
+    if anonymous is None or file is None:
+        raise BenchError("the kernel does not tell a process' memory")
+    return int(anonymous[1]) / 1024, int(file[1]) / 1024
+
+
+def measure_node() -> list[Row]:
     """One node from start to stop, as rows; needs root."""
     rows: list[Row] = []
 
@@ -129,7 +130,7 @@ def measure_node(soak_minutes: float) -> list[Row]:
         rows.append(Row(name, unit, [value]))
 
     def remember(when: str) -> None:
-        for kind, value in zip(("RssAnon", "RssFile"), node.memory(), strict=True):
+        for kind, value in zip(("RssAnon", "RssFile"), memory_of(kiptail.pid), strict=True):
             row(f"node: memory {when}, {kind}", "MiB", value)
 
     def quantiles(name: str, latencies: list[float]) -> None:
@@ -177,12 +178,4 @@ def measure_node(soak_minutes: float) -> list[Row]:
         row("node: lines of the flood that the kernel's log held", "lines", counted)
         row("node: CPU per 10,000 drops in the flood", "s", (node.cpu() - before) / counted * 10_000)
         remember("after the flood")
-
-        if soak_minutes:
-            with node.flood(soak_minutes * 60, rate=200):
-                time.sleep(min(120.0, soak_minutes * 20))
-                early, _ = node.memory()
-                time.sleep(max(0.0, soak_minutes * 60 - 125))
-                late, _ = node.memory()
-            row(f"node: growth of RssAnon in {soak_minutes:g} min at 200 drops/s", "MiB", late - early)
     return rows
