@@ -189,7 +189,8 @@ class _Daemon:
                 self._notifier.tell("WATCHDOG=1")
                 beat_at = now + watchdog
             if now >= status_at:
-                self._report.lag = self._journal.lag_us(_now_us()) / 1e6
+                if self._settings.follow:
+                    self._report.behind(self._journal.lag_us(_now_us()) / 1e6)
                 self._notifier.tell(f"STATUS={self._report.status()}")
                 status_at = now + STATUS_INTERVAL
             if step is Step.STALLED:

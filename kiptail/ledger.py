@@ -108,7 +108,12 @@ class Ledger:
         if flow is None or self._handovers or watermark_us - flow.seen_us > self._idle_us:
             slot, flow = self._find(key, time_us)  # with the common case left out, counting is a fifth faster
         if flow is not None:
-            flow.add(time_us, watermark_us)
+            flow.count += 1  # from here, what Flow.add() does: the call was a sixth of counting
+            flow.seen_us = watermark_us
+            if time_us > flow.last_us:
+                flow.last_us = time_us
+            elif time_us < flow.first_us:
+                flow.first_us = time_us
             self._changed[flow.id] = flow
             if flow.sides == SIDES:
                 return flow

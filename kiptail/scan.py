@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kiptail.entry import (
+    DELAY_LIMIT_US,
+    DRIFT,
+    MOST_DIGITS,
     Entry,
     SourceClock,
-    is_trusted,
-    microseconds,
     missed_messages,
     source_delay,
     text_of,
@@ -132,20 +133,29 @@ class Scanner:
             self.counts.unreadable += 1
 
     def _give_out(self, found: list[_Found], entries: list[Read]) -> None:
-        """Append those that the kernel wrote, with the time when it did."""
+        """Append those that the kernel wrote, with the time when it did.
+
+        It does what is_trusted(), microseconds() and source_delay() do, and calls them where something is out of the
+        ordinary only: three calls for each entry would be 0.25 µs of 5.
+        """
         clock, boot_id, hexed = self.clock, "", b""
+        #: Until when, by printk's clock, ``clock`` stays as it is.
+        offset_us = until_us = 0
         before, last = len(entries), None
         for one in found:
             line, transport, facility, source, (monotonic_us, boot), realtime_us = one
-            if not is_trusted(transport, facility):
+            if transport != b"kernel" or facility != b"0":
                 self.counts.untrusted += 1
                 continue
             if boot != hexed:
-                hexed, boot_id = boot, boot.hex()
+                hexed, boot_id, until_us = boot, boot.hex(), 0
             time_us = realtime_us
-            source_us = microseconds(source)
-            if source_us is not None:
-                clock, delay_us = source_delay(clock, boot_id, monotonic_us, source_us)
+            if source.isdigit() and len(source) <= MOST_DIGITS:
+                source_us = int(source)
+                delay_us = monotonic_us - source_us - offset_us
+                if source_us >= until_us or not 0 < delay_us <= DELAY_LIMIT_US:
+                    clock, delay_us = source_delay(clock, boot_id, monotonic_us, source_us)
+                    offset_us, until_us = clock.offset_us, clock.monotonic_us + DRIFT
                 time_us -= delay_us
             entries.append((line, time_us) if isinstance(line, KnownLine) else Entry(text_of(line), time_us))
             last = one

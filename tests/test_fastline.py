@@ -10,13 +10,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kiptail import fastline
-from kiptail.entry import MESSAGE_LIMIT, Entry, text_of
+from kiptail.entry import MESSAGE_LIMIT, Entry, is_trusted, microseconds, source_delay, text_of
 from kiptail.fastline import LONGEST, MAX_KNOWN, KnownLine, KnownLines, understood
 from kiptail.journal import Journal
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from tests.corpus import samples
 from tests.corpus.printer import printed
-from tests.journald import BOOT, Fields, export_to_journal, kernel_entry
+from tests.journald import BOOT, Fields, export_to_journal, fields_of, kernel_entry
 
 RULES = [PrefixRule("drop:", Verdict.DROP), PrefixRule("seen", Verdict.LOG), PrefixRule("no no:", Verdict.REJECT)]
 LINE = (
@@ -180,6 +180,23 @@ def journal_lines() -> Iterable[Fields]:
         yield kernel_entry(message, realtime_us=START + n * 1_700, monotonic_us=monotonic, boot_id=boot, **fields)
 
 
+def naively_dated(directory: Path) -> list[tuple[str, int]]:
+    """Trusted drops of the journal with the kernel's times, as the functions of kiptail.entry say."""
+    found: list[tuple[str, int]] = []
+    clock = None
+    for fields in fields_of(directory):
+        trusted = is_trusted(fields["_TRANSPORT"].encode(), fields.get("SYSLOG_FACILITY", "").encode())
+        if not trusted or " OUT=" not in fields["MESSAGE"]:
+            continue
+        time_us, delay_us = int(fields["__REALTIME_TIMESTAMP"]), 0
+        source_us = microseconds(fields.get("_SOURCE_MONOTONIC_TIMESTAMP", "").encode())
+        if source_us is not None:
+            monotonic_us = int(fields["__MONOTONIC_TIMESTAMP"])
+            clock, delay_us = source_delay(clock, fields["_BOOT_ID"], monotonic_us, source_us)
+        found.append((fields["MESSAGE"], time_us - delay_us))
+    return found
+
+
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_known_lines_are_counted_at_the_same_times_and_places(size: int, tmp_path: Path) -> None:
     export_to_journal(journal_lines(), tmp_path / "journal" / "x.journal")
@@ -200,4 +217,7 @@ def test_known_lines_are_counted_at_the_same_times_and_places(size: int, tmp_pat
                 places.append(journal.position())
         readings.append((said, places, journal.counts))
     assert readings[0] == readings[1]
+    naive = naively_dated(tmp_path / "journal")
+    assert readings[0][0] == [(understood(text, prefixes), time_us) for text, time_us in naive]
+    assert len({clock for _, places, _ in readings for place in places if (clock := place.clock)}) > 3 or size == 1000
     assert len(readings[0][0]) > 60
