@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from bench.journal import Workload, make_workload
+from bench.node import measure_node
 from bench.parts import count_drops, drops_of, parse_lines, real_lines
 from bench.programs import BenchError, journalctl, kiptail, python
 from bench.report import Row, machine, table, versions
+from bench.soak import soak
 from bench.state import state_bytes
 
 _BUILD = Path(__file__).parent.parent / "build" / "bench"
@@ -36,7 +39,7 @@ class _Bench:
         self._one = make_workload(_BUILD, entries=1, drop_every=1, flows=1)
         self._workloads = [
             make_workload(_BUILD, entries=entries, drop_every=100, flows=_FLOWS),
-            make_workload(_BUILD, entries=max(1, entries * 2 // 3), drop_every=1, flows=_FLOWS),
+            make_workload(_BUILD, entries=max(1, entries // 2), drop_every=1, flows=_FLOWS),
         ]
         self._programs = {
             w.title: (
@@ -63,6 +66,8 @@ class _Bench:
             away: Row(f"state file after {state_hours} h of churn, the cluster {'away' if away else 'there'}", "KiB")
             for away in (False, True)
         }
+        #: Of a node, measured once.
+        self.node: list[Row] = []
 
     @property
     def rows(self) -> list[Row]:
@@ -75,6 +80,7 @@ class _Bench:
             self._parser,
             *self._ledger.values(),
             *self._state.values(),
+            *self.node,
         ]
 
     def warm_up(self) -> None:
@@ -118,6 +124,12 @@ def main() -> int:
         for number in range(arguments.runs):
             _say(f"run {number + 1} of {arguments.runs}")
             bench.run(number)
+        if os.geteuid() == 0 and not arguments.skip_node:
+            _say("a node: packets, kernel, journald, API server")
+            bench.node += measure_node()
+        if arguments.soak:
+            _say(f"a soak of {arguments.soak:g} minutes")
+            bench.node += soak(arguments.soak)
     except FileNotFoundError as error:
         _say(f"error: {error.filename} is missing; `make bench` as root installs what is needed")
         return 1
@@ -155,11 +167,21 @@ def _in_turn(workload: Workload, *, theirs_first: bool) -> tuple[float, float]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "--entries", type=_positive, default=300_000, metavar="N",
-        help="entries of the journal with 1 %% drops; the one that is all drops has two thirds of it [%(default)s]",
+        "--entries", type=_positive, default=1_000_000, metavar="N",
+        help="entries of the journal with 1 %% drops; the one that is all drops has half of it [%(default)s]",
     )  # fmt: skip
     parser.add_argument(
         "--state-hours", type=_positive, default=2, metavar="N", help="hours of churn for the state file [%(default)s]"
+    )
+    parser.add_argument(
+        "--skip-node", action="store_true", help="leave out what needs root and takes two minutes: a node with packets"
+    )
+    parser.add_argument(
+        "--soak",
+        type=float,
+        default=0.0,
+        metavar="MIN",
+        help="watch memory for so many minutes of churn, 10 or more [none]",
     )
     parser.add_argument("--runs", type=_positive, default=5, metavar="N", help="how often to measure [%(default)s]")
     return parser.parse_args()

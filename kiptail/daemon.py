@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from kiptail.access import POST_RIGHTS, watch_rights
 from kiptail.budget import Limits
@@ -19,9 +20,9 @@ from kiptail.delivery import EventSink
 from kiptail.dispatch import Dispatcher
 from kiptail.errors import ClusterError, JournalError, KiptailError, StateError, one_line
 from kiptail.event import EventStyle
+from kiptail.fastline import KnownLines
 from kiptail.follower import Follower, Step
 from kiptail.journal import Journal
-from kiptail.kubeapi import KubeApi
 from kiptail.ledger import Ledger
 from kiptail.locate import Locator
 from kiptail.metrics import Metrics, MetricsServer
@@ -41,6 +42,9 @@ from kiptail.snapshot import SnapshotIndex, load_pods
 from kiptail.starting import Stopped, ask_cluster, open_store
 from kiptail.stopping import StopSignal
 from kiptail.store import Saved
+
+if TYPE_CHECKING:
+    from kiptail.kubeapi import KubeApi
 
 __all__ = ["run"]
 
@@ -189,7 +193,8 @@ class _Daemon:
             if now >= status_at:
                 now_us = _now_us()
                 lag_us = self._journal.lag_us(now_us)
-                self._report.lag = lag_us / 1e6
+                if self._settings.follow:
+                    self._report.behind(lag_us / 1e6)
                 if self._memory is not None and not self._follower.trouble:
                     # What is read but not committed is not placed either.
                     self._memory.forget(now_us - lag_us)
@@ -268,6 +273,8 @@ class _Daemon:
         settings = self._settings
         if settings.kubeconfig is None:
             raise ClusterError("no kubeconfig: name one with --kubeconfig")
+        from kiptail.kubeapi import KubeApi  # noqa: PLC0415 - 25 ms that a dry run with --pods does without
+
         api = KubeApi.from_kubeconfig(settings.kubeconfig, context=settings.context, server=settings.server)
         self._stack.callback(api.close)
         return api
@@ -313,7 +320,9 @@ class _Daemon:
         return Journal(
             directory=settings.journal_directory,
             files=settings.journal_files,
-            wanted=prefixes.wanted,
+            # Each drop is logged with all that its line says.
+            wanted=prefixes.wanted if settings.log_drops else KnownLines(prefixes).wanted,
+            needle=prefixes.needle,
             position=position,
             since_us=since_us,
         )

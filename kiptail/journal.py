@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, cast
 
-from kiptail.entry import Entry, Position
+from kiptail.entry import Position
 from kiptail.errors import JournalError
 from kiptail.reader import (
     Place,
@@ -42,7 +42,7 @@ from kiptail.reader import (
     running_boot,
     unreadable,
 )
-from kiptail.scan import JournalCounts, Scanner
+from kiptail.scan import JournalCounts, Read, Scanner
 
 __all__ = ["Batch", "Journal", "JournalCounts"]
 
@@ -65,7 +65,7 @@ _REOPEN_SECONDS = 1.0
 class Batch:
     """Wanted entries in journal order; ``at_end``: nothing more can be read now, so :meth:`Journal.wait`."""
 
-    entries: list[Entry]
+    entries: list[Read]
     at_end: bool
 
 
@@ -74,8 +74,9 @@ class Journal:
 
     ``directory`` holds journal files, or MACHINE_ID directories of them; ``files`` are read as they are,
     rotation is not followed; with neither it is this machine's journal. ``wanted`` is asked with each raw
-    MESSAGE. ``position`` is where an earlier Journal had got to and wins over ``since_us`` (realtime of the
-    first entry, inclusive); without both the journal is read from its head.
+    MESSAGE that holds ``needle``, and may give a KnownLine. ``position`` is where an earlier Journal had got
+    to and wins over ``since_us`` (realtime of the first entry, inclusive); without both the journal is read
+    from its head.
 
     JournalError when the journal cannot be read at the start. When that happens later it is tried again each
     second and :attr:`trouble` says why. Belongs to one thread, and does not survive a fork.
@@ -87,13 +88,14 @@ class Journal:
         directory: Path | None = None,
         files: Sequence[Path] = (),
         wanted: Callable[[bytes], object],
+        needle: bytes = b"",
         position: Position | None = None,
         since_us: int | None = None,
     ) -> None:
         #: Why nothing can be read at the moment, in one line; "" while all is well.
         self.trouble = ""
         self._source = Source(directory, tuple(files))
-        self._scanner = Scanner(wanted, position.clock if position else None)
+        self._scanner = Scanner(wanted, position.clock if position else None, needle)
         self._since_us = since_us
         #: The last place that is known. ``_moved``: the reader has got to a later entry since.
         self._place = (
@@ -134,7 +136,7 @@ class Journal:
 
     def read(self, limit: int) -> Batch:
         """The next wanted entries: at most ``limit``, what is there, or what a quarter of a second finds."""
-        entries: list[Entry] = []
+        entries: list[Read] = []
         try:
             if self._reader is None:
                 self._at_end = not self._open_again()
@@ -187,7 +189,7 @@ class Journal:
 
     # Scanning
 
-    def _scan(self, entries: list[Entry], limit: int) -> bool:
+    def _scan(self, entries: list[Read], limit: int) -> bool:
         """Append wanted entries; True at the journal's end."""
         scanned = self.counts.scanned
         try:
@@ -231,7 +233,7 @@ class Journal:
             # The file is gone. What came after the last wanted entry will be looked at once more.
             self._place = self._scanner.mark or self._place
 
-    def _pass_ignored(self, entries: list[Entry], limit: int) -> bool:
+    def _pass_ignored(self, entries: list[Read], limit: int) -> bool:
         """At the end, move the position over what the matches leave out; True when still at the end.
 
         The journal's last entry is asked for, and then read on to the end once more. When that finds nothing,

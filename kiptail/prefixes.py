@@ -75,6 +75,8 @@ class Prefixes:
             if self._rules.setdefault(text, rule).verdict != rule.verdict:
                 raise ValueError("a log prefix has two verdicts")
         self._needles = _needles(self._rules)
+        #: Bytes that are in each message for which :meth:`wanted` holds.
+        self.needle = self._needles[0] if len(self._needles) == 1 else b" OUT="
         self._seen: dict[str, PrefixRule | None] = {}
 
     def match(self, prefix_text: str) -> PrefixRule | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,8 @@ from kiptail.metrics import Reading
 from kiptail.poster import Poster
 
 __all__ = ["Index", "Report", "logs_all_namespaces"]
+
+log = logging.getLogger(__name__)
 
 #: Being so many seconds behind the journal is worth a word.
 LAG_TOLD = 5.0
@@ -45,8 +48,24 @@ class Report:
         self._journal, self._follower, self._ledger = journal, follower, ledger
         self._poster, self._index, self._damaged = poster, index, damaged
         self._all_netns = logs_all_namespaces()
-        #: How far reading is behind the journal, in seconds; set by the journal loop, whose the reader is.
+        #: How far reading is behind the journal, in seconds; told by the journal loop, whose the reader is.
         self.lag = 0.0
+        self._late = self._warned = False
+
+    def behind(self, lag: float) -> None:
+        """Reading is so many seconds behind; that it stays behind is logged once, and once that it caught up."""
+        self.lag = lag
+        late, self._late = self._late, lag > LAG_TOLD
+        if late and self._late and not self._warned:
+            self._warned = True
+            log.warning(
+                "reading is %.0f s behind the journal: more is dropped than can be counted at once, and told late."
+                " Nothing is lost as long as the journal keeps it: see SystemMaxUse in journald.conf(5)",
+                lag,
+            )
+        elif self._warned and not self._late:
+            self._warned = False
+            log.info("reading has caught up with the journal")
 
     def status(self) -> str:
         """One line for ``systemctl status``."""

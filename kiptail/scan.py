@@ -7,12 +7,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kiptail.entry import Entry, SourceClock, is_trusted, microseconds, missed_messages, source_delay, text_of
+from kiptail.entry import (
+    DELAY_LIMIT_US,
+    DRIFT,
+    MOST_DIGITS,
+    Entry,
+    SourceClock,
+    missed_messages,
+    source_delay,
+    text_of,
+)
+from kiptail.fastline import KnownLine
 from kiptail.reader import Place, Reader, field
 
-__all__ = ["JournalCounts", "Scanner"]
+__all__ = ["JournalCounts", "Read", "Scanner"]
 
 log = logging.getLogger(__name__)
+
+#: What is given out: an entry that is to be read, or what is known to stand in it and when the kernel wrote it.
+Read = Entry | tuple[KnownLine, int]
+
+#: A wanted entry as the reader gives it: line, _TRANSPORT, SYSLOG_FACILITY, _SOURCE_MONOTONIC_TIMESTAMP, receipt
+#: (monotonic, with its boot, and real time).
+_Found = tuple[KnownLine | bytes, bytes, bytes, bytes, tuple[int, bytes], int]
 
 #: Entries between two looks at the clock, and seconds after which a scan ends in any case: a journal on a slow
 #: disk must not keep signals and the watchdog waiting.
@@ -44,26 +61,31 @@ class JournalCounts:
 class Scanner:
     """Picks the wanted entries out of what a reader gives."""
 
-    def __init__(self, wanted: Callable[[bytes], object], clock: SourceClock | None) -> None:
-        """``wanted`` is asked with each raw MESSAGE; ``clock`` is an earlier scanner's."""
+    def __init__(self, wanted: Callable[[bytes], object], clock: SourceClock | None, needle: bytes = b"") -> None:
+        """``wanted`` is asked with each raw MESSAGE that holds ``needle``; ``clock`` is an earlier scanner's.
+
+        When it gives a :class:`KnownLine`, that is given out instead of an :class:`Entry`.
+        """
         self.counts = JournalCounts()
         #: What :func:`~kiptail.entry.source_delay` knows by now.
         self.clock = clock
         #: The place, less the cursor, of the last wanted entry that the last scan found.
         self.mark: Place | None = None
-        self._wanted = wanted
+        self._wanted, self._needle = wanted, needle
 
     def scan(
-        self, reader: Reader, entries: list[Entry], limit: int, skip: Callable[[Reader], bool] | None = None
+        self, reader: Reader, entries: list[Read], limit: int, skip: Callable[[Reader], bool] | None = None
     ) -> bool:
         """Append wanted entries, up to ``limit`` of them; True at the journal's end. OSError.
 
         It ends after a quarter of a second, too. Entries for which ``skip`` holds are only counted.
         """
-        following, get, wanted = reader._next, reader._get, self._wanted
+        following, get, wanted, needle = reader._next, reader._get, self._wanted, self._needle
+        get_monotonic, get_realtime = reader._get_monotonic, reader._get_realtime
         deadline = time.monotonic() + _SCAN_SECONDS
+        limit -= len(entries)
         scanned = 0
-        self.mark = None
+        found: list[_Found] = []
         try:
             while True:
                 for _ in range(_SCAN_STEP):
@@ -81,39 +103,68 @@ class Scanner:
                         except (LookupError, ValueError, OSError):
                             self.counts.unreadable += 1
                             continue
-                    if wanted(message):
-                        entry = self._entry(reader, message)
-                        if entry is not None:
-                            entries.append(entry)
-                            if len(entries) >= limit:
-                                return False
+                    if needle in message and (line := wanted(message)):
+                        what = line if isinstance(line, KnownLine) else message
+                        try:
+                            found.append((
+                                what, get("_TRANSPORT"), get("SYSLOG_FACILITY"), get("_SOURCE_MONOTONIC_TIMESTAMP"),
+                                get_monotonic(), get_realtime(),
+                            ))  # fmt: skip
+                        except (LookupError, ValueError, OSError):
+                            self._find_again(reader, what, found)
+                        if len(found) >= limit:
+                            return False
                     elif message.startswith(b"Missed "):
                         self._count_missed(reader, message)
                 if time.monotonic() >= deadline:
                     return False
         finally:
             self.counts.scanned += scanned
+            self._give_out(found, entries)
 
-    def _entry(self, reader: Reader, message: bytes) -> Entry | None:
-        """The entry that the reader is at and whose MESSAGE this is; None when it is not the kernel's."""
+    def _find_again(self, reader: Reader, line: KnownLine | bytes, found: list[_Found]) -> None:
+        """Append a wanted entry that may lack a field; to allow for it each time would take 0.3 µs more."""
         try:
-            if not is_trusted(field(reader, "_TRANSPORT"), field(reader, "SYSLOG_FACILITY")):
-                self.counts.untrusted += 1
-                return None
-            realtime_us = reader._get_realtime()
-            monotonic_us, boot = reader._get_monotonic()
-            source_us = microseconds(field(reader, "_SOURCE_MONOTONIC_TIMESTAMP"))
+            transport, facility = field(reader, "_TRANSPORT"), field(reader, "SYSLOG_FACILITY")
+            source = field(reader, "_SOURCE_MONOTONIC_TIMESTAMP")
+            found.append((line, transport, facility, source, reader._get_monotonic(), reader._get_realtime()))
         except OSError:
             # Damaged, or gone; then _next() will say so. Trying again for ever would help nobody.
             self.counts.unreadable += 1
-            return None
-        boot_id = boot.hex()
-        delay_us = 0
-        if source_us is not None:
-            self.clock, delay_us = source_delay(self.clock, boot_id, monotonic_us, source_us)
-        self.mark = Place("", boot_id, monotonic_us, realtime_us)
-        self.counts.wanted += 1
-        return Entry(text_of(message), realtime_us - delay_us)
+
+    def _give_out(self, found: list[_Found], entries: list[Read]) -> None:
+        """Append those that the kernel wrote, with the time when it did.
+
+        It does what is_trusted(), microseconds() and source_delay() do, and calls them where something is out of the
+        ordinary only: three calls for each entry would be 0.25 µs of 5.
+        """
+        clock, boot_id, hexed = self.clock, "", b""
+        #: Until when, by printk's clock, ``clock`` stays as it is.
+        offset_us = until_us = 0
+        before, last = len(entries), None
+        for one in found:
+            line, transport, facility, source, (monotonic_us, boot), realtime_us = one
+            if transport != b"kernel" or facility != b"0":
+                self.counts.untrusted += 1
+                continue
+            if boot != hexed:
+                hexed, boot_id, until_us = boot, boot.hex(), 0
+            time_us = realtime_us
+            if source.isdigit() and len(source) <= MOST_DIGITS:
+                source_us = int(source)
+                delay_us = monotonic_us - source_us - offset_us
+                if source_us >= until_us or not 0 < delay_us <= DELAY_LIMIT_US:
+                    clock, delay_us = source_delay(clock, boot_id, monotonic_us, source_us)
+                    offset_us, until_us = clock.offset_us, clock.monotonic_us + DRIFT
+                time_us -= delay_us
+            entries.append((line, time_us) if isinstance(line, KnownLine) else Entry(text_of(line), time_us))
+            last = one
+        self.clock = clock
+        self.counts.wanted += len(entries) - before
+        self.mark = None
+        if last is not None:
+            *_, (monotonic_us, boot), realtime_us = last
+            self.mark = Place("", boot.hex(), monotonic_us, realtime_us)
 
     def _count_missed(self, reader: Reader, message: bytes) -> None:
         """Count journald's notice of lost kernel messages; a kernel line that only reads like one is none."""

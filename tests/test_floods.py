@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.apiserver import ApiServer
+from tests.apiserver.process import ServerProcess
 from tests.crash.scenarios import flood
+from tests.journald import export_to_journal, kernel_entry
+from tests.pods import pod
+from tests.running import Kiptail
 from tests.scene import Scene, scene
 from tests.tally import miscounted
 
@@ -24,8 +28,8 @@ TARGET = "10.244.2.1"
 
 def cluster(server: ApiServer, node: Scene, directory: Path) -> Path:
     """The scene's pods in this server, and a kubeconfig."""
-    for pod in node.pod_objects():
-        server.pods.put(pod)
+    for each in node.pod_objects():
+        server.pods.put(each)
     server.grant("kiptail", "get list watch", "pods")
     server.grant("kiptail", "create patch", "events")
     return server.kubeconfig(directory / "kubeconfig", token=server.add_user("kiptail"))
@@ -81,3 +85,47 @@ def test_a_scan_of_two_thousand_ports_is_a_handful_of_events_that_count_all(tmp_
 
 def test_ten_thousand_packets_of_one_flow_are_counted_to_the_last_line(tmp_path: Path) -> None:
     flood(tmp_path, 10_000, 5_000)
+
+
+def anonymous_mib(pid: int) -> float:
+    """Memory that is not mapped from files."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) / 1024
+
+
+def test_a_backlog_of_two_hundred_thousand_drops_is_counted_to_the_last_without_growing(tmp_path: Path) -> None:
+    """What the journal holds is behind no queue of kiptail's own."""
+    drops, per_flow = 200_000, 200_000 // 20
+    now_us = time.time_ns() // 1000 - 60 * 1_000_000
+    line = (
+        "backlog: IN=a OUT=b MAC= SRC=10.244.1.{} DST=10.244.2.1 LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID={} DF PROTO=TCP"
+        " SPT={} DPT=80 WINDOW=64240 RES=0x00 SYN URGP=0 "
+    )
+    journal = tmp_path / "journal"
+    export_to_journal(
+        (
+            kernel_entry(
+                line.format(1 + n % 20, n % 65_536, 32_768 + n % 20_000),
+                realtime_us=now_us + n * 100,
+                monotonic_us=1_000_000 + n * 100,
+            )
+            for n in range(drops)
+        ),
+        journal / "x.journal",
+    )
+    pods = [pod(f"pod-{n}", f"10.244.1.{n}", uid=f"uid-{n}") for n in range(1, 21)]
+    with (
+        ServerProcess(tmp_path / "cluster", pods) as server,
+        Kiptail(
+            tmp_path,
+            "--kubeconfig", server.kubeconfig, "--journal-directory", journal, "--state-directory", tmp_path / "state",
+            "--prefix", "backlog:", "--node-name", "worker-3", "--since", "-10m", "--repeat-interval", "1s",
+            "--metrics-address", "off",
+        ) as kiptail,
+    ):  # fmt: skip
+        before = anonymous_mib(kiptail.pid)
+        kiptail.wait_for(
+            lambda: [event["count"] for event in server.events()] == [per_flow] * 20, "every drop is told", timeout=120
+        )
+        assert anonymous_mib(kiptail.pid) < before + 16
+        assert kiptail.stop() == 0

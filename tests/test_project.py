@@ -20,6 +20,7 @@ PURE = (
     "entry",
     "netfilter",
     "prefixes",
+    "fastline",
     "protocols",
     "flow",
     "budget",

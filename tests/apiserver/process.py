@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import shutil
@@ -11,7 +12,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -97,6 +98,14 @@ class ServerProcess:
         items: list[dict[str, Any]] = self._get("/api/v1/events")["items"]
         return items
 
+    def new_events(self) -> Iterator[dict[str, Any]]:
+        """Each Event when it is stored for the first time, those that there are first; ends with the server."""
+        with self._asked("/api/v1/events?watch=true", timeout=3600) as response, contextlib.suppress(OSError):
+            for line in response:
+                change = json.loads(line)
+                if change["type"] == "ADDED":
+                    yield change["object"]
+
     def close(self) -> None:
         """End it for good."""
         if self._process is not None:
@@ -124,15 +133,20 @@ class ServerProcess:
         self._process.send_signal(number)
 
     def _get(self, path: str) -> Any:
+        with self._asked(path, timeout=10) as response:
+            return json.load(response)
+
+    @contextlib.contextmanager
+    def _asked(self, path: str, timeout: float) -> Iterator[http.client.HTTPResponse]:
         config = json.loads(self._config("admin", self._ca).read_text())
         trusted = base64.b64decode(config["clusters"][0]["cluster"]["certificate-authority-data"]).decode()
         context = ssl.create_default_context(cadata=trusted)
         port = self._port.getsockname()[1]
-        connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=10)
+        connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=timeout)
         try:
             token = config["users"][0]["user"]["token"]
             connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
             with connection.getresponse() as response:
-                return json.load(response)
+                yield response
         finally:
             connection.close()

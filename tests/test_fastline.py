@@ -1,0 +1,223 @@
+"""Known lines: looked up or read thoroughly, a line says the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from kiptail import fastline
+from kiptail.entry import MESSAGE_LIMIT, Entry, is_trusted, microseconds, source_delay, text_of
+from kiptail.fastline import LONGEST, MAX_KNOWN, KnownLine, KnownLines, understood
+from kiptail.journal import Journal
+from kiptail.prefixes import Prefixes, PrefixRule, Verdict
+from tests.corpus import samples
+from tests.corpus.printer import printed
+from tests.journald import BOOT, Fields, export_to_journal, fields_of, kernel_entry
+
+RULES = [PrefixRule("drop:", Verdict.DROP), PrefixRule("seen", Verdict.LOG), PrefixRule("no no:", Verdict.REJECT)]
+LINE = (
+    "drop: IN=eth0 OUT= MAC=aa SRC=10.0.0.1 DST=10.0.0.2 LEN={length} TOS=0x00 PREC=0x00 TTL=63 ID={id} DF "
+    "PROTO=TCP SPT={source} DPT={port} WINDOW=64240 RES=0x00 {flags} URGP=0 "
+)
+LINE_6 = (
+    "drop: IN=eth0 OUT= SRC=2001:0db8:0000:0000:0000:0000:0000:0001 DST=fe80:0000:0000:0000:0000:0000:0000:0002"
+    " LEN=72 TC=0 HOPLIMIT=255 FLOWLBL=0 PROTO=ICMPv6 TYPE=136 CODE=0 "
+)
+
+
+def plain(port: int = 80, source: int = 40_000, flags: str = "SYN", length: int = 60, number: int = 1) -> bytes:
+    return LINE.format(length=length, id=number, source=source, port=port, flags=flags).encode()
+
+
+def assert_alike(lines: KnownLines, prefixes: Prefixes, message: bytes) -> None:
+    """What is said of the line is what the thorough reading gives, or that it has to be read."""
+    said = lines.wanted(message)
+    if isinstance(said, KnownLine):
+        assert said == understood(text_of(message), prefixes)
+    else:
+        assert said == prefixes.wanted(message)
+
+
+#: What the kernel prints, and text that a reader could stumble over.
+WORDS = [
+    *("drop: ", "seen ", "x ", "IN=a OUT=b ", "IN= OUT=", " OUT=c ", "MAC= ", "PHYSIN=ACK ", "IN=x"),
+    *("SRC=10.0.0.1 ", "DST=10.0.0.2 ", "SRC=10.0.0.1 DST=10.0.0.2", "SRC=::1 DST=::2", " LEN=60 ", "LEN=60 "),
+    *("TOS=0x00 PREC=0x00 TTL=63 ID=1 ", "DF ", "CE ", "TC=0 HOPLIMIT=64 FLOWLBL=0 ", "FRAG:1 "),
+    *("PROTO=TCP ", "PROTO=UDP ", "PROTO=ICMP ", "PROTO=ICMPv6 ", "PROTO=TCP SPT=40000 DPT=80 ", "PROTO=UDP SPT=53 "),
+    *("SPT=80 ", "SPT=99999 ", "DPT=40000 ", "DPT=65535 ", "DPT=65536 ", "DPT=080 ", "TYPE=8 ", "CODE=0 ", "CODE=0"),
+    *("ACK ", "SYN ", "RES=0x00 ACK URGP=0 ", "[", " [", "] ", "\n", "\r\n", "\0", "\u00e9", " "),
+]
+HEAD = "drop: IN=a OUT=b SRC=10.0.0.1 DST=10.0.0.2 LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=1 DF "
+
+
+@given(st.lists(printed(), max_size=8), st.data())
+def test_lines_of_the_kernel_say_the_same_whatever_was_seen_before(lines: list, data: st.DataObject) -> None:
+    prefixes = Prefixes([*RULES, *(PrefixRule(one.drop.prefix, Verdict.DROP) for one in lines if one.drop.prefix)])
+    known = KnownLines(prefixes)
+    for one in [*lines, *lines]:
+        assert_alike(known, prefixes, one.line.encode("utf-8", "surrogateescape"))
+
+
+@given(st.lists(st.lists(st.sampled_from(WORDS)).map("".join), max_size=12), st.sampled_from(["", HEAD, "drop: IN=a"]))
+@example([plain(40_000, 80, "ACK").decode(), plain(40_000, 80, "SYN").decode()], "")
+@example([plain(40_000, 80, "ACK").decode(), plain(69_999, 80, "ACK").decode()], "")
+@example(["PROTO=TCP SPT=1 DPT=80 ", "PROTO=TCP SPT=1 DPT=80 IN=x OUT=y SRC=1.1.1.1 DST=2.2.2.2 "], HEAD)
+@example(["PROTO=TCP SPT=80 DPT=40000 RES=0x00 ACK ", "PROTO=TCP SPT=80 DPT=40000 RES=0x00 [ ACK "], HEAD)
+@example(["PROTO=TCP SPT=1 DPT=8 ", "PROTO=UDP SPT=1 DPT=8 ", "PROTO=ICMP TYPE=8 CODE=0 "], HEAD)
+@example(["SPT=80 DPT=40000 SYN ", "SPT=81 DPT=40000 SYN "], HEAD.replace("SRC=", "ACK SRC=") + "PROTO=TCP ")
+@example(["DST=10.0.0.2 ", "DST=10.0.0.3 "], HEAD.replace(" DST=10.0.0.2", "") + "PROTO=TCP SPT=1 DPT=80 ")
+def test_piles_of_keys_and_values_say_the_same(texts: list[str], head: str) -> None:
+    prefixes = Prefixes(RULES)
+    known = KnownLines(prefixes)
+    for text in [*texts, *texts]:
+        assert_alike(known, prefixes, (head + text).encode())
+
+
+@given(st.data())
+def test_lines_that_were_tampered_with_say_the_same(data: st.DataObject) -> None:
+    """Each is read when the line that it was made of is known."""
+    prefixes = Prefixes(RULES)
+    known = KnownLines(prefixes)
+    lines = [plain(), plain(40_000, 80, "ACK"), plain(40_000, 50_000), LINE_6.encode()]
+    line = data.draw(st.sampled_from(lines))
+    for each in lines:
+        known.wanted(each)
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(line)))
+        end = data.draw(st.integers(start, min(len(line), start + 12)))
+        line = line[:start] + data.draw(st.sampled_from(WORDS).map(str.encode) | st.binary(max_size=3)) + line[end:]
+        assert_alike(known, prefixes, line)
+
+
+@given(st.binary())
+def test_any_bytes(message: bytes) -> None:
+    prefixes = Prefixes(RULES)
+    assert_alike(KnownLines(prefixes), prefixes, message)
+
+
+@pytest.mark.parametrize("sample", samples(), ids=lambda sample: sample.where)
+def test_the_corpus_says_the_same(sample) -> None:
+    prefixes = Prefixes([PrefixRule(sample.expected.get("prefix") or "drop:", Verdict.DROP)])
+    known = KnownLines(prefixes)
+    for _ in range(2):
+        assert_alike(known, prefixes, sample.line.encode("utf-8", "surrogateescape"))
+
+
+def parses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines that are read thoroughly from now on."""
+    read: list[str] = []
+    monkeypatch.setattr(fastline, "understood", lambda text, prefixes: read.append(text) or understood(text, prefixes))
+    return read
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param([plain(number=n, length=60 + n, source=40_000 + n) for n in range(9)], id="a request"),
+        pytest.param([plain(40_000 + n, 80, "ACK", number=n) for n in range(9)], id="a reply"),
+        pytest.param([LINE_6.encode(), LINE_6.replace("HOPLIMIT=255", "HOPLIMIT=9").encode()], id="ICMP of IPv6"),
+    ],
+)
+def test_a_flow_is_read_once(lines: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    read = parses(monkeypatch)
+    known = KnownLines(Prefixes(RULES))
+    assert len({id(known.wanted(line)) for line in lines}) == 1
+    assert len(read) == 1
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = KnownLines(Prefixes(RULES))
+    for n in range(MAX_KNOWN + 10):
+        known.wanted(plain(number=n).replace(b"10.0.0.1", b"10.%d.%d.1" % (n // 250, n % 250)))
+        assert len(known._known) <= MAX_KNOWN
+    read = parses(monkeypatch)
+    assert isinstance(known.wanted(plain()), KnownLine)
+    assert len(read) == 1
+
+
+def test_other_rules_lines_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = parses(monkeypatch)
+    assert KnownLines(Prefixes(RULES)).wanted(plain().replace(b"drop:", b"other")) is False
+    assert read == []
+
+
+def test_the_longest_known_line_is_no_longer_than_a_message() -> None:
+    """A byte that is no UTF-8 becomes four characters; longer text is not read."""
+    assert 4 * LONGEST <= MESSAGE_LIMIT
+    line = plain()
+    prefixes = Prefixes(RULES)
+    known = KnownLines(prefixes)
+    known.wanted(line)
+    for length in (LONGEST, LONGEST + 1, MESSAGE_LIMIT + 1):
+        assert_alike(known, prefixes, line + b"\xff" * (length - len(line)))
+
+
+START = 1_800_000_000_000_000
+
+
+def journal_lines() -> Iterable[Fields]:
+    """Drops and others, delayed and not, of two boots, with fields missing and forged."""
+    for n in range(120):
+        boot = BOOT if n < 80 else "b0070000000000000000000000000002"
+        monotonic = 10_000_000 + n * 1_700
+        fields: dict[str, str | int | None] = {"_SOURCE_MONOTONIC_TIMESTAMP": monotonic - n * 37 % 900}
+        match n % 12:
+            case 5:
+                fields["SYSLOG_FACILITY"] = 1
+            case 7:
+                fields["_SOURCE_MONOTONIC_TIMESTAMP"] = None
+            case 9:
+                fields["_SOURCE_MONOTONIC_TIMESTAMP"] = "x"
+            case 10:
+                fields["SYSLOG_FACILITY"] = None
+            case 11:
+                fields["_SOURCE_MONOTONIC_TIMESTAMP"] = monotonic - 3_000_000
+        message = plain(80 + n % 3, number=n) if n % 4 else b"eth0: link up"
+        yield kernel_entry(message, realtime_us=START + n * 1_700, monotonic_us=monotonic, boot_id=boot, **fields)
+
+
+def naively_dated(directory: Path) -> list[tuple[str, int]]:
+    """Trusted drops of the journal with the kernel's times, as the functions of kiptail.entry say."""
+    found: list[tuple[str, int]] = []
+    clock = None
+    for fields in fields_of(directory):
+        trusted = is_trusted(fields["_TRANSPORT"].encode(), fields.get("SYSLOG_FACILITY", "").encode())
+        if not trusted or " OUT=" not in fields["MESSAGE"]:
+            continue
+        time_us, delay_us = int(fields["__REALTIME_TIMESTAMP"]), 0
+        source_us = microseconds(fields.get("_SOURCE_MONOTONIC_TIMESTAMP", "").encode())
+        if source_us is not None:
+            monotonic_us = int(fields["__MONOTONIC_TIMESTAMP"])
+            clock, delay_us = source_delay(clock, fields["_BOOT_ID"], monotonic_us, source_us)
+        found.append((fields["MESSAGE"], time_us - delay_us))
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_known_lines_are_counted_at_the_same_times_and_places(size: int, tmp_path: Path) -> None:
+    export_to_journal(journal_lines(), tmp_path / "journal" / "x.journal")
+    prefixes = Prefixes(RULES)
+    readings = []
+    for wanted, needle in ((prefixes.wanted, b""), (KnownLines(prefixes).wanted, prefixes.needle)):
+        said, places = [], []
+        with Journal(directory=tmp_path / "journal", wanted=wanted, needle=needle) as journal:
+            at_end = False
+            while not at_end:
+                batch = journal.read(size)
+                at_end = batch.at_end
+                for entry in batch.entries:
+                    if isinstance(entry, Entry):
+                        said.append((understood(entry.message, prefixes), entry.time_us))
+                    else:
+                        said.append(entry)
+                places.append(journal.position())
+        readings.append((said, places, journal.counts))
+    assert readings[0] == readings[1]
+    naive = naively_dated(tmp_path / "journal")
+    assert readings[0][0] == [(understood(text, prefixes), time_us) for text, time_us in naive]
+    assert len({clock for _, places, _ in readings for place in places if (clock := place.clock)}) > 3 or size == 1000
+    assert len(readings[0][0]) > 60

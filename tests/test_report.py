@@ -1,0 +1,49 @@
+"""What a running kiptail tells of itself."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kiptail.report import LAG_TOLD, Report
+
+
+def report() -> Report:
+    """One of parts that have nothing to tell."""
+    progress = SimpleNamespace(untold=0, unplaced=0, ended=0, trouble="")
+    parts: Any = SimpleNamespace(
+        trouble="", intake=SimpleNamespace(drops={}), progress=progress, ready=lambda: True, counts=None
+    )
+    return Report(parts, parts, parts, parts, parts, damaged=False)
+
+
+LATE = LAG_TOLD + 2
+
+
+@pytest.mark.parametrize(
+    ("lags", "said"),
+    [
+        pytest.param([0.0, LAG_TOLD, LAG_TOLD], [], id="a little behind"),
+        pytest.param([LATE, 0.0, LATE, 0.0], [], id="behind for a moment, as at a start"),
+        pytest.param([LATE, LATE, LATE, LATE + 60], ["WARNING"], id="behind for long"),
+        pytest.param([LATE, LATE, LATE, 0.0, 0.0], ["WARNING", "INFO"], id="and caught up"),
+        pytest.param([LATE, LATE, 0.0, LATE, LATE], ["WARNING", "INFO", "WARNING"], id="and behind again"),
+    ],
+)
+def test_falling_behind_is_warned_of_once(lags: list[float], said: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    told = report()
+    with caplog.at_level(logging.INFO, "kiptail.report"):
+        for lag in lags:
+            told.behind(lag)
+    assert [record.levelname for record in caplog.records] == said
+
+
+def test_the_status_says_how_far_behind_it_is() -> None:
+    told = report()
+    told.behind(LATE)
+    assert f"{LATE:.0f} s behind the journal" in told.status()
+    told.behind(1.0)
+    assert "behind" not in told.status()
