@@ -29,11 +29,12 @@ from kiptail.ownership import Handover
 from kiptail.podindex import ClusterIndex
 from kiptail.poster import Poster
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
+from kiptail.renewal import KeptToken, Renewer
 from kiptail.report import Report, logs_all_namespaces
 from kiptail.settings import DEFAULT_LOOK_BACK_US, Settings
 from kiptail.sinks import ApiSink, Printer
 from kiptail.snapshot import SnapshotIndex, load_pods
-from kiptail.starting import Stopped, ask_cluster, open_store
+from kiptail.starting import TOKEN_FILE, Stopped, ask_cluster, open_store
 from kiptail.stopping import StopSignal
 from kiptail.store import Saved
 
@@ -78,7 +79,9 @@ class _Daemon:
 
         prefixes = Prefixes(PrefixRule(p.text, Verdict(p.verdict)) for p in settings.prefixes)
         pods = load_pods(settings.pods, label=settings.pod_identifier_label) if settings.pods else None
+        self._tokens = KeptToken(settings.state_directory / TOKEN_FILE)
         self._api = self._connect() if settings.pods is None else None
+        self._renewer: Renewer | None = None
         node_name = settings.node_name or (self._api.node_name if self._api else None)
         self._node_name = node_name or socket.gethostname().lower()
 
@@ -256,7 +259,13 @@ class _Daemon:
         settings = self._settings
         if settings.kubeconfig is None:
             raise ClusterError("no kubeconfig: name one with --kubeconfig")
-        api = KubeApi.from_kubeconfig(settings.kubeconfig, context=settings.context, server=settings.server)
+        api = KubeApi.from_kubeconfig(
+            settings.kubeconfig,
+            context=settings.context,
+            server=settings.server,
+            observe=self._metrics.request_made,
+            tokens=self._tokens,
+        )
         self._stack.callback(api.close)
         return api
 
@@ -316,6 +325,11 @@ class _Daemon:
         ask_cluster(self._api, rights, self._stop, must_answer=dry_run, patience=patience)
         if isinstance(self._index, ClusterIndex):
             self._index.start()
+        if not dry_run and self._settings.follow:
+            self._renewer = Renewer(self._api, self._tokens)
+            self._stack.callback(self._renewer.close)
+            self._renewer.start()
+            self._report.renewal = self._renewer
 
     def _serve_metrics(self) -> None:
         address = self._settings.metrics_address

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from http.server import ThreadingHTTPServer
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import MetricsHandler
 
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: A connection that says nothing for so many seconds is closed.
 IDLE_TIMEOUT = 30
+#: A request ends after 10 s.
+LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Reading(NamedTuple):
@@ -52,6 +54,19 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self._requests = Counter(
+            "kiptail_api_requests",
+            "Requests to the API server, by verb and HTTP status; error: there was no answer.",
+            ["verb", "code"],
+            registry=self.registry,
+        )
+        self._latency = Histogram(
+            "kiptail_api_request_duration_seconds",
+            "Time to the headers of the API server's answer, or to the error, by verb.",
+            ["verb"],
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
         self.registry.register(self)
 
     def read_from(self, read: Callable[[], Iterable[Reading]]) -> None:
@@ -61,6 +76,11 @@ class Metrics:
     def event_written(self, operation: str, result: str) -> None:
         """Count one write of an Event."""
         self._events.labels(operation, result).inc()
+
+    def request_made(self, verb: str, code: str, seconds: float) -> None:
+        """Count one request to the API server: a :data:`kiptail.kubeapi.Observe`."""
+        self._requests.labels(verb, code).inc()
+        self._latency.labels(verb).observe(seconds)
 
     def watch_interrupted(self, reason: str) -> None:
         """Count one interruption of the pod index."""

@@ -31,6 +31,14 @@ class Index(Protocol):
         """All pods are known."""
 
 
+class Troubled(Protocol):
+    """What may be in trouble."""
+
+    @property
+    def trouble(self) -> str:
+        """Why it does not work at present, or ""."""
+
+
 class Report:
     """Reads what the parts keep anyway; counts nothing itself."""
 
@@ -43,6 +51,8 @@ class Report:
         self._all_netns = logs_all_namespaces()
         #: How far reading is behind the journal, in seconds; set by the journal loop, whose the reader is.
         self.lag = 0.0
+        #: Renewal of kiptail's own token, where there is one.
+        self.renewal: Troubled | None = None
 
     def status(self) -> str:
         """One line for ``systemctl status``."""
@@ -55,6 +65,8 @@ class Report:
         troubles = [self._journal.trouble, follower.trouble, progress.trouble, self._index.trouble]
         if self._all_netns:
             troubles.append("nf_log_all_netns=1: log lines can come from any namespace")
+        if self.renewal is not None:
+            troubles.append(self.renewal.trouble)
         return "; ".join([", ".join(parts), *filter(None, troubles)]).replace("\n", " ")
 
     def summary(self) -> str:

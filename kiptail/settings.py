@@ -42,7 +42,7 @@ class Settings:
     server: str | None
     #: This machine's name in the cluster; None to find out.
     node_name: str | None
-    #: At least one, at most 100, each text once.
+    #: At least one, but for `kiptail check`; at most 100, each text once.
     prefixes: tuple[PrefixSetting, ...]
     #: Directory with the journal's files; None for this machine's journal.
     journal_directory: Path | None
@@ -100,13 +100,14 @@ def resolve(
     *,
     now_us: int,
     default_config: Path = DEFAULT_CONFIG,
+    need_prefix: bool = True,
 ) -> Settings:
     """The settings that flags, environment and configuration file make; raises only :class:`SettingsError`.
 
     ``flags`` go by :attr:`Option.key`, as click passes them: text, texts, or True; None, False and ()
     mean "not given". ``now_us`` is the time, in µs since the epoch, that ``--since -10m`` counts from. Reads
     the configuration file (``default_config`` when none is named), looks which kubeconfig is there, and
-    touches nothing else.
+    touches nothing else. Without ``need_prefix`` there may be no prefix.
     """
     named_config = Levels(flags, environ, {}).find(options.CONFIG)
     levels = Levels(flags, environ, read_config(named_config, default_config))
@@ -120,7 +121,7 @@ def resolve(
         context=levels.one(options.CONTEXT),
         server=levels.one(options.SERVER),
         node_name=levels.one(options.NODE_NAME),
-        prefixes=_prefixes(levels.find(options.PREFIX)),
+        prefixes=_prefixes(levels.find(options.PREFIX), needed=need_prefix),
         journal_directory=journal_directory,
         journal_files=journal_files,
         since_us=_since(levels.find(options.SINCE), now_us),
@@ -148,8 +149,10 @@ def resolve(
     )
 
 
-def _prefixes(found: Found[PrefixSetting] | None) -> tuple[PrefixSetting, ...]:
+def _prefixes(found: Found[PrefixSetting] | None, *, needed: bool) -> tuple[PrefixSetting, ...]:
     if found is None:
+        if not needed:
+            return ()
         raise SettingsError(
             "no log prefix is configured: name the prefix of the rules that drop packets, --prefix TEXT (or"
             f" {options.PREFIX.variable}, or prefix in {DEFAULT_CONFIG}); `kiptail check` helps to find it"
