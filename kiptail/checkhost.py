@@ -41,8 +41,11 @@ def _version(facts: HostFacts) -> Finding:
 
 def _journal(journal: JournalFacts, now: float) -> Iterator[Finding]:
     if journal.refusal:
+        # Errors of the journal end with the remedy, where it is a matter of rights.
         text, colon, remedy = journal.refusal.rpartition(": ")
-        yield Finding("journal", Level.PROBLEM, text or remedy, remedy if colon else "")
+        if not colon or "systemd-journal" not in remedy:
+            text, remedy = journal.refusal, "see whether journald writes there; --journal-directory names another place"
+        yield Finding("journal", Level.PROBLEM, text, remedy)
         return
     settings = journal.settings
     if journal.last_kernel_at is None:
@@ -263,7 +266,9 @@ def _all_netns(value: bool | None) -> Finding:
             "sysctl -w net.netfilter.nf_log_all_netns=0, unless a firewall in a namespace has to log",
         )
     if value is None:
-        return Finding(topic, Level.OK, "net.netfilter.nf_log_all_netns is not there: nothing logs packets yet")
+        return Finding(
+            topic, Level.OK, "net.netfilter.nf_log_all_netns cannot be seen here: it is the host's own setting"
+        )
     return Finding(topic, Level.OK, "net.netfilter.nf_log_all_netns is 0: only the host's own rules log")
 
 
