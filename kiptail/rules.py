@@ -116,8 +116,8 @@ def _firewalld(prefix: str) -> str:
 # Undo:  firewall-cmd --set-log-denied=off     (before: firewall-cmd --get-log-denied)
 # It writes LogDenied into /etc/firewalld/firewalld.conf and reloads the rules; connections stay.
 #
-# The prefixes hang on zones and policies: `kiptail check`, run as root, shows those that are in force. Write each with
-# its verdict into /etc/kiptail/kiptail.toml:
+# Tell:  the prefixes hang on zones and policies: `kiptail check`, run as root, shows those that are in force. Write
+#        each with its verdict into /etc/kiptail/kiptail.toml:
 #     [[prefixes]]
 #     text = "FINAL_REJECT:"
 #     verdict = "reject"

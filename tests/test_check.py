@@ -129,6 +129,9 @@ def node(tmp_path: Path) -> Iterator[Node]:
 GOOD = 'add rule inet kiptail forward limit rate 5/second log prefix "kt-drop: "\nadd rule inet kiptail forward drop\n'
 
 
+IPTABLES = '*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m limit --limit 5/s -j LOG --log-prefix "kt-drop: "\n'
+
+
 def test_all_well(node: Node) -> None:
     node.nft(GOOD)
     node.write_journal("kt-drop:", 3)
@@ -144,6 +147,7 @@ def test_all_well(node: Node) -> None:
     assert {"version", "journal", "storage", "limits", "credential", "clock", "state", "kubeconfig"} <= set(topics)
 
 
+@pytest.mark.timeout(600)  # other test runs on this machine are waited for: see tests.netns.all_netns
 def test_the_kernels_own_lines_are_seen_in_a_real_journal(tmp_path: Path) -> None:
     prefix = f"kt{secrets.token_hex(4)}:"
     with network() as net, Journald(tmp_path / "journald") as journald:
@@ -210,7 +214,7 @@ def test_no_prefix_is_configured(node: Node) -> None:
 def test_a_log_rule_without_a_drop(node: Node) -> None:
     node.execute(
         "iptables-restore",
-        stdin='*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m limit --limit 5/s -j LOG --log-prefix "kt-drop: "\nCOMMIT\n',
+        stdin=f"{IPTABLES}COMMIT\n",
     )
     node.write_journal("kt-drop:", 2)
     with node.cluster(*ALL) as kubeconfig:
@@ -220,7 +224,7 @@ def test_a_log_rule_without_a_drop(node: Node) -> None:
 
 
 def test_rules_of_iptables_are_told_once(node: Node) -> None:
-    rules = '*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m limit --limit 5/s -j LOG --log-prefix "kt-drop: "\n-A FORWARD -j DROP\nCOMMIT\n'
+    rules = f"{IPTABLES}-A FORWARD -j DROP\nCOMMIT\n"
     node.execute("iptables-restore", stdin=rules)
     node.execute("ip6tables-restore", stdin=rules)
     node.write_journal("kt-drop:", 2)

@@ -58,7 +58,7 @@ def snake(name: str) -> str:
 @pytest.mark.parametrize("identity", ["dedicated", "kubelet"])
 def test_the_kubernetes_types_know_every_field(identity: str) -> None:
     """kubectl leaves unknown fields to the server, which drops them silently in some versions."""
-    import kubernetes.client as client  # noqa: PLC0415 - half a second
+    from kubernetes import client  # noqa: PLC0415 - half a second
 
     types = {"subjects": "RbacV1Subject", "roleRef": "V1RoleRef", "rules": "V1PolicyRule", "metadata": "V1ObjectMeta"}
 
@@ -127,8 +127,7 @@ def test_with_these_rights_and_no_more_the_daemon_works(cluster: Cluster) -> Non
         kiptail.wait_for(lambda: counts(cluster.server) == [3, 3], "updates")
         assert "cannot be renewed" not in kiptail.log
         assert kiptail.stop() == 0
-    refused = [r for r in cluster.server.requests(status=403)]
-    assert refused == []
+    assert cluster.server.requests(status=403) == []
     told = cluster.check()
     assert "may list pods, watch pods, create events, patch events, renew its token" in told
 
