@@ -52,7 +52,7 @@ def cli(ctx: click.Context, /, **given: object) -> None:
     settings = _resolve(given)
     if settings.dry_run and sys.stdout is None:
         raise KiptailError("the standard output is closed")
-    logs.configure(settings.log_level, drops=settings.log_drops)
+    logs.configure(settings.log_level, drops=settings.log_drops, style=settings.log_format)
     from kiptail.daemon import run  # noqa: PLC0415 - the cluster client costs half a second that `parse` saves
 
     ctx.exit(run(settings))

@@ -37,6 +37,7 @@ from kiptail.snapshot import SnapshotIndex, load_pods
 from kiptail.starting import TOKEN_FILE, Stopped, ask_cluster, open_store
 from kiptail.stopping import StopSignal
 from kiptail.store import Saved
+from kiptail.tally import Tally
 
 __all__ = ["run"]
 
@@ -109,6 +110,7 @@ class _Daemon:
                 on_ready=self._index_ready,
                 observe=self._metrics.watch_interrupted,
             )
+        tally = Tally()
         self._poster = Poster(
             Dispatcher(
                 sink=self._sink(),
@@ -121,6 +123,7 @@ class _Daemon:
                 hold=settings.dry_run and not settings.follow,
                 paced=not settings.dry_run,
                 observe=self._metrics.event_written,
+                tally=tally,
             )
         )
         for flow in saved.flows:
@@ -137,7 +140,13 @@ class _Daemon:
             log_drops=settings.log_drops,
         )
         self._report = Report(
-            self._journal, self._follower, ledger, self._poster, self._index, damaged=self._store.damaged is not None
+            journal=self._journal,
+            follower=self._follower,
+            ledger=ledger,
+            poster=self._poster,
+            index=self._index,
+            tally=tally,
+            damaged=self._store.damaged is not None,
         )
 
     # -- the run --------------------------------------------------------------------------------------------
@@ -188,7 +197,7 @@ class _Daemon:
                 self._notifier.tell("WATCHDOG=1")
                 beat_at = now + watchdog
             if now >= status_at:
-                self._report.lag = self._journal.lag_us(_now_us()) / 1e6
+                self._report.beat(lag=self._journal.lag_us(_now_us()) / 1e6)
                 self._notifier.tell(f"STATUS={self._report.status()}")
                 status_at = now + STATUS_INTERVAL
             if step is Step.STALLED:
@@ -337,7 +346,7 @@ class _Daemon:
             return
         try:
             self._metrics.read_from(self._report.readings)
-            server = MetricsServer(self._metrics, address)
+            server = MetricsServer(self._metrics, address, obstacles=self._report.obstacles)
         except OSError as error:
             # Counting drops matters more than being scraped.
             log.error("no metrics: cannot listen on %s:%d: %s", *address, error.strerror)

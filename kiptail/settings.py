@@ -16,7 +16,7 @@ from pathlib import Path
 from kiptail import options
 from kiptail.errors import SettingsError
 from kiptail.levels import Found, Levels, checked, read_config
-from kiptail.options import LogLevel, Output, PodIdentifier, PodIndex
+from kiptail.options import LogFormat, LogLevel, Output, PodIdentifier, PodIndex
 from kiptail.values import Moment, Network, PrefixSetting, path, quoted
 
 __all__ = ["DEFAULT_CONFIG", "DEFAULT_LOOK_BACK_US", "PrefixSetting", "Settings", "resolve"]
@@ -90,6 +90,8 @@ class Settings:
     log_drops: bool
     #: Least important level to log.
     log_level: LogLevel
+    #: How log lines are written.
+    log_format: LogFormat
     #: Write nothing to the cluster.
     dry_run: bool
 
@@ -145,6 +147,7 @@ def resolve(
         metrics_address=levels.need(options.METRICS_ADDRESS),
         log_drops=levels.on(options.LOG_DROPS),
         log_level=levels.need(options.LOG_LEVEL),
+        log_format=levels.need(options.LOG_FORMAT),
         dry_run=dry_run,
     )
 

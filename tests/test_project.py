@@ -30,6 +30,14 @@ PURE = (
     "agenda",
     "values",
     "options",
+    "credentials",
+    "firewall",
+    "checkfacts",
+    "checkhost",
+    "checkcluster",
+    "manifests",
+    "rules",
+    "tally",
 )
 IMPURE_IMPORTS = {
     "asyncio",
@@ -128,14 +136,19 @@ def test_the_unit_names_what_the_program_does() -> None:
 def test_the_rights_are_those_the_program_uses_and_no_more() -> None:
     documents = list(yaml.safe_load_all((ROOT / "packaging" / "rbac.yaml").read_text()))
     by_kind = {document["kind"]: document for document in documents}
-    assert sorted(by_kind) == ["ClusterRole", "ClusterRoleBinding", "ServiceAccount"]
+    assert sorted(by_kind) == ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "ServiceAccount"]
     rules = {
         (group, resource): set(rule["verbs"])
         for rule in by_kind["ClusterRole"]["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
-    assert rules == {("", "pods"): {"get", "list", "watch"}, ("", "events"): {"create", "patch"}}
+    assert rules == {("", "pods"): {"list", "watch"}, ("", "events"): {"create", "patch"}}
+    assert by_kind["Role"]["rules"] == [
+        {"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["kiptail"], "verbs": ["create"]}
+    ]
+    assert by_kind["RoleBinding"]["roleRef"]["name"] == by_kind["Role"]["metadata"]["name"]
+    assert by_kind["RoleBinding"]["subjects"] == by_kind["ClusterRoleBinding"]["subjects"]
     binding, account = by_kind["ClusterRoleBinding"], by_kind["ServiceAccount"]
     assert binding["roleRef"]["name"] == by_kind["ClusterRole"]["metadata"]["name"]
     assert binding["subjects"] == [
