@@ -58,5 +58,5 @@ def require_rights(api: Reviewer, rights: Iterable[Right], *, must_answer: bool)
     if missing:
         wanted = ", ".join(f"{verb} {resource}" for verb, resource in missing)
         raise ClusterError(
-            f"the cluster does not allow this credential to {wanted}; grant it as packaging/rbac.yaml does"
+            f"the cluster does not allow this credential to {wanted}; grant it as `kiptail manifests` does"
         )

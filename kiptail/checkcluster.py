@@ -45,9 +45,12 @@ def cluster_findings(facts: ClusterFacts, *, now: float) -> Iterator[Finding]:
     if answer is None:
         return
     if answer.kind != "ok":
-        yield Finding("server", Level.PROBLEM, f"{facts.server}: {answer.text}", _ENDS.get(answer.kind, ""))
-        if answer.skew is not None:
-            yield _clock(answer)
+        remedy = _ENDS.get(answer.kind, "")
+        if facts.life is not None and facts.life.ends is not None and facts.life.ends <= now:
+            if answer.kind == "unauthorized":
+                return  # which is said already
+            remedy = "renew the credential, then look again"
+        yield Finding("server", Level.PROBLEM, f"{facts.server}: {answer.text}", remedy)
         return
     user = f", as {facts.user}" if facts.user else ""
     yield Finding("server", Level.OK, f"{facts.server} answers{user} ({answer.text})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from kiptail.levels import checked
 from kiptail.settings import resolve
 from kiptail.sinks import let_go
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "read_environment"]
 
 _CHECKED = (
     options.CONFIG,
@@ -32,6 +33,8 @@ _CHECKED = (
     options.STATE_DIRECTORY,
     options.POD_INDEX,
 )
+#: The unit's EnvironmentFile: what stands there is the daemon's and not the shell's.
+_UNITS_ENVIRONMENT = Path("/etc/default/kiptail")
 #: Kubernetes names a namespace or service account as DNS does (RFC 1123).
 _NAME_LIMIT = 63
 
@@ -44,9 +47,12 @@ def check_command(ctx: click.Context, /, **given: object) -> None:
 
     One line per finding: ok, warning or problem. It works before anything is configured, too; run it as root, so
     that it can read the firewall's rules. It changes nothing. The exit code is 1 when there is a problem.
+
+    Settings are those of the service: besides its file, the variables in /etc/default/kiptail count, too.
     """
     merged = {**ctx.obj, **{key: value for key, value in given.items() if value}}
-    settings = resolve(merged, os.environ, now_us=time.time_ns() // 1000, need_prefix=False)
+    environ = {**read_environment(_UNITS_ENVIRONMENT), **os.environ}
+    settings = resolve(merged, environ, now_us=time.time_ns() // 1000, need_prefix=False)
     from kiptail.check import check  # noqa: PLC0415 - the cluster client costs half a second
 
     if sys.stdout is None:
@@ -129,6 +135,16 @@ def kubeconfig_command(  # noqa: PLR0917 - click passes them by name
 
 
 COMMANDS: tuple[Any, ...] = (check_command, manifests_command, kubeconfig_command, rules_command)
+
+
+def read_environment(path: Path) -> dict[str, str]:
+    """The variables of an EnvironmentFile (systemd.exec(5)), as far as shells read it alike."""
+    try:
+        with path.open(errors="replace") as file:
+            words = shlex.split(file.read(1 << 16), comments=True)
+    except (OSError, ValueError):
+        return {}
+    return {name: value for name, equals, value in (word.partition("=") for word in words) if equals and name}
 
 
 def _duration(text: str) -> float:

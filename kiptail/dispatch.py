@@ -79,7 +79,7 @@ class Dispatcher:
         self._outbox, self._style, self._give_up_after = outbox, style, give_up_after
         self._most_ended, self._hold, self._observe = most_ended, hold, observe
         self._clock, self._wall = clock, wall_clock
-        self._tally = tally or Tally()
+        self._tally = Tally() if tally is None else tally
         self._placer = Placer(locate, outbox, style)
         self._agenda = Agenda(repeat_interval, first_updates)
         self.sender = Sender(sink, paced=paced, observe=observe, clock=clock)

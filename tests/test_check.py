@@ -280,6 +280,8 @@ def test_an_expired_certificate(node: Node) -> None:
     assert credential["text"].startswith("the client certificate expired ")
     assert credential["text"].endswith(" ago, 2024-01-02 00:00 UTC")
     assert "kiptail kubeconfig" in credential["remedy"]
+    (server,) = topics["server"]
+    assert server["remedy"] == "renew the credential, then look again"
 
 
 def test_a_missing_right(node: Node) -> None:

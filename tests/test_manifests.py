@@ -35,6 +35,7 @@ def test_the_packaged_manifest_is_what_the_command_prints() -> None:
     assert (refused.returncode, refused.stdout) == (2, b"")
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("identity", ["dedicated", "kubelet"])
 def test_kubectl_accepts_them(server: ApiServer, tmp_path: Path, identity: str) -> None:
     kubectl = shutil.which("kubectl", path=f"{os.environ['PATH']}:{ROOT / '.venv' / 'tools'}")

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kiptail.options import OPTIONS
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "kiptail"
 #: Modules that decide and never act: time, files and the network come in as values.
@@ -186,3 +188,17 @@ def test_systemd_accepts_the_unit_and_finds_it_confined(tmp_path: Path) -> None:
     command = [analyze, "security", "--offline=yes", "--threshold=12", "--no-pager", unit]
     confined = subprocess.run(command, capture_output=True, text=True, check=False)
     assert confined.returncode == 0, confined.stdout
+
+
+def test_the_migration_names_every_variable_that_is_understood() -> None:
+    rows = [line for line in (ROOT / "docs" / "migrating.md").read_text().splitlines() if line.startswith("| `")]
+    for option in OPTIONS:
+        if option.peer is not None:
+            assert any(f"`{option.peer.variable}` | `{option.flag}`" in row for row in rows), option.peer.variable
+
+
+def test_the_readme_names_every_option() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for option in OPTIONS:
+        if option.name != "config":
+            assert f"`{option.flag}" in readme, option.flag
