@@ -1,29 +1,22 @@
-"""Looks at this host for ``kiptail check``: journal, firewall rules, kernel settings, state directory.
-
-Programs are run with fixed arguments and without a shell, for a limited time, and of their output a limited part
-is read. Nothing is changed.
-"""
+"""Looks at this host for ``kiptail check``: journal, kernel settings, state directory. Nothing is changed."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import platform
-import shutil
 import stat
-import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from kiptail import __version__
-from kiptail.checkfacts import HostFacts, JournalFacts, RuleFacts, StateFacts
+from kiptail.checkfacts import HostFacts, JournalFacts, StateFacts
 from kiptail.entry import is_trusted, missed_messages, text_of
 from kiptail.errors import JournalError, one_line
-from kiptail.firewall import LogRule, legacy_or_nft, log_rules, parse_iptables, parse_nft
 from kiptail.netfilter import split
+from kiptail.proberules import gather_rules
 from kiptail.reader import Reader, Source, field, match_kernel, unreadable
 from kiptail.settings import Settings
 
@@ -33,10 +26,6 @@ __all__ = ["gather_host"]
 _WINDOW = 3_600.0
 #: Of which so many kernel lines are read, for so long (seconds), and so many prefixes told apart.
 _MOST_LINES, _MOST_SECONDS, _MOST_PREFIXES = 200_000, 5.0, 500
-#: A program may take so long, in seconds, and print so much, in bytes.
-_PROGRAM_SECONDS, _PROGRAM_BYTES = 15.0, 64 << 20
-#: Not $PATH: who runs this may be root.
-_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 _ALL_NETNS = Path("/proc/sys/net/netfilter/nf_log_all_netns")
 _PRINTK = Path("/proc/sys/kernel/printk")
 _CONF_BYTES = 1 << 18
@@ -48,7 +37,7 @@ def gather_host(settings: Settings, *, now: float) -> HostFacts:
     return HostFacts(
         prefixes=tuple((prefix.text, prefix.verdict) for prefix in settings.prefixes),
         journal=_journal(Source(settings.journal_directory, settings.journal_files), now, own=own),
-        rules=_rules(),
+        rules=gather_rules(),
         state=_state(settings.state_directory),
         all_netns=_all_netns(),
         console_level=_number(_read(_PRINTK).split()[:1]),
@@ -140,88 +129,6 @@ def _journald_settings() -> dict[str, str]:
             if equals and not key.lstrip().startswith(("#", ";")):
                 found[key.strip()] = value.strip()
     return {key: value for key, value in found.items() if value}
-
-
-# -- rules ------------------------------------------------------------------------------------------------------
-
-
-def _rules() -> RuleFacts:
-    rules: list[LogRule] = []
-    read: list[str] = []
-    refusals: dict[str, str] = {}
-    #: Tables that iptables keeps in nftables, which its own tool tells better.
-    borrowed: set[tuple[str, str]] = set()
-    missing = []
-    for tool, family in (("iptables", "ip"), ("ip6tables", "ip6")):
-        output, refusal = _run(f"{tool}-save")
-        if output is None:
-            missing.append(tool)
-            continue
-        if refusal:
-            refusals[tool] = refusal
-            continue
-        read.append(tool)
-        chains = parse_iptables(output, family=family)
-        rules += log_rules("iptables", chains)
-        if legacy_or_nft(output) == "nf_tables":
-            borrowed |= {(family, table) for _, table, _ in chains}
-            if _read(Path(f"/proc/net/{family}_tables_names")):
-                output, refusal = _run(f"{tool}-legacy-save")
-                rules += log_rules("iptables", parse_iptables(output or "", family=family))
-                if refusal:
-                    refusals[f"{tool}-legacy"] = refusal
-    output, refusal = _run("nft", "-j", "list", "ruleset")
-    if output is None:
-        missing.append("nft")
-    elif refusal:
-        refusals["nft"] = refusal
-    else:
-        try:
-            rules += log_rules("nftables", parse_nft(output, without=borrowed))
-            read.append("nft")
-        except (ValueError, RecursionError) as error:
-            refusals["nft"] = one_line(str(error), 100)
-    if not read and not refusals:
-        refusals["nft, iptables"] = "not installed"
-    return RuleFacts(tuple(rules), tuple(read), refusals)
-
-
-def _run(program: str, *arguments: str) -> tuple[str | None, str]:
-    """What it prints, and why that is not all; None when there is no such program."""
-    path = shutil.which(program, path=_PATH)
-    if path is None:
-        return None, "not installed"
-    said = os.memfd_create("stderr", os.MFD_CLOEXEC)
-    try:
-        with subprocess.Popen(  # noqa: S603 - fixed programs and arguments, no shell
-            [path, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            env={"PATH": _PATH, "LC_ALL": "C"},
-        ) as process:
-            late = threading.Timer(_PROGRAM_SECONDS, process.kill)
-            late.start()
-            try:
-                output = process.stdout.read(_PROGRAM_BYTES + 1) if process.stdout else b""
-                if len(output) > _PROGRAM_BYTES:
-                    process.kill()
-                code = process.wait()
-            finally:
-                late.cancel()
-                late.join()
-        if len(output) > _PROGRAM_BYTES:
-            return "", f"prints more than {_PROGRAM_BYTES >> 20} MiB"
-        if code:
-            if os.geteuid() != 0:
-                return "", "needs root"
-            complaint = one_line(os.pread(said, 4_096, 0).decode(errors="replace"), 120)
-            return "", complaint or f"ended with {code}"
-        return output.decode(errors="replace"), ""
-    except OSError as error:
-        return "", one_line(error.strerror or str(error))
-    finally:
-        os.close(said)
 
 
 # -- kernel and state -------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kiptail.firewall import Fate, LogRule, legacy_or_nft, log_rules, parse_iptables, parse_nft
+from kiptail.firewall import Fate, LogRule, log_rules
+from kiptail.rulesets import legacy_or_nft, parse_iptables, parse_nft
 
 
 def iptables(rules: str, *, policy: str = "ACCEPT", chains: str = "") -> list[LogRule]:
