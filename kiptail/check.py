@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from typing import TextIO
 
 from kiptail import __version__
 from kiptail.checkcluster import cluster_findings
@@ -24,15 +23,14 @@ __all__ = ["as_json", "as_text", "check"]
 _TEXT_LIMIT = 400
 
 
-def check(settings: Settings, stream: TextIO) -> int:
-    """Print what is found; 1 when there is a problem, else 0."""
+def check(settings: Settings) -> tuple[str, bool]:
+    """What is found, as it is to be printed, and whether there is no problem."""
     now = time.time()
     host = host_findings(gather_host(settings, now=now), now=now)
     tokens = KeptToken(settings.state_directory / TOKEN_FILE)
     findings = [*host, *cluster_findings(gather_cluster(settings, tokens), now=now)]
-    stream.write(as_json(findings) if settings.output == "json" else as_text(findings))
-    stream.flush()
-    return 1 if any(finding.level is Level.PROBLEM for finding in findings) else 0
+    text = as_json(findings) if settings.output == "json" else as_text(findings)
+    return text, all(finding.level is not Level.PROBLEM for finding in findings)
 
 
 def as_text(findings: Sequence[Finding]) -> str:

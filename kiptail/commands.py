@@ -55,12 +55,9 @@ def check_command(ctx: click.Context, /, **given: object) -> None:
     settings = resolve(merged, environ, now_us=time.time_ns() // 1000, need_prefix=False)
     from kiptail.check import check  # noqa: PLC0415 - the cluster client costs half a second
 
-    if sys.stdout is None:
-        raise KiptailError("the standard output is closed")
-    try:
-        ctx.exit(check(settings, sys.stdout))
-    except BrokenPipeError:
-        let_go(sys.stdout)
+    text, well = check(settings)
+    _print(text)
+    ctx.exit(0 if well else 1)
 
 
 @click.command("manifests")
@@ -79,6 +76,8 @@ def manifests_command(identity: str, namespace: str) -> None:
 def rules_command(firewall: str, prefix: tuple[str, ...]) -> None:
     """Print LOG rules that are safe to add: rate-limited, and deciding nothing by themselves."""
     setting = checked("--prefix", prefix[-1], values.prefix)
+    if firewall in rules.FIXED_PREFIX and setting.text != rules.PREFIX:
+        raise SettingsError(f"--prefix: {firewall} has prefixes of its own")
     try:
         _print(rules.rules_for(firewall, setting.text))
     except ValueError as error:

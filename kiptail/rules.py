@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["FIREWALLS", "PREFIX", "LongPrefixError", "rules_for"]
+__all__ = ["FIREWALLS", "FIXED_PREFIX", "PREFIX", "LongPrefixError", "rules_for"]
 
 #: What the rules log with unless told otherwise.
 PREFIX = "kiptail-drop:"
@@ -134,6 +134,8 @@ _TEXTS: dict[str, Callable[[str], str]] = {
     "firewalld": _firewalld,
 }
 FIREWALLS = tuple(_TEXTS)
+#: These choose what they log with.
+FIXED_PREFIX = ("ufw", "firewalld")
 
 
 def rules_for(firewall: str, prefix: str = PREFIX) -> str:

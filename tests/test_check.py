@@ -328,6 +328,14 @@ def test_nothing_secret_and_nothing_that_is_no_text_is_printed(node: Node) -> No
     assert len(done.stdout.splitlines()) <= 25
 
 
+def test_a_full_disk_behind_the_output_ends_without_a_traceback() -> None:
+    command = f"{sys.executable} -m kiptail check >/dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60, check=False, env=_environment({}))
+    assert done.returncode == 1
+    assert b"No space left" in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
 def test_each_finding_is_a_line_with_its_remedy() -> None:
     findings = [
         Finding("journal", Level.OK, "readable"),

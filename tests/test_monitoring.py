@@ -122,6 +122,9 @@ def test_alerts_fire(tmp_path: Path) -> None:
         'kiptail_event_writes_total{instance="n2",result="forbidden"}': "0x60",
         'kiptail_token_unrenewable{instance="n1"}': "1x60",
         'kiptail_token_unrenewable{instance="n2"}': "0x60",
+        'kiptail_events_untold{instance="n1"}': "7x60",
+        'kiptail_events_untold{instance="n2"}': "7x60",
+        'kiptail_event_writes_total{instance="n2",result="ok"}': "0+5x60",
     }
     firing = {"exp_labels": {"severity": "warning", "instance": "n1", "result": "forbidden"}}
     renewal = {"exp_labels": {"severity": "warning", "instance": "n1"}}
@@ -131,6 +134,10 @@ def test_alerts_fire(tmp_path: Path) -> None:
         (rule,) = [rule for rule in alerts if rule["alert"] == name]
         return {key: text.replace("{{ $labels.instance }}", "n1") for key, text in rule["annotations"].items()}
 
+    undelivered = {"exp_labels": {"severity": "warning", "instance": "n1"}}
+    undelivered["exp_annotations"] = {
+        key: text.replace("{{ $value }}", "7") for key, text in notes("KiptailEventsNotDelivered").items()
+    }
     firing["exp_annotations"] = notes("KiptailForbidden")
     renewal["exp_annotations"] = notes("KiptailTokenNotRenewed")
     document = {
@@ -143,6 +150,7 @@ def test_alerts_fire(tmp_path: Path) -> None:
                 "alert_rule_test": [
                     {"eval_time": "30m", "alertname": "KiptailForbidden", "exp_alerts": [firing]},
                     {"eval_time": "30m", "alertname": "KiptailTokenNotRenewed", "exp_alerts": [renewal]},
+                    {"eval_time": "40m", "alertname": "KiptailEventsNotDelivered", "exp_alerts": [undelivered]},
                     {"eval_time": "30m", "alertname": "KiptailEventsGivenUp", "exp_alerts": []},
                 ],
             }

@@ -230,6 +230,7 @@ def test_each_says_where_it_goes_and_how_to_undo_it(firewall_name: str) -> None:
         (("--for", "iptables", "--prefix", "x" * 29), "28 bytes"),
         (("--for", "nftables", "--prefix", 'a"; drop'), "quotation"),
         (("--for", "nftables", "--prefix", "a\nb"), "control"),
+        (("--for", "ufw", "--prefix", "x:"), "prefixes of its own"),
         (("--for", "pf"), "pf"),
         ((), "--for"),
     ],
