@@ -69,5 +69,5 @@ def require_rights(api: Reviewer, rights: Iterable[Right], *, must_answer: bool)
             f"{verb} {resource}" + (f" with {'='.join(field)}" if field else "") for verb, resource, field in missing
         )
         raise ClusterError(
-            f"the cluster does not allow this credential to {wanted}; grant it as packaging/rbac.yaml does"
+            f"the cluster does not allow this credential to {wanted}; grant it as `kiptail manifests` does"
         )

@@ -1,4 +1,4 @@
-"""The command line: ``kiptail`` and ``kiptail parse``."""
+"""The command line: ``kiptail`` and ``kiptail parse``; :mod:`kiptail.commands` has the others."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import click
 
 from kiptail import __version__, logs, options
+from kiptail.commands import COMMANDS
 from kiptail.entry import text_of
 from kiptail.errors import KiptailError, one_line
+from kiptail.flags import flags
 from kiptail.netfilter import Unparsed, parse, split
-from kiptail.options import OPTIONS, Option
+from kiptail.options import OPTIONS
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict, to_json_dict, without_log_header
 from kiptail.settings import Settings, resolve
 from kiptail.sinks import let_go
@@ -26,32 +28,15 @@ __all__ = ["main"]
 LINE_LIMIT = 65_536
 
 
-def _flag(option: Option[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    if option.switch:
-        return click.option(option.flag, option.key, is_flag=True, help=option.help_text)
-    return click.option(
-        option.flag, option.key, multiple=option.repeatable, metavar=option.metavar, help=option.help_text
-    )
-
-
-def _flags(table: Iterable[Option[Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(list(table)):
-            function = _flag(option)(function)
-        return function
-
-    return decorate
-
-
 @click.group(
     invoke_without_command=True,
     subcommand_metavar="[COMMAND]",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@_flags(OPTIONS)
+@flags(OPTIONS)
 @click.version_option(__version__, message="kiptail %(version)s")
 @click.pass_context
-def cli(ctx: click.Context, /, **flags: object) -> None:
+def cli(ctx: click.Context, /, **given: object) -> None:
     """Tell the owners of pods which of their packets a firewall rule dropped.
 
     Follows the kernel's netfilter log lines in the systemd journal, finds the pods behind the addresses and posts
@@ -61,29 +46,29 @@ def cli(ctx: click.Context, /, **flags: object) -> None:
     Every option can also be set in a TOML file (see --config) or as an environment variable: --log-level is
     KIPTAIL_LOG_LEVEL; several values go one a line.
     """
-    ctx.obj = flags
+    ctx.obj = given
     if ctx.invoked_subcommand is not None:
         return
-    settings = _resolve(flags)
+    settings = _resolve(given)
     if settings.dry_run and sys.stdout is None:
         raise KiptailError("the standard output is closed")
-    logs.configure(settings.log_level, drops=settings.log_drops)
+    logs.configure(settings.log_level, drops=settings.log_drops, style=settings.log_format)
     from kiptail.daemon import run  # noqa: PLC0415 - the cluster client costs half a second that `parse` saves
 
     ctx.exit(run(settings))
 
 
 @cli.command("parse")
-@_flags([options.CONFIG, options.PREFIX])
+@flags([options.CONFIG, options.PREFIX])
 @click.pass_context
-def parse_command(ctx: click.Context, /, **flags: object) -> None:
+def parse_command(ctx: click.Context, /, **given: object) -> None:
     """Read log lines from the standard input and print what was understood, one JSON object a line.
 
     Lines without one of the prefixes give nothing. A line with one that cannot be read gives an object with
     "error" and "line".
     """
-    given = {**ctx.obj, **{key: value for key, value in flags.items() if value}}
-    prefixes = Prefixes(PrefixRule(p.text, Verdict(p.verdict)) for p in _resolve(given).prefixes)
+    merged = {**ctx.obj, **{key: value for key, value in given.items() if value}}
+    prefixes = Prefixes(PrefixRule(p.text, Verdict(p.verdict)) for p in _resolve(merged).prefixes)
     if sys.stdin is None or sys.stdout is None:
         raise KiptailError("the standard input or output is closed")
     try:
@@ -98,6 +83,10 @@ def parse_command(ctx: click.Context, /, **flags: object) -> None:
     except OSError as error:
         let_go(sys.stdout)
         raise KiptailError(f"cannot read or write: {error.strerror}") from error
+
+
+for _command in COMMANDS:
+    cli.add_command(_command)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -115,8 +104,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _resolve(flags: dict[str, object]) -> Settings:
-    return resolve(flags, os.environ, now_us=time.time_ns() // 1000)
+def _resolve(given: dict[str, object]) -> Settings:
+    return resolve(given, os.environ, now_us=time.time_ns() // 1000)
 
 
 def _understand(line: str, prefixes: Prefixes) -> dict[str, Any] | None:

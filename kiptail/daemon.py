@@ -35,13 +35,15 @@ from kiptail.podmemory import PodMemory
 from kiptail.podranges import PodRanges
 from kiptail.poster import Poster
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
+from kiptail.renewal import KeptToken, Renewer
 from kiptail.report import Report, logs_all_namespaces
 from kiptail.settings import DEFAULT_LOOK_BACK_US, Settings
 from kiptail.sinks import ApiSink, Printer
 from kiptail.snapshot import SnapshotIndex, load_pods
-from kiptail.starting import Stopped, ask_cluster, open_store
+from kiptail.starting import TOKEN_FILE, Stopped, ask_cluster, open_store
 from kiptail.stopping import StopSignal
 from kiptail.store import Saved
+from kiptail.tally import Tally
 
 if TYPE_CHECKING:
     from kiptail.kubeapi import KubeApi
@@ -87,7 +89,9 @@ class _Daemon:
 
         prefixes = Prefixes(PrefixRule(p.text, Verdict(p.verdict)) for p in settings.prefixes)
         pods = load_pods(settings.pods, label=settings.pod_identifier_label) if settings.pods else None
+        self._tokens = KeptToken(settings.state_directory / TOKEN_FILE)
         self._api = self._connect() if settings.pods is None else None
+        self._renewer: Renewer | None = None
         node_name = settings.node_name or (self._api.node_name if self._api else None)
         self._node_name = node_name or socket.gethostname().lower()
 
@@ -112,6 +116,7 @@ class _Daemon:
         self._memory: PodMemory | None = None
         if not isinstance(self._index, SnapshotIndex):
             self._memory = PodMemory(self._index, self._store)
+        tally = Tally()
         self._poster = Poster(
             Dispatcher(
                 sink=self._sink(),
@@ -124,6 +129,7 @@ class _Daemon:
                 hold=settings.dry_run and not settings.follow,
                 paced=not settings.dry_run,
                 observe=self._metrics.event_written,
+                tally=tally,
             )
         )
         for flow in saved.flows:
@@ -140,7 +146,13 @@ class _Daemon:
             log_drops=settings.log_drops,
         )
         self._report = Report(
-            self._journal, self._follower, ledger, self._poster, self._index, damaged=self._store.damaged is not None
+            journal=self._journal,
+            follower=self._follower,
+            ledger=ledger,
+            poster=self._poster,
+            index=self._index,
+            tally=tally,
+            damaged=self._store.damaged is not None,
         )
 
     # -- the run --------------------------------------------------------------------------------------------
@@ -193,8 +205,7 @@ class _Daemon:
             if now >= status_at:
                 now_us = _now_us()
                 lag_us = self._journal.lag_us(now_us)
-                if self._settings.follow:
-                    self._report.behind(lag_us / 1e6)
+                self._report.beat(lag=lag_us / 1e6 if self._settings.follow else 0.0)
                 if self._memory is not None and not self._follower.trouble:
                     # What is read but not committed is not placed either.
                     self._memory.forget(now_us - lag_us)
@@ -275,7 +286,13 @@ class _Daemon:
             raise ClusterError("no kubeconfig: name one with --kubeconfig")
         from kiptail.kubeapi import KubeApi  # noqa: PLC0415 - 25 ms that a dry run with --pods does without
 
-        api = KubeApi.from_kubeconfig(settings.kubeconfig, context=settings.context, server=settings.server)
+        api = KubeApi.from_kubeconfig(
+            settings.kubeconfig,
+            context=settings.context,
+            server=settings.server,
+            observe=self._metrics.request_made,
+            tokens=self._tokens,
+        )
         self._stack.callback(api.close)
         return api
 
@@ -370,6 +387,11 @@ class _Daemon:
             self._cluster_names.start()
         if not isinstance(self._index, SnapshotIndex):
             self._index.start()
+        if not dry_run and self._settings.follow:
+            self._renewer = Renewer(self._api, self._tokens)
+            self._stack.callback(self._renewer.close)
+            self._renewer.start()
+            self._report.renewal = self._renewer
 
     def _serve_metrics(self) -> None:
         address = self._settings.metrics_address
@@ -377,7 +399,7 @@ class _Daemon:
             return
         try:
             self._metrics.read_from(self._report.readings)
-            server = MetricsServer(self._metrics, address)
+            server = MetricsServer(self._metrics, address, obstacles=self._report.obstacles)
         except OSError as error:
             # Counting drops matters more than being scraped.
             log.error("no metrics: cannot listen on %s:%d: %s", *address, error.strerror)

@@ -21,6 +21,7 @@ from kiptail.flow import Flow
 from kiptail.locate import Endpoint
 from kiptail.placing import Locate, Outbox, Placer, Tracked
 from kiptail.sending import Again, GivenUp, Sender, Sent
+from kiptail.tally import Tally
 
 __all__ = ["PATIENCE", "Dispatcher", "Progress"]
 
@@ -67,6 +68,7 @@ class Dispatcher:
         hold: bool = False,
         paced: bool = True,
         observe: Callable[[str, str], None] = lambda operation, result: None,
+        tally: Tally | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -77,6 +79,7 @@ class Dispatcher:
         self._outbox, self._style, self._give_up_after = outbox, style, give_up_after
         self._most_ended, self._hold, self._observe = most_ended, hold, observe
         self._clock, self._wall = clock, wall_clock
+        self._tally = Tally() if tally is None else tally
         self._placer = Placer(locate, outbox, style)
         self._agenda = Agenda(repeat_interval, first_updates)
         self.sender = Sender(sink, paced=paced, observe=observe, clock=clock)
@@ -95,7 +98,10 @@ class Dispatcher:
 
     def restore(self, flow: Flow, ends: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
         """Take up a stored flow, a copy as for :meth:`arrive`."""
-        self._track(Tracked(flow, self._clock(), dict(ends), {record.end: record for record in records}))
+        tracked = Tracked(flow, self._clock(), dict(ends), {record.end: record for record in records})
+        if tracked.placed:
+            tracked.tallied = flow.count  # by an earlier run
+        self._track(tracked)
 
     def arrive(self, flow: Flow) -> None:
         """A flow that was committed, as a copy that nobody changes any more."""
@@ -154,6 +160,7 @@ class Dispatcher:
     def _track(self, tracked: Tracked) -> None:
         flow = tracked.flow
         self._tracked[flow.id] = tracked
+        self._count(tracked)
         if not tracked.placed and flow.id not in self._unplaced:
             self._unplaced[flow.id] = tracked
             self._fresh.append(tracked)
@@ -194,10 +201,18 @@ class Dispatcher:
                 return
             self._plan(tracked)
             if placed:
+                self._count(tracked)
                 self._unplaced.pop(tracked.flow.id, None)
                 if any(end.unnamed for end in tracked.ends.values()):
                     self._unnamed[tracked.flow.id] = tracked
                 self._forget_if_told(tracked)
+
+    def _count(self, tracked: Tracked) -> None:
+        """Tally what has come since the last time, once it is known whose it is."""
+        flow = tracked.flow
+        if tracked.placed and flow.count > tracked.tallied:
+            self._tally.add(flow, tracked.ends, flow.count - tracked.tallied)
+            tracked.tallied = flow.count
 
     def _next_look(self) -> float:
         """When those that wait are looked at again."""

@@ -15,16 +15,17 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import quote, urlencode
 
+from kiptail.credentials import Claims, claims_of
 from kiptail.errors import ApiError, one_line
-from kiptail.kubeconfig import open_session
+from kiptail.kubeconfig import Session, Tokens, open_session
 from kiptail.kubeerrors import bad_answer
 from kiptail.kubetransport import Observe, Request, Transport
 from kiptail.kubewatch import WatchStream
 
-__all__ = ["KubeApi", "Observe", "WatchStream"]
+__all__ = ["KubeApi", "Observe", "OwnTokens", "WatchStream"]
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,14 @@ _NODE_USER = "system:node:"
 _STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 _PODS = "/api/v1/pods"
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+_WHO = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+
+
+class OwnTokens(Tokens, Protocol):
+    """Where renewed tokens are kept."""
+
+    def refused(self, token: str) -> None:
+        """The API server did not accept this one."""
 
 
 class KubeApi:
@@ -67,19 +76,22 @@ class KubeApi:
         request_timeout_s: float = REQUEST_TIMEOUT_S,
         files_check_s: float = FILES_CHECK_S,
         observe: Observe | None = None,
+        tokens: OwnTokens | None = None,
     ) -> KubeApi:
         """From a kubeconfig; no request is made, but an exec plugin is run.
 
         ``context`` instead of the current one, ``server`` (a URL) instead of the cluster's. A request may
         take ``request_timeout_s`` in all. Files are looked at for changes every ``files_check_s``.
+        ``tokens`` may have a newer token than the kubeconfig.
         Raises ClusterError, one line, that names the file and what is wrong with it.
         """
         return cls(
             Transport(
-                lambda: open_session(path, context, server),
+                lambda: open_session(path, context, server, tokens),
                 request_timeout_s=request_timeout_s,
                 files_check_s=files_check_s,
                 observe=observe,
+                on_unauthorized=None if tokens is None else lambda session: tokens.refused(_token(session)),
             )
         )
 
@@ -92,6 +104,20 @@ class KubeApi:
     def user_name(self) -> str | None:
         """The user's name, where the credential is a client certificate: its CN."""
         return self._transport.session.user_name
+
+    @property
+    def verified(self) -> bool:
+        """Whether the server's certificate is looked at."""
+        return self._transport.session.verified
+
+    @property
+    def certificate_life(self) -> tuple[float, float] | None:
+        """From when until when the client certificate is good, in seconds since the epoch; None without one."""
+        return self._transport.session.certificate_life
+
+    def claims(self) -> Claims | None:
+        """What the token says of itself; None where there is none. May run an exec plugin: raises ClusterError."""
+        return claims_of(_token(self._transport.session))
 
     @property
     def node_name(self) -> str | None:
@@ -174,13 +200,25 @@ class KubeApi:
         what = f"cannot update an Event in {namespace}"
         self._transport.ask(Request(what, "patch", "PATCH", path, _encode(body), _STRATEGIC_MERGE))
 
-    def allowed(self, verb: str, resource: str, *, field_selector: tuple[str, str] | None = None) -> bool | None:
-        """Whether this user may, in all namespaces (a SelfSubjectAccessReview); None where none may ask that.
+    def allowed(
+        self,
+        verb: str,
+        resource: str,
+        *,
+        field_selector: tuple[str, str] | None = None,
+        namespace: str = "",
+        name: str = "",
+    ) -> bool | None:
+        """Whether this user may (a SelfSubjectAccessReview); None where none may ask that.
 
-        ``resource`` is a plural of the core group. Without the ``field_selector`` (key, value) that will be
-        used, a kubelet is told that it may not list pods. Servers before 1.31 do not look at it.
+        ``resource`` is a plural of the core group, perhaps with a subresource (``serviceaccounts/token``). Without
+        ``namespace`` it is all of them. Without the ``field_selector`` (key, value) that will be used, a kubelet
+        is told that it may not list pods. Servers before 1.31 do not look at it.
         """
-        attributes: Json = {"verb": verb, "resource": resource}
+        plural, _, subresource = resource.partition("/")
+        attributes: Json = {"verb": verb, "resource": plural, "subresource": subresource}
+        attributes |= {"namespace": namespace, "name": name}
+        attributes = {key: value for key, value in attributes.items() if value}
         if field_selector is not None:
             key, value = field_selector
             requirement = {"key": key, "operator": "In", "values": [value]}
@@ -201,6 +239,43 @@ class KubeApi:
         if not isinstance(status, dict) or not isinstance(status.get("allowed", False), bool):
             raise bad_answer(what, "is no SelfSubjectAccessReview")
         return bool(status.get("allowed", False))
+
+    def version(self) -> tuple[str, str]:
+        """The server's version, such as ``v1.36.0``, and the ``Date`` of its answer ("" without one)."""
+        what = "cannot ask for the version"
+        body, date = self._transport.ask_dated(Request(what, "get", "GET", "/version"))
+        return one_line(str(_document(what, body).get("gitVersion", "")), 60), date
+
+    def who(self) -> str:
+        """The user whom the server takes this for (a SelfSubjectReview, Kubernetes 1.28 and later); "" if unknown."""
+        what = "cannot ask who this is"
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        try:
+            body = self._transport.ask(Request(what, "review", "POST", _WHO, _encode(review)))
+        except ApiError as error:
+            if error.status in (403, 404):
+                return ""
+            raise
+        status = _document(what, body).get("status")
+        info = status.get("userInfo") if isinstance(status, dict) else None
+        return one_line(str(info.get("username", "")), 300) if isinstance(info, dict) else ""
+
+    def request_token(self, namespace: str, name: str, *, seconds: int) -> str:
+        """A new token for a service account (a TokenRequest), good for about so long; the server has its own mind."""
+        path = f"/api/v1/namespaces/{_segment(namespace)}/serviceaccounts/{_segment(name)}/token"
+        what = f"cannot get a token for the service account {namespace}/{name}"
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": seconds},
+        }
+        status = _document(what, self._transport.ask(Request(what, "create", "POST", path, _encode(body)))).get(
+            "status"
+        )
+        token = status.get("token") if isinstance(status, dict) else None
+        if not isinstance(token, str) or not token:
+            raise bad_answer(what, "holds no token")
+        return token
 
     def reload(self) -> None:
         """Read the kubeconfig, token and certificates again and let go of idle connections.
@@ -223,6 +298,12 @@ def _document(what: str, body: bytes) -> Json:
     if not isinstance(document, dict):
         raise bad_answer(what, "is no JSON object")
     return document
+
+
+def _token(session: Session) -> str:
+    """The bearer token in use; "" where it is something else."""
+    scheme, _, token = (session.credential.header() or "").partition(" ")
+    return token if scheme == "Bearer" else ""
 
 
 def _segment(text: str) -> str:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import urllib3
 from urllib3.exceptions import InsecureRequestWarning
@@ -30,9 +30,9 @@ from kiptail.errors import ClusterError, one_line
 from kiptail.kubecall import breakable
 from kiptail.kubecontext import Json, choose, named_files, usable_server
 from kiptail.kubefiles import Stamp, TokenFile, clean_token, read_file, stamp, why
-from kiptail.kubetls import common_name, tls_context
+from kiptail.kubetls import common_name, tls_context, validity
 
-__all__ = ["Credential", "Session", "open_session"]
+__all__ = ["Credential", "Session", "Tokens", "open_session", "read_kubeconfig"]
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,13 @@ KUBECONFIG_BYTES = 4 << 20
 _PROVIDERS = ("exec", "auth-provider")
 
 
+class Tokens(Protocol):
+    """Tokens that are renewed by kiptail itself, in place of the one that stands in the kubeconfig."""
+
+    def choose(self, given: str) -> str:
+        """The token to use, where the kubeconfig has ``given``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """What one reading of the kubeconfig gave. Replaced as a whole: a request sees all old or all new."""
@@ -55,6 +62,8 @@ class Session:
     credential: Credential
     #: CN of the client certificate, if there is one.
     user_name: str | None
+    #: From when until when that is good, in seconds since the epoch.
+    certificate_life: tuple[float, float] | None
     #: False with insecure-skip-tls-verify.
     verified: bool
     #: Its connections are those of :mod:`kiptail.kubecall`.
@@ -107,10 +116,10 @@ class Credential:
         return f"{scheme} {clean}"
 
 
-def open_session(path: Path, context: str | None, server: str | None) -> Session:
+def open_session(path: Path, context: str | None, server: str | None, tokens: Tokens | None = None) -> Session:
     """Read the kubeconfig and all that it names; run its exec plugin; no request. Raises ClusterError."""
     stamps = {path: stamp(path)}
-    cluster, user = choose(path, _read(path), context)
+    cluster, user = choose(path, read_kubeconfig(path), context)
     cluster["server"] = usable_server(path, cluster, server)
     files = named_files(path, cluster, user)
     token_file = TokenFile(files.pop("tokenFile")) if "tokenFile" in files else None
@@ -118,9 +127,11 @@ def open_session(path: Path, context: str | None, server: str | None) -> Session
         # As in kubectl, it wins over the others.
         for key in ("tokenFile", "token", *_PROVIDERS):
             user.pop(key, None)
+    elif tokens is not None and isinstance(user.get("token"), str) and user.keys().isdisjoint(_PROVIDERS):
+        user["token"] = tokens.choose(user["token"].strip())
     stamps.update((file, stamp(file)) for file in files.values())
     try:
-        configuration, pool, user_name = _load(path, cluster, user)
+        configuration, pool, certificate = _load(path, cluster, user)
     except ClusterError:
         raise
     except Exception as error:  # the loader checks no types, and plugins and providers raise anything
@@ -128,14 +139,15 @@ def open_session(path: Path, context: str | None, server: str | None) -> Session
     return Session(
         server=cluster["server"],
         credential=Credential(configuration, token_file, expires=not user.keys().isdisjoint(_PROVIDERS)),
-        user_name=user_name,
+        user_name=common_name(certificate),
+        certificate_life=validity(certificate),
         verified=bool(configuration.verify_ssl),
         pool=pool,
         stamps=stamps,
     )
 
 
-def _read(path: Path) -> Json:
+def read_kubeconfig(path: Path) -> Json:
     """The file's document. Raises ClusterError, without the text at fault: that may be a secret."""
     data = read_file(path, "the kubeconfig", KUBECONFIG_BYTES, hint="; name another with --kubeconfig")
     from kubernetes.config.kube_config import KubeConfigMerger  # noqa: PLC0415 - as in _load()
@@ -151,8 +163,8 @@ def _read(path: Path) -> Json:
     return document
 
 
-def _load(path: Path, cluster: Json, user: Json) -> tuple[Any, urllib3.PoolManager, str | None]:
-    """What ``kubernetes`` makes of the mappings: Configuration, connection pools, the certificate's CN."""
+def _load(path: Path, cluster: Json, user: Json) -> tuple[Any, urllib3.PoolManager, bytes]:
+    """What ``kubernetes`` makes of the mappings: Configuration, connection pools, the client certificate."""
     # Here, for it takes 0.2 s and 20 to 30 MB that a dry run with --pods does without.
     from kubernetes.client import ApiClient, Configuration  # noqa: PLC0415
     from kubernetes.config import kube_config  # noqa: PLC0415
@@ -204,7 +216,7 @@ def _load(path: Path, cluster: Json, user: Json) -> tuple[Any, urllib3.PoolManag
         urllib3.disable_warnings(InsecureRequestWarning)  # said once, by KubeApi
     # What it logs, it raises too. Configuration() sets the level, in 22.6.
     logging.getLogger("urllib3").setLevel(logging.CRITICAL)
-    return configuration, pool, common_name(certificate)
+    return configuration, pool, certificate
 
 
 def _limit_exec_plugin(user: Json) -> None:

@@ -1,16 +1,18 @@
-"""The files that credentials come from: read with an error that names them, and noticed when they change."""
+"""The files with credentials: read with an error that names them, noticed when they change, written privately."""
 
 from __future__ import annotations
 
 import os
 import re
+import secrets
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
 from kiptail.errors import ClusterError, one_line
 
-__all__ = ["CREDENTIAL_BYTES", "Stamp", "TokenFile", "clean_token", "read_file", "stamp", "why"]
+__all__ = ["CREDENTIAL_BYTES", "Stamp", "TokenFile", "clean_token", "read_file", "stamp", "why", "write_secret"]
 
 Stamp: TypeAlias = tuple[int, int, int] | None
 
@@ -56,6 +58,28 @@ def clean_token(text: str, where: str) -> str:
     if not re.fullmatch(r"[\x21-\x7e]+", token):
         raise ClusterError(f"{where} is empty or holds blanks or control characters")
     return token
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """Make ``path`` hold ``data``, for its owner alone (0600), all of it or not at all. Raises OSError."""
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        fresh.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            fresh.unlink()
+        raise
+    with suppress(OSError):
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
 
 class TokenFile:

@@ -1,4 +1,4 @@
-"""Certificates: the TLS context that is made of a kubeconfig's, and the name in a client certificate."""
+"""Certificates: the TLS context that is made of a kubeconfig's, and what a client certificate says of itself."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import base64
 import re
 import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from urllib3.util.ssl_ import create_urllib3_context
 
 from kiptail.errors import ClusterError, one_line
 from kiptail.kubefiles import why
 
-__all__ = ["common_name", "tls_context"]
+__all__ = ["common_name", "tls_context", "validity"]
 
 
 def tls_context(
@@ -51,13 +52,8 @@ def _no_password() -> str:
 
 def common_name(certificate: bytes) -> str | None:
     """The subject's commonName in the first certificate of a PEM file (or of a DER one)."""
-    pem = re.search(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", certificate, re.DOTALL)
     try:
-        der = base64.b64decode(pem[1]) if pem else certificate
-        tbs = next(_der(next(_der(der))[1]))[1]
-        # After an optional version, tagged [0]: serial, algorithm, issuer, validity and then the subject.
-        fields = [content for tag, content in _der(tbs) if tag != 0xA0]
-        for _, names in _der(fields[4]):
+        for _, names in _der(_fields(certificate)[4]):
             for _, name in _der(names):
                 (_, oid), (_, value) = _der(name)
                 if oid == b"\x55\x04\x03":
@@ -65,6 +61,31 @@ def common_name(certificate: bytes) -> str | None:
     except (ValueError, IndexError, StopIteration):
         pass
     return None
+
+
+def validity(certificate: bytes) -> tuple[float, float] | None:
+    """From when until when the first certificate of a PEM file is good, in seconds since the epoch."""
+    try:
+        begins, ends = (_moment(tag, content.decode()) for tag, content in _der(_fields(certificate)[3]))
+    except (ValueError, IndexError, StopIteration):
+        return None
+    return begins, ends
+
+
+def _moment(tag: int, text: str) -> float:
+    """UTCTime (tag 0x17, two digits for the year: RFC 5280, 4.1.2.5.1) or GeneralizedTime."""
+    if tag == 0x17:
+        text = ("20" if int(text[:2]) < 50 else "19") + text
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
+
+
+def _fields(certificate: bytes) -> list[bytes]:
+    """Serial, algorithm, issuer, validity and subject of the first certificate. Raises as :func:`_der`."""
+    pem = re.search(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", certificate, re.DOTALL)
+    der = base64.b64decode(pem[1]) if pem else certificate
+    tbs = next(_der(next(_der(der))[1]))[1]
+    # Before them is an optional version, tagged [0].
+    return [content for tag, content in _der(tbs) if tag != 0xA0]
 
 
 def _der(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -60,12 +60,17 @@ class Transport:
         request_timeout_s: float,
         files_check_s: float,
         observe: Observe | None,
+        on_unauthorized: Callable[[Session], object] | None = None,
     ) -> None:
-        """``opener`` reads the credentials. Raises ClusterError."""
+        """``opener`` reads the credentials. Raises ClusterError.
+
+        ``on_unauthorized`` gets a session that got a 401, before the credentials are read again.
+        """
         self._opener = opener
         self._request_timeout_s = request_timeout_s
         self._files_check_s = files_check_s
         self._observe = observe
+        self._on_unauthorized = on_unauthorized
         #: Held while credentials are read, which may run a plugin: not for anything that close() needs.
         self._load_lock = threading.Lock()
         self.calls = Calls()
@@ -95,6 +100,8 @@ class Transport:
         """Replace the credentials that got a 401, if no other thread has done so."""
         with self._load_lock:
             if self.session is refused:
+                if self._on_unauthorized is not None:
+                    self._on_unauthorized(refused)
                 self._replace()
 
     def _fresh_session(self) -> Session:
@@ -121,6 +128,12 @@ class Transport:
         with self.calls.running(call), contextlib.closing(self.send(call, request, self._request_timeout_s)) as answer:
             # Of an answer that was read to its end, the connection has gone back to the pool before it is closed.
             return self.read(call, request, answer, limit)
+
+    def ask_dated(self, request: Request) -> tuple[bytes, str]:
+        """As :meth:`ask`, with the answer's ``Date``; "" when it has none."""
+        call = self.calls.new()
+        with self.calls.running(call), contextlib.closing(self.send(call, request, self._request_timeout_s)) as answer:
+            return self.read(call, request, answer, ANSWER_BYTES), str(answer.headers.get("Date") or "")
 
     def read(self, call: Call, request: Request, response: Any, limit: int) -> bytes:
         """The whole body. Raises ApiError if it is too long, or no success."""

@@ -1,4 +1,4 @@
-"""Prometheus metrics: a registry of its own, filled when it is scraped, served on loopback unless told otherwise."""
+"""Prometheus metrics and readiness: a registry of its own, filled when scraped, served on loopback unless told else."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import logging
 import socket
 import socketserver
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from http.server import ThreadingHTTPServer
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import MetricsHandler
 
 from kiptail import __version__
+from kiptail.errors import one_line
 
 __all__ = ["Metrics", "MetricsServer", "Reading"]
 
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 #: A connection that says nothing for so many seconds is closed.
 IDLE_TIMEOUT = 30
+READY_PATHS = ("/-/ready", "/healthz")
+#: A request ends after 10 s.
+LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Reading(NamedTuple):
@@ -52,6 +56,19 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self._requests = Counter(
+            "kiptail_api_requests",
+            "Requests to the API server, by verb and HTTP status; error: there was no answer.",
+            ["verb", "code"],
+            registry=self.registry,
+        )
+        self._latency = Histogram(
+            "kiptail_api_request_duration_seconds",
+            "Time to the headers of the API server's answer, or to the error, by verb.",
+            ["verb"],
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
         self.registry.register(self)
 
     def read_from(self, read: Callable[[], Iterable[Reading]]) -> None:
@@ -61,6 +78,11 @@ class Metrics:
     def event_written(self, operation: str, result: str) -> None:
         """Count one write of an Event."""
         self._events.labels(operation, result).inc()
+
+    def request_made(self, verb: str, code: str, seconds: float) -> None:
+        """Count one request to the API server: a :data:`kiptail.kubeapi.Observe`."""
+        self._requests.labels(verb, code).inc()
+        self._latency.labels(verb).observe(seconds)
 
     def watch_interrupted(self, reason: str) -> None:
         """Count one interruption of the pod index."""
@@ -81,12 +103,41 @@ class Metrics:
         yield from families.values()
 
 
-class MetricsServer:
-    """Serves ``/metrics`` from a thread."""
+class _Handler(MetricsHandler):
+    """``/metrics``, and ``/-/ready`` (or ``/healthz``) with what is in the way."""
 
-    def __init__(self, metrics: Metrics, address: tuple[str, int]) -> None:
-        """Raises OSError when the address cannot be taken."""
-        handler = type("Handler", (MetricsHandler.factory(metrics.registry),), {"timeout": IDLE_TIMEOUT})
+    timeout = IDLE_TIMEOUT
+    obstacles: Callable[[], Sequence[str]]
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path in ("/", "/metrics"):
+            super().do_GET()
+        elif path in READY_PATHS:
+            obstacles = self.obstacles()
+            text = "".join(f"not ready: {one_line(obstacle)}\n" for obstacle in obstacles) or "ready\n"
+            self._answer(503 if obstacles else 200, text)
+        else:
+            self._answer(404, f"there are /metrics and {READY_PATHS[0]}\n")
+
+    def _answer(self, status: int, text: str) -> None:
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class MetricsServer:
+    """Serves ``/metrics`` and ``/-/ready`` from a thread."""
+
+    def __init__(
+        self, metrics: Metrics, address: tuple[str, int], *, obstacles: Callable[[], Sequence[str]] = tuple
+    ) -> None:
+        """``obstacles`` gives why kiptail is not ready, in lines. Raises OSError when the address cannot be taken."""
+        own = {"registry": metrics.registry, "obstacles": staticmethod(obstacles)}
+        handler = type("Handler", (_Handler,), own)
         self._server = _server_class(address[0])(address, handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
         self._thread.start()

@@ -15,8 +15,9 @@ from typing import Any, Generic, Literal, TypeVar
 
 from kiptail import values
 
-__all__ = ["OPTIONS", "LogLevel", "Option", "Output", "Peer", "PodIdentifier", "PodIndex"]
+__all__ = ["OPTIONS", "LogFormat", "LogLevel", "Option", "Output", "Peer", "PodIdentifier", "PodIndex"]
 
+LogFormat = Literal["auto", "text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Output = Literal["text", "json"]
 PodIdentifier = Literal["name_with_namespace", "namespace", "name", "label"]
@@ -321,6 +322,13 @@ LOG_LEVEL: Option[LogLevel] = Option(
     default="info",
     help="The least important messages to log.",
 )
+LOG_FORMAT: Option[LogFormat] = Option(
+    "log-format",
+    values.choice("auto", "text", "json"),
+    metavar="auto|text|json",
+    default="auto",
+    help="How to log. auto: to journald with fields under systemd, else lines of text.",
+)
 DRY_RUN: Option[bool] = Option(
     "dry-run",
     values.boolean,
@@ -360,4 +368,5 @@ OPTIONS: tuple[Option[Any], ...] = (
     METRICS_ADDRESS,
     LOG_DROPS,
     LOG_LEVEL,
+    LOG_FORMAT,
 )

@@ -54,6 +54,8 @@ class Tracked:
     ends: dict[str, Endpoint] = field(default_factory=dict)
     #: The Events of those sides that the flow tells and that are pods.
     records: dict[str, EventRecord] = field(default_factory=dict)
+    #: How many of its drops are in the tally of namespaces.
+    tallied: int = 0
 
     @property
     def sides(self) -> tuple[str, ...]:

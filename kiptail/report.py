@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from kiptail.flow import SIDES
 from kiptail.follower import Follower
 from kiptail.indexstats import IndexStats
 from kiptail.journal import Journal
 from kiptail.ledger import Ledger
 from kiptail.metrics import Reading
 from kiptail.poster import Poster
+from kiptail.tally import Tally
 
 __all__ = ["Index", "Report", "logs_all_namespaces"]
 
@@ -20,6 +23,8 @@ log = logging.getLogger(__name__)
 
 #: Being so many seconds behind the journal is worth a word.
 LAG_TOLD = 5.0
+#: A journal loop that has not come round for so long hangs, in seconds: the unit's WatchdogSec.
+HANGS_AFTER = 60.0
 
 ALL_NETNS = Path("/proc/sys/net/netfilter/nf_log_all_netns")
 
@@ -38,23 +43,46 @@ class Index(Protocol):
         """How large and how old it is, and what it cost."""
 
 
+class Troubled(Protocol):
+    """What may be in trouble."""
+
+    @property
+    def trouble(self) -> str:
+        """Why it does not work at present, or ""."""
+
+
 class Report:
     """Reads what the parts keep anyway; counts nothing itself."""
 
     def __init__(
-        self, journal: Journal, follower: Follower, ledger: Ledger, poster: Poster, index: Index, *, damaged: bool
+        self,
+        *,
+        journal: Journal,
+        follower: Follower,
+        ledger: Ledger,
+        poster: Poster,
+        index: Index,
+        tally: Tally,
+        damaged: bool,
     ) -> None:
         """``damaged``: a state file was set aside at the start."""
+        self._tally = tally
+        self._beat_at = time.monotonic()
         self._journal, self._follower, self._ledger = journal, follower, ledger
         self._poster, self._index, self._damaged = poster, index, damaged
         self._all_netns = logs_all_namespaces()
-        #: How far reading is behind the journal, in seconds; told by the journal loop, whose the reader is.
+        #: How far reading is behind the journal, in seconds.
         self.lag = 0.0
         self._late = self._warned = False
+        #: Renewal of kiptail's own token, where there is one.
+        self.renewal: Troubled | None = None
 
-    def behind(self, lag: float) -> None:
-        """Reading is so many seconds behind; that it stays behind is logged once, and once that it caught up."""
-        self.lag = lag
+    def beat(self, *, lag: float) -> None:
+        """The journal loop, whose the reader is, tells how far behind it is, and by that that it does not hang.
+
+        That it stays behind is logged once, and once that it caught up.
+        """
+        self.lag, self._beat_at = lag, time.monotonic()
         late, self._late = self._late, lag > LAG_TOLD
         if late and self._late and not self._warned:
             self._warned = True
@@ -67,6 +95,22 @@ class Report:
             self._warned = False
             log.info("reading has caught up with the journal")
 
+    def obstacles(self) -> list[str]:
+        """Why kiptail does not do its work at present; empty when it is ready."""
+        silent = time.monotonic() - self._beat_at
+        found = [
+            f"the journal loop has not come round for {silent:.0f} s" if silent > HANGS_AFTER else "",
+            f"journal: {self._journal.trouble}" if self._journal.trouble else "",
+            f"state: {self._follower.trouble}" if self._follower.trouble else "",
+        ]
+        if self._index.trouble:
+            found.append(f"pods: {self._index.trouble}")
+        elif not self._index.ready():
+            found.append("pods: they are not listed yet")
+        if self._poster.progress.trouble:
+            found.append(f"events: {self._poster.progress.trouble}")
+        return [text for text in found if text]
+
     def status(self) -> str:
         """One line for ``systemctl status``."""
         follower, progress = self._follower, self._poster.progress
@@ -78,6 +122,8 @@ class Report:
         troubles = [self._journal.trouble, follower.trouble, progress.trouble, self._index.trouble]
         if self._all_netns:
             troubles.append("nf_log_all_netns=1: log lines can come from any namespace")
+        if self.renewal is not None:
+            troubles.append(self.renewal.trouble)
         return "; ".join([", ".join(parts), *filter(None, troubles)]).replace("\n", " ")
 
     def summary(self) -> str:
@@ -102,9 +148,12 @@ class Report:
         for (verdict, protocol), value in list(intake.drops.items()):
             labels = {"verdict": verdict, "protocol": protocol or "unknown"}
             yield Reading("kiptail_drops", "Packets dropped, rejected or logged.", value, labels)
-        for side, value in list(ledger.folded.items()):
+        for told, value in self._tally.items():
+            text = "Drops that a pod sent or was to receive, by its namespace and the peer's; each side by itself."
+            yield Reading("kiptail_pod_drops", text, value, told._asdict())
+        for side in SIDES:
             text = "Drops that are told in a folded Event, by the side that it tells."
-            yield Reading("kiptail_drops_folded", text, value, {"side": side})
+            yield Reading("kiptail_drops_folded", text, ledger.folded[side], {"side": side})
         for name, text, value in (
             ("kiptail_missed_kernel_messages", "Kernel messages that journald missed.", counts.missed),
             ("kiptail_journal_gaps", "Times that unread entries had been vacuumed.", counts.lost),
@@ -122,10 +171,14 @@ class Report:
             ("kiptail_flows_ended_untold", "Flows that have ended and wait to be told.", progress.ended),
             ("kiptail_state_unavailable", "1 while the state cannot be written.", bool(self._follower.trouble)),
             ("kiptail_index_ready", "1 once the pods that are followed are known.", self._index.ready()),
+            ("kiptail_token_unrenewable", "1 while kiptail's own token cannot be renewed.", self._unrenewable()),
             ("kiptail_nf_log_all_netns", "1: any namespace can log under any prefix.", self._all_netns),
         ):
             yield Reading(name, text, gauge, counter=False)
         yield from _index_readings(self._index.stats())
+
+    def _unrenewable(self) -> bool:
+        return self.renewal is not None and bool(self.renewal.trouble)
 
 
 def _index_readings(stats: IndexStats) -> Iterator[Reading]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from kiptail import options
 from kiptail.errors import SettingsError
 from kiptail.levels import Found, Levels, checked, read_config
-from kiptail.options import LogLevel, Output, PodIdentifier, PodIndex
+from kiptail.options import LogFormat, LogLevel, Output, PodIdentifier, PodIndex
 from kiptail.values import Moment, Network, PrefixSetting, path, quoted
 
 __all__ = ["DEFAULT_CONFIG", "DEFAULT_LOOK_BACK_US", "PrefixSetting", "Settings", "resolve"]
@@ -42,7 +42,7 @@ class Settings:
     server: str | None
     #: This machine's name in the cluster; None to find out.
     node_name: str | None
-    #: At least one, at most 100, each text once.
+    #: At least one, but for `kiptail check`; at most 100, each text once.
     prefixes: tuple[PrefixSetting, ...]
     #: Directory with the journal's files; None for this machine's journal.
     journal_directory: Path | None
@@ -90,6 +90,8 @@ class Settings:
     log_drops: bool
     #: Least important level to log.
     log_level: LogLevel
+    #: How log lines are written.
+    log_format: LogFormat
     #: Write nothing to the cluster.
     dry_run: bool
 
@@ -100,13 +102,14 @@ def resolve(
     *,
     now_us: int,
     default_config: Path = DEFAULT_CONFIG,
+    need_prefix: bool = True,
 ) -> Settings:
     """The settings that flags, environment and configuration file make; raises only :class:`SettingsError`.
 
     ``flags`` go by :attr:`Option.key`, as click passes them: text, texts, or True; None, False and ()
     mean "not given". ``now_us`` is the time, in µs since the epoch, that ``--since -10m`` counts from. Reads
     the configuration file (``default_config`` when none is named), looks which kubeconfig is there, and
-    touches nothing else.
+    touches nothing else. Without ``need_prefix`` there may be no prefix.
     """
     named_config = Levels(flags, environ, {}).find(options.CONFIG)
     levels = Levels(flags, environ, read_config(named_config, default_config))
@@ -120,7 +123,7 @@ def resolve(
         context=levels.one(options.CONTEXT),
         server=levels.one(options.SERVER),
         node_name=levels.one(options.NODE_NAME),
-        prefixes=_prefixes(levels.find(options.PREFIX)),
+        prefixes=_prefixes(levels.find(options.PREFIX), needed=need_prefix),
         journal_directory=journal_directory,
         journal_files=journal_files,
         since_us=_since(levels.find(options.SINCE), now_us),
@@ -144,12 +147,15 @@ def resolve(
         metrics_address=levels.need(options.METRICS_ADDRESS),
         log_drops=levels.on(options.LOG_DROPS),
         log_level=levels.need(options.LOG_LEVEL),
+        log_format=levels.need(options.LOG_FORMAT),
         dry_run=dry_run,
     )
 
 
-def _prefixes(found: Found[PrefixSetting] | None) -> tuple[PrefixSetting, ...]:
+def _prefixes(found: Found[PrefixSetting] | None, *, needed: bool) -> tuple[PrefixSetting, ...]:
     if found is None:
+        if not needed:
+            return ()
         raise SettingsError(
             "no log prefix is configured: name the prefix of the rules that drop packets, --prefix TEXT (or"
             f" {options.PREFIX.variable}, or prefix in {DEFAULT_CONFIG}); `kiptail check` helps to find it"

@@ -80,7 +80,14 @@ def let_go(stream: TextIO) -> None:
 
 def _announce(done: str, event: dict[str, Any]) -> None:
     pod = event["involvedObject"]
-    log.info("Event %s: %s/%s: %s (x%d)", done, pod["namespace"], pod["name"], event["message"], event["count"])
+    fields = {
+        "KIPTAIL_EVENT": event["metadata"]["name"],
+        "KIPTAIL_NAMESPACE": pod["namespace"],
+        "KIPTAIL_POD": pod["name"],
+        "KIPTAIL_COUNT": event["count"],
+    }
+    words = (done, pod["namespace"], pod["name"], event["message"], event["count"])
+    log.info("Event %s: %s/%s: %s (x%d)", *words, extra=fields)
 
 
 def _sentence(operation: str, event: dict[str, Any]) -> str:

@@ -13,10 +13,12 @@ from kiptail.settings import Settings
 from kiptail.stopping import StopSignal
 from kiptail.store import Store
 
-__all__ = ["Stopped", "ask_cluster", "open_store"]
+__all__ = ["TOKEN_FILE", "Stopped", "ask_cluster", "open_store"]
 
 log = logging.getLogger(__name__)
 
+#: The renewed token, in the state directory.
+TOKEN_FILE = "token"  # noqa: S105 - a file name
 #: How often a full disk is looked at again, in seconds.
 RETRY_INTERVAL = 1.0
 

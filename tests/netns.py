@@ -108,7 +108,7 @@ class Network:
         command = ["ip", "netns", "exec", self._pods[pod], "python3", "-c", _SENDER]
         _run(*command, kind, address, str(port), str(count))
 
-    def udp(self, pod: str, source: str) -> socket.socket:
+    def udp(self, pod: str, source: str, port: int = 0) -> socket.socket:
         """A UDP socket of ours that lives in a pod's namespace and sends from one of its addresses.
 
         Sending through it starts no process: for many packets, or packets of many pods at once.
@@ -128,7 +128,7 @@ class Network:
         if not made:
             raise RuntimeError(f"cannot enter the namespace of {pod}")
         # A source port below 32768 would make the packets look like replies.
-        made[0].bind((source, 0))
+        made[0].bind((source, port))
         return made[0]
 
     def execute(self, pod: str, command: Sequence[str]) -> str:

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kiptail.options import OPTIONS
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "kiptail"
 #: Modules that decide and never act: time, files and the network come in as values.
@@ -35,6 +37,16 @@ PURE = (
     "agenda",
     "values",
     "options",
+    "credentials",
+    "firewall",
+    "rulesets",
+    "checkfacts",
+    "checkhost",
+    "checkprefixes",
+    "checkcluster",
+    "manifests",
+    "rules",
+    "tally",
 )
 IMPURE_IMPORTS = {
     "asyncio",
@@ -133,15 +145,20 @@ def test_the_unit_names_what_the_program_does() -> None:
 def test_the_rights_are_those_the_program_uses_and_no_more() -> None:
     documents = list(yaml.safe_load_all((ROOT / "packaging" / "rbac.yaml").read_text()))
     by_kind = {document["kind"]: document for document in documents}
-    assert sorted(by_kind) == ["ClusterRole", "ClusterRoleBinding", "ServiceAccount"]
+    assert sorted(by_kind) == ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "ServiceAccount"]
     rules = {
         (group, resource): set(rule["verbs"])
         for rule in by_kind["ClusterRole"]["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
-    needed = {("", "pods"): {"get", "list", "watch"}, ("", "events"): {"create", "patch"}}
+    needed = {("", "pods"): {"list", "watch"}, ("", "events"): {"create", "patch"}}
     assert rules == needed | {("", "nodes"): {"list"}, ("", "services"): {"list"}}
+    assert by_kind["Role"]["rules"] == [
+        {"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["kiptail"], "verbs": ["create"]}
+    ]
+    assert by_kind["RoleBinding"]["roleRef"]["name"] == by_kind["Role"]["metadata"]["name"]
+    assert by_kind["RoleBinding"]["subjects"] == by_kind["ClusterRoleBinding"]["subjects"]
     binding, account = by_kind["ClusterRoleBinding"], by_kind["ServiceAccount"]
     assert binding["roleRef"]["name"] == by_kind["ClusterRole"]["metadata"]["name"]
     assert binding["subjects"] == [
@@ -179,3 +196,17 @@ def test_systemd_accepts_the_unit_and_finds_it_confined(tmp_path: Path) -> None:
     command = [analyze, "security", "--offline=yes", "--threshold=12", "--no-pager", unit]
     confined = subprocess.run(command, capture_output=True, text=True, check=False)
     assert confined.returncode == 0, confined.stdout
+
+
+def test_the_migration_names_every_variable_that_is_understood() -> None:
+    rows = [line for line in (ROOT / "docs" / "migrating.md").read_text().splitlines() if line.startswith("| `")]
+    for option in OPTIONS:
+        if option.peer is not None:
+            assert any(f"`{option.peer.variable}` | `{option.flag}`" in row for row in rows), option.peer.variable
+
+
+def test_the_readme_names_every_option() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for option in OPTIONS:
+        if option.name != "config":
+            assert f"`{option.flag}" in readme, option.flag

@@ -84,6 +84,7 @@ def test_defaults() -> None:
         metrics_address=("127.0.0.1", 9877),
         log_drops=False,
         log_level="info",
+        log_format="auto",
         dry_run=False,
     )
 
@@ -362,6 +363,7 @@ event-component = "e"
 metrics-address = "off"
 log-drops = true
 log-level = "debug"
+log-format = "json"
 dry-run = true
 
 [[prefixes]]
@@ -409,6 +411,7 @@ text = "bare:"
         metrics_address=None,
         log_drops=True,
         log_level="debug",
+        log_format="json",
         dry_run=True,
     )
 

@@ -58,6 +58,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--history", type=int, default=10_000, help="changes kept of each kind")
     parser.add_argument("--keep", type=Path, help="a file for the cluster's state, which a later server goes on from")
     parser.add_argument("--certificates", type=Path, help="a directory for the CA and the server's certificate")
+    parser.add_argument("--clock-offset", type=float, default=0.0, help="how far the clock is ahead, in seconds")
     parser.add_argument("--events", type=Path, help="at the end, write the Events here as a JSON list")
     return parser.parse_args()
 
@@ -102,6 +103,7 @@ def main() -> int:
         bookmark_period=arguments.bookmark_period,
         watch_list=arguments.watch_list,
     )
+    server.clock_offset = arguments.clock_offset
     known = keep(server.store, arguments.keep) if arguments.keep else False
     for path in [] if known else arguments.pods:
         for pod in _objects(path):

@@ -65,6 +65,8 @@ class _Rule:
     resource: str
     group: str
     namespace: str | None
+    #: resourceNames: "" is any.
+    name: str = ""
 
 
 @dataclass(slots=True)
@@ -87,6 +89,8 @@ class Access:
 
     pod_node: Callable[[str, str], str]
     anonymous: bool = True
+    #: `--service-account-max-token-expiration`, in seconds.
+    longest_token: int | None = None
     _tokens: dict[str, _Token] = field(default_factory=dict)
     _rules: dict[str, set[_Rule]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -126,11 +130,39 @@ class Access:
         *,
         namespace: str | None = None,
         group: str = "",
+        names: Iterable[str] = ("",),
     ) -> None:
-        """Allow a user or group the verbs on the resources, everywhere or in one namespace. `*` is any."""
+        """Allow a user or group the verbs on the resources, everywhere or in one namespace. `*` is any.
+
+        `names` are resourceNames: then only those objects.
+        """
         with self._lock:
             rules = self._rules.setdefault(subject, set())
-            rules |= {_Rule(verb, name, group, namespace) for verb in words(verbs) for name in words(resources)}
+            rules |= {
+                _Rule(verb, resource, group, namespace, name)
+                for verb in words(verbs)
+                for resource in words(resources)
+                for name in names
+            }
+
+    def apply(self, documents: Iterable[Mapping[str, Any]]) -> None:
+        """Grant what these RBAC manifests grant, and no more."""
+        found = {(doc["kind"], doc["metadata"]["name"]): doc for doc in documents}
+        for (kind, _), binding in found.items():
+            if kind not in ("ClusterRoleBinding", "RoleBinding"):
+                continue
+            role = found[binding["roleRef"]["kind"], binding["roleRef"]["name"]]
+            namespace = binding["metadata"]["namespace"] if kind == "RoleBinding" else None
+            for subject in binding["subjects"]:
+                name = subject["name"]
+                if subject["kind"] == "ServiceAccount":
+                    name = f"system:serviceaccount:{subject['namespace']}:{name}"
+                for rule in role["rules"]:
+                    for group in rule["apiGroups"]:
+                        names = rule.get("resourceNames") or ("",)
+                        self.grant(
+                            name, rule["verbs"], rule["resources"], namespace=namespace, group=group, names=names
+                        )
 
     def revoke(
         self,
@@ -167,6 +199,7 @@ class Access:
                         and rule.resource in ("*", resource)
                         and rule.group in ("*", asked.group)
                         and rule.namespace in (None, asked.namespace)
+                        and rule.name in ("", asked.name)
                     ):
                         whom = f'{"User" if subject == user.name else "Group"} "{subject}"'
                         binding = 'ClusterRoleBinding "test" of ClusterRole "test"'
@@ -233,10 +266,13 @@ def _certified(certificate: Mapping[str, Any] | None) -> User | None:
 
 
 def _jwt(user: User, expires: float | None) -> str:
-    """A token that looks like a JWT (clients read `exp` from it). Its signature means nothing."""
+    """A token that looks like a JWT (clients read `iat` and `exp` from it). Its signature means nothing."""
     claims: dict[str, Any] = {"iss": "https://kubernetes.default.svc", "sub": user.name}
     if expires is not None:
-        claims["exp"] = int(expires)
+        claims |= {"exp": int(expires), "iat": int(time.time()), "nbf": int(time.time())}
+    if user.name.startswith("system:serviceaccount:"):
+        namespace, name = user.name.split(":")[2:]
+        claims["kubernetes.io"] = {"namespace": namespace, "serviceaccount": {"name": name, "uid": user.uid}}
     parts = [json.dumps(part).encode() for part in ({"alg": "none", "typ": "JWT"}, claims)]
     parts.append(secrets.token_bytes(24))
     return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)

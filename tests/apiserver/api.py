@@ -114,6 +114,8 @@ class Api:
         if asked.path:
             return self._answer_path(asked.path, request)
         if asked.group:
+            if asked.group == "rbac.authorization.k8s.io" and asked.verb == "get":
+                raise not_found(f"{asked.resource}.{asked.group}", asked.name)  # they are rules in Access, no objects
             return self._answer_review(user, asked, request)
         if asked.resource == "serviceaccounts" and asked.subresource == "token" and asked.verb == "create":
             body = reviews.token_request(self._access, self._store, asked.namespace, asked.name, _object(request))
@@ -159,6 +161,10 @@ class Api:
             return _json(reviews.api_groups())
         if path == "/api/v1":
             return _json(reviews.api_resources("v1"))
+        if path == "/openapi/v3":
+            return _json(reviews.openapi_paths())
+        if path.removeprefix("/openapi/v3/") in reviews.openapi_paths()["paths"]:
+            return _json(reviews.openapi(path.removeprefix("/openapi/v3/")))
         parts = path.split("/")
         if len(parts) == 4 and parts[1] == "apis" and parts[3] in reviews.GROUPS.get(parts[2], ()):
             return _json(reviews.api_resources(f"{parts[2]}/{parts[3]}"))

@@ -77,6 +77,33 @@ class Authority:
             self._clients[name, groups] = self._make(f"client{next(self._serial)}", subject, "client")
         return self._clients[name, groups]
 
+    def expired_client(self, name: str, *groups: str) -> Pair:
+        """As :meth:`client`, but it expired yesterday."""
+        pair = self.client(name, *groups)
+        old = Pair(pair.certificate.with_suffix(".old.crt"), pair.key)
+        subject = "".join(f"/O={group}" for group in groups) + f"/CN={name}"
+        request = ["openssl", "req", "-new", "-config", str(self._config), "-key", str(pair.key), "-subj", subject]
+        asked = subprocess.run(request, check=True, capture_output=True, timeout=30).stdout
+        assert self._ca is not None
+        sign = ["openssl", "ca", "-batch", "-config", str(self._sign_config()), "-in", "/dev/stdin", "-notext"]
+        sign += ["-startdate", "20240101000000Z", "-enddate", "20240102000000Z", "-out", str(old.certificate)]
+        subprocess.run(sign, input=asked, check=True, capture_output=True, timeout=30)
+        return old
+
+    def _sign_config(self) -> Path:
+        """What `openssl ca` needs, the only one that takes dates in the past."""
+        assert self._ca is not None
+        directory = self._directory
+        (directory / "index.txt").write_text("")
+        (directory / "index.txt.attr").write_text("unique_subject = no\n")
+        config = directory / "sign.cnf"
+        config.write_text(
+            f"[ca]\ndefault_ca=own\n[own]\ndatabase={directory}/index.txt\nnew_certs_dir={directory}\n"
+            f"certificate={self._ca.certificate}\nprivate_key={self._ca.key}\nrand_serial=yes\ndefault_md=sha256\n"
+            "policy=any\n[any]\norganizationName=optional\ncommonName=supplied\n"
+        )
+        return config
+
     def _make(self, stem: str, subject: str, extensions: str) -> Pair:
         """One `openssl req -x509` makes key and certificate; signed by the CA, if there is one already."""
         pair = Pair(self._directory / f"{stem}.crt", self._directory / f"{stem}.key")

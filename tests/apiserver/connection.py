@@ -140,7 +140,7 @@ class Connection(BaseHTTPRequestHandler):
         lines = [
             f"HTTP/1.1 {status} {phrase}",
             f"Content-Type: {content_type}",
-            f"Date: {self.date_time_string()}",
+            f"Date: {self.date_time_string(time.time() + self._api.clock_offset)}",
         ]
         lines.append("Cache-Control: no-cache, private")
         lines += (f"{name}: {value}" for name, value in extra.items())

@@ -58,7 +58,7 @@ class ServerProcess:
                 "--port", str(self._port.getsockname()[1]), "--pods", self._pods, "--keep", state,
                 "--certificates", self._directory / ca,
                 "--kubeconfig", admin, "--user-kubeconfig", USER, user,
-                "--grant", USER, "get list watch", "pods", "--grant", USER, "create patch", "events",
+                "--grant", USER, "list watch", "pods", "--grant", USER, "create patch", "events",
             ],
             cwd=ROOT,
             stdout=subprocess.PIPE,

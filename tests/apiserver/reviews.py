@@ -18,6 +18,8 @@ __all__ = [
     "access_review",
     "api_groups",
     "api_resources",
+    "openapi",
+    "openapi_paths",
     "self_review",
     "token_request",
 ]
@@ -60,6 +62,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "resource.k8s.io": ("v1",),
     "flowcontrol.apiserver.k8s.io": ("v1",),
 }
+_RBAC = (
+    ("clusterroles", "ClusterRole", False),
+    ("clusterrolebindings", "ClusterRoleBinding", False),
+    ("roles", "Role", True),
+    ("rolebindings", "RoleBinding", True),
+)
 _REVIEWS = {
     "authentication.k8s.io/v1": (("selfsubjectreviews", "SelfSubjectReview"),),
     "authorization.k8s.io/v1": (("selfsubjectaccessreviews", "SelfSubjectAccessReview"),),
@@ -97,12 +105,42 @@ def api_resources(group_version: str) -> Json:
                 "verbs": ["create"],
             }
         )
+    if group_version == "rbac.authorization.k8s.io/v1":
+        for plural, kind_name, namespaced in _RBAC:
+            known = {"singularName": kind_name.lower(), "namespaced": namespaced, "kind": kind_name}
+            resources.append({"name": plural, **known, "verbs": _VERBS})
     return {
         "kind": "APIResourceList",
         "apiVersion": "v1",
         "groupVersion": group_version,
         "resources": resources,
     }
+
+
+def openapi_paths() -> Json:
+    """`/openapi/v3`: of which groups there is a document."""
+    groups = ("api/v1", "apis/rbac.authorization.k8s.io/v1")
+    return {"paths": {group: {"serverRelativeURL": f"/openapi/v3/{group}"} for group in groups}}
+
+
+def openapi(path: str) -> Json:
+    """`/openapi/v3/api/v1` or `/openapi/v3/apis/GROUP/VERSION`, as far as kubectl looks before it validates.
+
+    It says that PATCH takes `fieldValidation`: then kubectl leaves the validation of fields to the server.
+    """
+    group_version = path.removeprefix("api/").removeprefix("apis/")
+    group, _, version = group_version.rpartition("/")
+    paths: Json = {}
+    for resource in api_resources(group_version)["resources"]:
+        if "/" in resource["name"] or "patch" not in resource["verbs"]:
+            continue
+        parameters = [{"name": "fieldValidation", "in": "query", "schema": {"type": "string"}}]
+        kind = {"group": group, "version": version, "kind": resource["kind"]}
+        place = "namespaces/{namespace}/" if resource["namespaced"] else ""
+        patch = {"parameters": parameters, "x-kubernetes-group-version-kind": kind, "responses": {}}
+        paths[f"/{path}/{place}{resource['name']}/{{name}}"] = {"patch": patch}
+    info = {"title": "Kubernetes", "version": VERSION["gitVersion"]}
+    return {"openapi": "3.0.0", "info": info, "paths": paths}
 
 
 def _without_empty(value: Any) -> Any:
@@ -176,6 +214,8 @@ def token_request(access: Access, store: Store, namespace: str, name: str, reque
         raise not_found("serviceaccounts", name)
     spec = request.get("spec") or {}
     seconds = spec.get("expirationSeconds") or 3600
+    if access.longest_token is not None:
+        seconds = min(seconds, access.longest_token)
     uid = account["metadata"]["uid"]
     groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
     user = User(f"system:serviceaccount:{namespace}:{name}", groups, uid)

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+import yaml
+
 from tests.apiserver import certificates
 from tests.apiserver.access import MASTERS, NODE_PREFIX, NODES, Access, User
 from tests.apiserver.api import Api, terminate_pod
@@ -47,6 +49,8 @@ class ApiServer:
         watch_list: str = "serve",
     ) -> None:
         self.bookmark_period = bookmark_period
+        #: How far the clock in its `Date` headers is ahead, in seconds.
+        self.clock_offset = 0.0
         self.watch_list = watch_list
         self._changed = threading.Condition()
         self._watches: set[Watch] = set()
@@ -136,6 +140,14 @@ class ApiServer:
     def grant(self, subject: str, verbs: str, resources: str, *, namespace: str | None = None) -> None:
         """Allow a user or a group: `grant("kiptail", "list watch", "pods")`."""
         self.access.grant(subject, verbs, resources, namespace=namespace)
+
+    def apply(self, manifests: str) -> None:
+        """Take in YAML manifests as `kubectl apply` does: service accounts, roles and their bindings."""
+        documents = [document for document in yaml.safe_load_all(manifests) if document]
+        for document in documents:
+            if document["kind"] == "ServiceAccount":
+                self.serviceaccounts.put(document)
+        self.access.apply(documents)
 
     def revoke(self, subject: str, verbs: str | None = None, resources: str | None = None) -> None:
         """Take back what `grant` gave (None: all)."""

@@ -3,6 +3,8 @@
 import json
 import socket
 import ssl
+import time
+from email.utils import parsedate_to_datetime
 
 import pytest
 
@@ -141,3 +143,50 @@ def test_kubeconfigs(server, tmp_path, ca):
     assert config["users"][0]["user"].keys() == {"client-certificate-data", "client-key-data"}
     token_file = server.kubeconfig(tmp_path / "other", token_file="/t")
     assert json.loads(token_file.read_text())["users"][0]["user"] == {"tokenFile": "/t"}
+
+
+RBAC = """
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: one, namespace: ops}
+---
+kind: Role
+metadata: {name: r, namespace: ops}
+rules:
+  - {apiGroups: [""], resources: [serviceaccounts/token], resourceNames: [one], verbs: [create]}
+---
+kind: RoleBinding
+metadata: {name: b, namespace: ops}
+roleRef: {kind: Role, name: r}
+subjects: [{kind: ServiceAccount, name: one, namespace: ops}]
+"""
+
+
+def test_manifests_grant_what_they_name_and_no_more(server):
+    server.apply(RBAC)
+    server.serviceaccounts.put({"metadata": {"name": "two", "namespace": "ops"}})
+    server.serviceaccounts.put({"metadata": {"name": "one", "namespace": "other"}})
+    with Client(server, server.add_user("system:serviceaccount:ops:one")) as caller:
+        assert caller.post("/api/v1/namespaces/ops/serviceaccounts/one/token", {"spec": {}}).status == 201
+        assert caller.post("/api/v1/namespaces/ops/serviceaccounts/two/token", {"spec": {}}).status == 403
+        assert caller.post("/api/v1/namespaces/other/serviceaccounts/one/token", {"spec": {}}).status == 403
+        asked = {"verb": "create", "resource": "serviceaccounts", "subresource": "token", "namespace": "ops"}
+        assert review(caller, **asked, name="one")["allowed"] is True
+        assert review(caller, **asked, name="two")["allowed"] is False
+        assert review(caller, **asked)["allowed"] is False
+
+
+def test_a_token_lives_no_longer_than_the_server_lets_it(server):
+    server.apply(RBAC)
+    server.access.longest_token = 600
+    with Client(server, server.admin_token) as admin:
+        path = "/api/v1/namespaces/ops/serviceaccounts/one/token"
+        answer = admin.post(path, {"spec": {"expirationSeconds": 86_400}}).body
+    assert answer["spec"]["expirationSeconds"] == 600
+
+
+def test_its_clock_can_be_wrong(server):
+    server.clock_offset = -86_400.0
+    with Client(server, server.admin_token) as admin:
+        date = parsedate_to_datetime(admin.get("/version").headers["Date"])
+    assert time.time() - date.timestamp() > 86_000

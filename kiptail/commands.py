@@ -1,0 +1,172 @@
+"""The commands around the daemon: ``kiptail check``, ``manifests``, ``kubeconfig`` and ``rules``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kiptail import manifests, options, rules, values
+from kiptail.errors import KiptailError, SettingsError
+from kiptail.flags import flags
+from kiptail.levels import checked
+from kiptail.settings import resolve
+from kiptail.sinks import let_go
+
+__all__ = ["COMMANDS", "read_environment"]
+
+_CHECKED = (
+    options.CONFIG,
+    options.PREFIX,
+    options.OUTPUT,
+    options.KUBECONFIG,
+    options.CONTEXT,
+    options.SERVER,
+    options.NODE_NAME,
+    options.JOURNAL_DIRECTORY,
+    options.JOURNAL_FILE,
+    options.STATE_DIRECTORY,
+    options.POD_INDEX,
+)
+#: The unit's EnvironmentFile: what stands there is the daemon's and not the shell's.
+_UNITS_ENVIRONMENT = Path("/etc/default/kiptail")
+#: Kubernetes names a namespace or service account as DNS does (RFC 1123).
+_NAME_LIMIT = 63
+
+
+@click.command("check")
+@flags(_CHECKED)
+@click.pass_context
+def check_command(ctx: click.Context, /, **given: object) -> None:
+    """Look whether kiptail can work here, and say what to do where it cannot.
+
+    One line per finding: ok, warning or problem. It works before anything is configured, too; run it as root, so
+    that it can read the firewall's rules. It changes nothing. The exit code is 1 when there is a problem.
+
+    Settings are those of the service: besides its file, the variables in /etc/default/kiptail count, too.
+    """
+    merged = {**ctx.obj, **{key: value for key, value in given.items() if value}}
+    environ = {**read_environment(_UNITS_ENVIRONMENT), **os.environ}
+    settings = resolve(merged, environ, now_us=time.time_ns() // 1000, need_prefix=False)
+    from kiptail.check import check  # noqa: PLC0415 - the cluster client costs half a second
+
+    text, well = check(settings)
+    _print(text)
+    ctx.exit(0 if well else 1)
+
+
+@click.command("manifests")
+@click.option("--identity", type=click.Choice(["dedicated", "kubelet"]), default="dedicated", show_default=True,
+              help="A service account of its own, or what the kubelets' own credential lacks.")  # fmt: skip
+@click.option("--namespace", default=manifests.NAMESPACE, show_default=True, help="Where the service account lives.")
+def manifests_command(identity: str, namespace: str) -> None:
+    """Print what the cluster has to grant, for `kubectl apply -f -`."""
+    _print(manifests.kubelet() if identity == "kubelet" else manifests.dedicated(_name("--namespace", namespace)))
+
+
+@click.command("rules")
+@click.option("--for", "firewall", required=True, type=click.Choice(rules.FIREWALLS), help="The firewall in use.")
+@click.option("--prefix", "prefix", default=(rules.PREFIX,), show_default=rules.PREFIX, multiple=True,
+              help="What the rules are to log with.")  # fmt: skip
+def rules_command(firewall: str, prefix: tuple[str, ...]) -> None:
+    """Print LOG rules that are safe to add: rate-limited, and deciding nothing by themselves."""
+    setting = checked("--prefix", prefix[-1], values.prefix)
+    if firewall in rules.FIXED_PREFIX and setting.text != rules.PREFIX:
+        raise SettingsError(f"--prefix: {firewall} has prefixes of its own")
+    try:
+        _print(rules.rules_for(firewall, setting.text))
+    except ValueError as error:
+        raise SettingsError(f"--prefix: {values.quoted(setting.text)} {error}") from error
+
+
+@click.command("kubeconfig")
+@click.option("--kubeconfig", metavar="FILE",
+              help="An administrator's. [default: $KUBECONFIG, ~/.kube/config or kubeadm's]")  # fmt: skip
+@click.option("--context", metavar="NAME", help="Which of its contexts to use.")
+@click.option("--server", metavar="URL", help="Address of the API server for the nodes. [default: the kubeconfig's]")
+@click.option("--namespace", default=manifests.NAMESPACE, show_default=True, help="The service account's namespace.")
+@click.option("--service-account", "account", default=manifests.ACCOUNT, show_default=True, help="Its name.")
+@click.option("--duration", default="30d", show_default=True, metavar="DURATION",
+              help="How long the token is to be good. kiptail renews it at 80 % of that, while it runs.")  # fmt: skip
+@click.option("--out", required=True, metavar="FILE",
+              help="The file to write, of mode 0600; - for the standard output.")  # fmt: skip
+def kubeconfig_command(  # noqa: PLR0917 - click passes them by name
+    kubeconfig: str | None,
+    context: str | None,
+    server: str | None,
+    namespace: str,
+    account: str,
+    duration: str,
+    out: str,
+) -> None:
+    """Write a kubeconfig for the nodes, with a token of kiptail's service account.
+
+    Needs an administrator's kubeconfig, and `kiptail manifests` applied. Put the file on each node as
+    /etc/kiptail/kubeconfig.
+    """
+    from kiptail import enrol  # noqa: PLC0415 - as above
+
+    if out == "-" and (sys.stdout is None or sys.stdout.isatty()):
+        raise SettingsError("--out -: the standard output is a terminal, and the file holds a secret")
+    wanted = enrol.Wanted(
+        kubeconfig=checked("--kubeconfig", kubeconfig, values.path)
+        if kubeconfig
+        else enrol.administrators_kubeconfig(os.environ),
+        context=context,
+        server=checked("--server", server, values.server_url) if server else None,
+        namespace=_name("--namespace", namespace),
+        account=_name("--service-account", account),
+        duration=_duration(duration),
+    )
+    data, said = enrol.make_kubeconfig(wanted)
+    if out == "-":
+        _print(data.decode())
+    else:
+        enrol.save(Path(out), data)
+        said.append(f"written to {out}; on each node it is /etc/kiptail/kubeconfig, mode 0600")
+    for line in said:
+        click.echo(f"kiptail: {line}", err=True)
+
+
+COMMANDS: tuple[Any, ...] = (check_command, manifests_command, kubeconfig_command, rules_command)
+
+
+def read_environment(path: Path) -> dict[str, str]:
+    """The variables of an EnvironmentFile (systemd.exec(5)), as far as shells read it alike."""
+    try:
+        with path.open(errors="replace") as file:
+            words = shlex.split(file.read(1 << 16), comments=True)
+    except (OSError, ValueError):
+        return {}
+    return {name: value for name, equals, value in (word.partition("=") for word in words) if equals and name}
+
+
+def _duration(text: str) -> float:
+    seconds = checked("--duration", text, values.duration)
+    if seconds < 600:
+        raise SettingsError("--duration: the API server issues no token for less than 10m")
+    return seconds
+
+
+def _name(source: str, text: str) -> str:
+    if len(text) > _NAME_LIMIT or not all(c.isascii() and (c.isalnum() or c in "-.") for c in text) or not text:
+        raise SettingsError(f"{source}: {values.quoted(text)} is no name: write letters, digits and '-'")
+    return text.lower()
+
+
+def _print(text: str) -> None:
+    if sys.stdout is None:
+        raise KiptailError("the standard output is closed")
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        let_go(sys.stdout)
+    except OSError as error:
+        let_go(sys.stdout)
+        raise KiptailError(f"cannot write: {error.strerror}") from error

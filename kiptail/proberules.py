@@ -1,0 +1,113 @@
+"""Reads the firewall's rules for ``kiptail check``: nftables and iptables, as far as this user may.
+
+Programs are run with fixed arguments and without a shell, for a limited time, and of their output a limited part
+is read. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+from kiptail.checkfacts import RuleFacts
+from kiptail.errors import one_line
+from kiptail.firewall import LogRule, log_rules
+from kiptail.rulesets import legacy_or_nft, parse_iptables, parse_nft
+
+__all__ = ["gather_rules"]
+
+#: A program may take so long, in seconds, and print so much, in bytes.
+_PROGRAM_SECONDS, _PROGRAM_BYTES = 15.0, 64 << 20
+#: Not $PATH: who runs this may be root.
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
+
+
+def gather_rules() -> RuleFacts:
+    """What the tools print, those that are there and may be used."""
+    rules: list[LogRule] = []
+    read: list[str] = []
+    refusals: dict[str, str] = {}
+    #: Tables that iptables keeps in nftables, which its own tool tells better.
+    borrowed: set[tuple[str, str]] = set()
+    missing = []
+    for tool, family in (("iptables", "ip"), ("ip6tables", "ip6")):
+        output, refusal = _run(f"{tool}-save")
+        if output is None:
+            missing.append(tool)
+            continue
+        if refusal:
+            refusals[tool] = refusal
+            continue
+        read.append(tool)
+        chains = parse_iptables(output, family=family)
+        rules += log_rules("iptables", chains)
+        if legacy_or_nft(output) == "nf_tables":
+            borrowed |= {(family, table) for _, table, _ in chains}
+            if _has_legacy_tables(family):
+                output, refusal = _run(f"{tool}-legacy-save")
+                rules += log_rules("iptables", parse_iptables(output or "", family=family))
+                if refusal:
+                    refusals[f"{tool}-legacy"] = refusal
+    output, refusal = _run("nft", "-j", "list", "ruleset")
+    if output is None:
+        missing.append("nft")
+    elif refusal:
+        refusals["nft"] = refusal
+    else:
+        try:
+            rules += log_rules("nftables", parse_nft(output, without=borrowed))
+            read.append("nft")
+        except (ValueError, RecursionError) as error:
+            refusals["nft"] = one_line(str(error), 100)
+    if not read and not refusals:
+        refusals["nft, iptables"] = "not installed"
+    return RuleFacts(tuple(rules), tuple(read), refusals)
+
+
+def _run(program: str, *arguments: str) -> tuple[str | None, str]:
+    """What it prints, and why that is not all; None when there is no such program."""
+    path = shutil.which(program, path=_PATH)
+    if path is None:
+        return None, "not installed"
+    said = os.memfd_create("stderr", os.MFD_CLOEXEC)
+    try:
+        with subprocess.Popen(  # noqa: S603 - fixed programs and arguments, no shell
+            [path, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            env={"PATH": _PATH, "LC_ALL": "C"},
+        ) as process:
+            late = threading.Timer(_PROGRAM_SECONDS, process.kill)
+            late.start()
+            try:
+                output = process.stdout.read(_PROGRAM_BYTES + 1) if process.stdout else b""
+                if len(output) > _PROGRAM_BYTES:
+                    process.kill()
+                code = process.wait()
+            finally:
+                late.cancel()
+                late.join()
+        if len(output) > _PROGRAM_BYTES:
+            return "", f"prints more than {_PROGRAM_BYTES >> 20} MiB"
+        if code:
+            if os.geteuid() != 0:
+                return "", "needs root"
+            complaint = one_line(os.pread(said, 4_096, 0).decode(errors="replace"), 120)
+            return "", complaint or f"ended with {code}"
+        return output.decode(errors="replace"), ""
+    except OSError as error:
+        return "", one_line(error.strerror or str(error))
+    finally:
+        os.close(said)
+
+
+def _has_legacy_tables(family: str) -> bool:
+    """Whether the old kernel interface holds rules beside those in nftables."""
+    try:
+        return bool(Path(f"/proc/net/{family}_tables_names").read_bytes())
+    except OSError:
+        return False

@@ -1,0 +1,128 @@
+"""What is said of facts about the host."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kiptail.checkfacts import Finding, HostFacts, JournalFacts, Level, RuleFacts, StateFacts
+from kiptail.checkhost import host_findings
+from kiptail.firewall import Fate, LogRule
+
+NOW = 1_800_000_000.0
+RULE = LogRule("nftables", "inet filter forward", "x: ", Fate.DROP, limited=True)
+READ = ("iptables", "ip6tables", "nft")
+
+
+def facts(**changes: Any) -> HostFacts:
+    journal = JournalFacts("this machine's journal", persistent=True, last_kernel_at=NOW - 5, prefixes={"x: ": 3})
+    good = HostFacts(
+        prefixes=(("x:", "drop"),),
+        journal=journal,
+        rules=RuleFacts((RULE,), READ),
+        state=StateFacts("/var/lib/kiptail", exists=True, free=10 << 30),
+        all_netns=False,
+        console_level=4,
+        versions={"kiptail": "1"},
+    )
+    for key in ("journal", "rules", "state"):
+        if isinstance(changes.get(key), dict):
+            changes[key] = replace(getattr(good, key), **changes[key])
+    return replace(good, **changes)
+
+
+def bad(found: list[Finding]) -> list[Finding]:
+    return [finding for finding in found if finding.level is not Level.OK]
+
+
+def test_all_well() -> None:
+    assert bad(host_findings(facts(), now=NOW)) == []
+
+
+CASES: list[tuple[str, dict[str, Any], Level, str, str]] = [
+    ("no kernel messages", {"journal": {"last_kernel_at": None}}, Level.PROBLEM, "no kernel messages", "--journal-dir"),
+    (
+        "journald reads no kernel messages",
+        {"journal": {"last_kernel_at": None, "settings": {"ReadKMsg": "no"}}}, Level.PROBLEM, "no kernel", "ReadKMsg",
+    ),
+    (
+        "journald keeps errors only", {"journal": {"settings": {"MaxLevelStore": "err"}}}, Level.PROBLEM, "level err",
+        "MaxLevelStore=debug",
+    ),
+    ("volatile", {"journal": {"persistent": False, "runtime": True}}, Level.WARNING, "volatile", "/var/log/journal"),
+    ("missed messages", {"journal": {"missed": 7}}, Level.WARNING, "missed 7 kernel messages", "log_buf_len"),
+    ("any namespace logs", {"all_netns": True}, Level.WARNING, "nf_log_all_netns is 1", "sysctl -w"),
+    (
+        "a rule without a limit", {"rules": {"rules": (replace(RULE, limited=False),)}}, Level.WARNING,
+        "without a rate limit", "kiptail rules",
+    ),
+    (
+        "NFLOG", {"rules": {"rules": (RULE, replace(RULE, group=5, prefix="y"))}}, Level.WARNING, "NFLOG group 5",
+        "use LOG",
+    ),
+    (
+        "another rule that drops", {"rules": {"rules": (RULE, replace(RULE, prefix="y: "))}}, Level.WARNING,
+        "'y:' is not configured, and a drop follows", "--prefix 'y:'",
+    ),
+    (
+        "rules that may not be read",
+        {"rules": RuleFacts((), (), {"nft": "needs root"}), "journal": {"prefixes": {"x: ": 1}}}, Level.WARNING,
+        "not all rules of the firewall could be read (nft: needs root)", "nft list ruleset",
+    ),
+    (
+        "a drop that is unsure", {"rules": {"rules": (replace(RULE, fate=Fate.MIXED),)}}, Level.WARNING,
+        "whether a drop follows hangs on further rules", "directly before the drop",
+    ),
+    (
+        "logged and accepted", {"rules": {"rules": (replace(RULE, fate=Fate.ACCEPT),)}}, Level.PROBLEM,
+        "is logged where no drop follows", "verdict",
+    ),
+    ("a full disk", {"state": {"free": 1_000}}, Level.PROBLEM, "no room", "make room"),
+    ("little room", {"state": {"free": 5 << 20}}, Level.WARNING, "5 MiB free", "make room"),
+    ("no directory", {"state": {"refusal": "is no directory"}}, Level.PROBLEM, "is no directory", "--state-directory"),
+    ("hidden state", {"state": {"hidden": True}}, Level.WARNING, "may not be looked into", "as root"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "level", "told", "remedy"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_one_thing_that_is_wrong(changes: dict[str, Any], level: Level, told: str, remedy: str) -> None:
+    (finding,) = bad(host_findings(facts(**changes), now=NOW))
+    assert finding.level is level
+    assert told in finding.text
+    assert remedy in finding.remedy
+
+
+def test_a_verdict_of_log_needs_no_drop() -> None:
+    changed = facts(prefixes=(("x:", "log"),), rules={"rules": (replace(RULE, fate=Fate.ACCEPT),)})
+    assert bad(host_findings(changed, now=NOW)) == []
+
+
+def test_a_prefix_that_is_seen_needs_no_rule_that_can_be_read() -> None:
+    """As with rules in eBPF, or in a table that no tool here shows."""
+    changed = facts(rules={"rules": (replace(RULE, prefix="other: "),)})
+    (finding,) = [f for f in host_findings(changed, now=NOW) if "'x:'" in f.text]
+    assert (finding.level, finding.text) == (Level.OK, "'x:' seen 3 times in the last hour; no rule with it was found")
+
+
+def test_a_word_of_a_rules_prefix_is_the_prefix() -> None:
+    changed = facts(prefixes=(("DROP", "drop"),), rules={"rules": (replace(RULE, prefix="[FW DROP ] x "),)})
+    assert [f.level for f in host_findings(changed, now=NOW) if "'DROP'" in f.text] == [Level.OK]
+
+
+def test_a_flood_of_prefixes_stays_on_one_screen() -> None:
+    rules = tuple(replace(RULE, prefix=f"p{n}: ") for n in range(200))
+    found = host_findings(facts(rules={"rules": (RULE, *rules)}), now=NOW)
+    assert len(found) < 20
+    assert any("and 195 more prefixes" in finding.text for finding in found)
+
+
+def test_a_large_journal_says_at_least() -> None:
+    found = host_findings(facts(journal={"incomplete": True}), now=NOW)
+    assert any("seen at least 3 times" in finding.text for finding in found)
+
+
+def test_a_directory_that_a_running_kiptail_uses_is_fine() -> None:
+    found = host_findings(facts(state={"in_use": True}), now=NOW)
+    assert any("in use by a running kiptail" in f.text and f.level is Level.OK for f in found)
