@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from kiptail.errors import ApiError, ClusterError
 
-__all__ = ["POST_RIGHTS", "WATCH_RIGHTS", "Reviewer", "Right", "require_rights"]
+__all__ = ["POST_RIGHTS", "Reviewer", "Right", "require_rights", "watch_rights"]
 
 
 class Right(NamedTuple):
@@ -15,9 +15,16 @@ class Right(NamedTuple):
 
     verb: str
     resource: str
+    #: The field (key, value) that is selected by: a kubelet may follow the pods of its own node only.
+    field: tuple[str, str] | None = None
 
 
-WATCH_RIGHTS = (Right("list", "pods"), Right("watch", "pods"))
+def watch_rights(node: str | None) -> tuple[Right, ...]:
+    """The rights to follow the pods of a node, or of the cluster."""
+    field = ("spec.nodeName", node) if node is not None else None
+    return Right("list", "pods", field), Right("watch", "pods", field)
+
+
 POST_RIGHTS = (Right("create", "events"), Right("patch", "events"))
 
 
@@ -28,7 +35,7 @@ class Reviewer(Protocol):
     def server(self) -> str:
         """Its URL."""
 
-    def allowed(self, verb: str, resource: str) -> bool | None:
+    def allowed(self, verb: str, resource: str, *, field_selector: tuple[str, str] | None = None) -> bool | None:
         """By SelfSubjectAccessReview; None when that cannot be asked. Raises ApiError."""
 
 
@@ -39,7 +46,9 @@ def require_rights(api: Reviewer, rights: Iterable[Right], *, must_answer: bool)
     """
     missing = []
     try:
-        missing = [right for right in rights if api.allowed(*right) is False]
+        missing = [
+            right for right in rights if api.allowed(right.verb, right.resource, field_selector=right.field) is False
+        ]
     except ApiError as error:
         if error.untrusted:
             raise ClusterError(
@@ -56,7 +65,9 @@ def require_rights(api: Reviewer, rights: Iterable[Right], *, must_answer: bool)
         if must_answer:
             raise ClusterError(f"the API server {api.server} does not answer: {error}") from error
     if missing:
-        wanted = ", ".join(f"{verb} {resource}" for verb, resource in missing)
+        wanted = ", ".join(
+            f"{verb} {resource}" + (f" with {'='.join(field)}" if field else "") for verb, resource, field in missing
+        )
         raise ClusterError(
             f"the cluster does not allow this credential to {wanted}; grant it as packaging/rbac.yaml does"
         )

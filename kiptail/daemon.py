@@ -9,11 +9,13 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from kiptail.access import POST_RIGHTS, WATCH_RIGHTS
+from kiptail.access import POST_RIGHTS, watch_rights
 from kiptail.budget import Limits
+from kiptail.clusternames import ClusterNames
 from kiptail.delivery import EventSink
 from kiptail.dispatch import Dispatcher
 from kiptail.errors import ClusterError, JournalError, KiptailError, StateError, one_line
@@ -25,9 +27,12 @@ from kiptail.ledger import Ledger
 from kiptail.locate import Locator
 from kiptail.metrics import Metrics, MetricsServer
 from kiptail.names import Names
+from kiptail.nodeindex import NodeIndex
 from kiptail.notify import Notifier
 from kiptail.ownership import Handover
 from kiptail.podindex import ClusterIndex
+from kiptail.podmemory import PodMemory
+from kiptail.podranges import PodRanges
 from kiptail.poster import Poster
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.report import Report, logs_all_namespaces
@@ -51,8 +56,8 @@ START_PATIENCE = 3.0
 STOP_PATIENCE = 6.0
 #: So long a run that ends with the journal waits for the cluster, in seconds.
 DRAIN_PATIENCE = 60.0
-#: A deleted pod's addresses are remembered for so many seconds.
-GONE_TTL = 120.0
+#: What is known of pods is stored so often at most, in seconds.
+SAVE_INTERVAL = 1.0
 #: While the state cannot be written, the journal loop rests so long, in seconds.
 STALL_PAUSE = 0.25
 #: STATUS is renewed so often, in seconds.
@@ -98,22 +103,19 @@ class _Daemon:
         if self._api is not None:
             self._names = Names(on_ready=self._wake_poster)
             stack.callback(self._names.close)
-        self._index: ClusterIndex | SnapshotIndex
+        self._cluster_names: ClusterNames | None = None
+        self._index: NodeIndex | ClusterIndex | SnapshotIndex
         if self._api is None or pods is not None:
             self._index = SnapshotIndex(pods or [], now_us=_now_us())
         else:
-            self._index = ClusterIndex(
-                self._api,
-                label=settings.pod_identifier_label,
-                ttl=GONE_TTL,
-                on_handover=self._note_handovers,
-                on_ready=self._index_ready,
-                observe=self._metrics.watch_interrupted,
-            )
+            self._index = self._open_index(self._api)
+        self._memory: PodMemory | None = None
+        if not isinstance(self._index, SnapshotIndex):
+            self._memory = PodMemory(self._index, self._store)
         self._poster = Poster(
             Dispatcher(
                 sink=self._sink(),
-                locate=Locator(self._index, self._name_of, settings.pod_cidrs),
+                locate=Locator(self._index, self._name_of),
                 outbox=self._store,
                 style=self._style(),
                 repeat_interval=settings.repeat_interval_s,
@@ -178,7 +180,7 @@ class _Daemon:
 
     def _follow(self) -> None:
         watchdog = _watchdog_interval()
-        beat_at = status_at = 0.0
+        beat_at = status_at = save_at = 0.0
         if self._backlog:
             self._await_index()
         while not self._stop.is_set():
@@ -189,10 +191,18 @@ class _Daemon:
                 self._notifier.tell("WATCHDOG=1")
                 beat_at = now + watchdog
             if now >= status_at:
+                now_us = _now_us()
+                lag_us = self._journal.lag_us(now_us)
                 if self._settings.follow:
-                    self._report.behind(self._journal.lag_us(_now_us()) / 1e6)
+                    self._report.behind(lag_us / 1e6)
+                if self._memory is not None and not self._follower.trouble:
+                    # What is read but not committed is not placed either.
+                    self._memory.forget(now_us - lag_us)
                 self._notifier.tell(f"STATUS={self._report.status()}")
                 status_at = now + STATUS_INTERVAL
+            if self._memory is not None and now >= save_at:
+                self._memory.save(_now_us())
+                save_at = now + SAVE_INTERVAL
             if step is Step.STALLED:
                 if not self._settings.follow:
                     raise StateError(self._follower.trouble)
@@ -229,8 +239,10 @@ class _Daemon:
             stop=self._stop.is_set if drain else _never,
             abort=self._hang_up,
         )
-        if isinstance(self._index, ClusterIndex):
+        if not isinstance(self._index, SnapshotIndex):
             self._index.stop()
+        if self._memory is not None:  # last, for the watch went on until now
+            self._memory.save(_now_us())
         if not committed and not self._settings.follow:
             raise StateError(self._follower.trouble or "the state cannot be written")
         return left
@@ -245,7 +257,7 @@ class _Daemon:
 
     def _hang_up(self) -> None:
         """Break off every request. The index first: it would take that for an outage."""
-        if isinstance(self._index, ClusterIndex):
+        if not isinstance(self._index, SnapshotIndex):
             self._index.stop(timeout=0.0)
         if self._api is not None:
             self._api.close()
@@ -266,6 +278,36 @@ class _Daemon:
         api = KubeApi.from_kubeconfig(settings.kubeconfig, context=settings.context, server=settings.server)
         self._stack.callback(api.close)
         return api
+
+    def _open_index(self, api: KubeApi) -> NodeIndex | ClusterIndex:
+        settings = self._settings
+        ranges = PodRanges(settings.pod_cidrs)
+        by_node = settings.pod_index == "node"
+        self._cluster_names = names = ClusterNames(api, ranges=ranges, nodes=by_node)
+        self._stack.callback(names.stop)
+        if by_node:
+            return NodeIndex(
+                api,
+                node=self._node_name,
+                label=settings.pod_identifier_label,
+                ranges=ranges,
+                names=names,
+                on_handover=self._note_handovers,
+                on_ready=self._index_ready,
+                on_found=self._tell_found,
+                unhurried=not settings.follow,
+                observe=self._metrics.watch_interrupted,
+            )
+        return ClusterIndex(
+            api,
+            node=self._node_name,
+            label=settings.pod_identifier_label,
+            ranges=ranges,
+            names=names,
+            on_handover=self._note_handovers,
+            on_ready=self._index_ready,
+            observe=self._metrics.watch_interrupted,
+        )
 
     def _open_journal(self, prefixes: Prefixes, saved: Saved) -> Journal:
         settings = self._settings
@@ -320,10 +362,13 @@ class _Daemon:
         if self._api is None:
             return
         dry_run = self._settings.dry_run
-        rights = WATCH_RIGHTS if dry_run else (*WATCH_RIGHTS, *POST_RIGHTS)
+        followed = watch_rights(self._node_name if self._settings.pod_index == "node" else None)
+        rights = followed if dry_run else (*followed, *POST_RIGHTS)
         patience = DRAIN_PATIENCE if dry_run else START_PATIENCE
         ask_cluster(self._api, rights, self._stop, must_answer=dry_run, patience=patience)
-        if isinstance(self._index, ClusterIndex):
+        if self._cluster_names is not None:
+            self._cluster_names.start()
+        if not isinstance(self._index, SnapshotIndex):
             self._index.start()
 
     def _serve_metrics(self) -> None:
@@ -350,11 +395,15 @@ class _Daemon:
         self._poster.wake()
 
     def _index_ready(self) -> None:
-        if isinstance(self._index, ClusterIndex) and not self._index.has_node(self._node_name):
+        if not isinstance(self._index, SnapshotIndex) and not self._index.has_node(self._node_name):
             log.warning(
                 "no pod runs on a node named %s: if that is not this machine's name in the cluster, set --node-name",
                 self._node_name,
             )
+        self._poster.wake()
+
+    def _tell_found(self, addresses: Iterable[str]) -> None:
+        self._poster.reconsider(addresses)
         self._poster.wake()
 
     def _note_handovers(self, handovers: list[Handover]) -> None:

@@ -147,6 +147,10 @@ class Dispatcher:
         """It can be said who is at a flow's ends."""
         return self._placer.ready()
 
+    def index_current(self) -> bool:
+        """What cannot be said yet will be soon; when not, it is worth waiting longer."""
+        return self._placer.current()
+
     def _track(self, tracked: Tracked) -> None:
         flow = tracked.flow
         self._tracked[flow.id] = tracked
@@ -284,7 +288,7 @@ class Dispatcher:
 
     def _forget_if_told(self, tracked: Tracked) -> None:
         flow_id = tracked.flow.id
-        if tracked.flow.ended and flow_id not in self._unplaced and not tracked.has_news():
+        if tracked.flow.ended and tracked.settled and not tracked.has_news():
             self._forget(flow_id)
 
     def _forget(self, flow_id: int) -> None:
@@ -301,7 +305,7 @@ class Dispatcher:
         for record in tracked.records.values():
             if record.has_news(tracked.flow.count):
                 self._give_up(tracked, record, reason, logging.WARNING)
-        if tracked.flow.ended and tracked.flow.id in self._unplaced:
+        if tracked.flow.ended and not tracked.settled:
             self._observe("create", "given_up")
             self._forget(tracked.flow.id)
 
@@ -316,6 +320,8 @@ class Dispatcher:
                 self._let_go(tracked, "undeliverable for too long")
             if flow_id in self._tracked:
                 self._forget_if_told(tracked)
+                if tracked.ask_again():
+                    self._unplaced[flow_id] = tracked
 
     def _is_too_old(self, flow: Flow) -> bool:
         return self._wall() - flow.last_us / 1e6 > self._give_up_after

@@ -112,19 +112,27 @@ class KubeApi:
         ``resource_version`` belongs to the first page only and is left out where ``continue_token`` is given:
         the server refuses both. An answer larger than 64 MiB is an error.
         """
-        query = {"limit": str(limit)}
-        if continue_token:
-            query["continue"] = continue_token
-        elif resource_version is not None:
-            query["resourceVersion"] = resource_version
+        query = {"resourceVersion": resource_version} if resource_version is not None and not continue_token else {}
         if field_selector:
             query["fieldSelector"] = field_selector
-        request = Request("cannot list pods", "list", "GET", f"{_PODS}?{urlencode(query)}")
+        return self._page("pods", query, limit=limit, continue_token=continue_token)
+
+    def list_nodes_page(self, *, limit: int, continue_token: str = "") -> Json:
+        """One page of the nodes, a v1.NodeList, as :meth:`list_pods_page`."""
+        return self._page("nodes", {}, limit=limit, continue_token=continue_token)
+
+    def list_services_page(self, *, limit: int, continue_token: str = "") -> Json:
+        """One page of all namespaces' Services, a v1.ServiceList, as :meth:`list_pods_page`."""
+        return self._page("services", {}, limit=limit, continue_token=continue_token)
+
+    def _page(self, plural: str, query: dict[str, str], *, limit: int, continue_token: str) -> Json:
+        query = {"limit": str(limit)} | ({"continue": continue_token} if continue_token else {}) | query
+        request = Request(f"cannot list {plural}", "list", "GET", f"/api/v1/{plural}?{urlencode(query)}")
         page = _document(request.what, self._transport.ask(request, LIST_BYTES))
         if page.get("items") is None:
             page["items"] = []
         if not isinstance(page["items"], list) or not isinstance(page.get("metadata"), dict):
-            raise bad_answer(request.what, "is no PodList")
+            raise bad_answer(request.what, "is no list")
         return page
 
     def watch_pods(

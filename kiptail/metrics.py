@@ -48,7 +48,7 @@ class Metrics:
         )
         self._watches = Counter(
             "kiptail_index_interruptions",
-            "Interruptions of the list or watch of pods, by reason.",
+            "Times that the list or watch of pods had to begin again, by reason.",
             ["reason"],
             registry=self.registry,
         )

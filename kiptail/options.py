@@ -20,7 +20,7 @@ __all__ = ["OPTIONS", "LogLevel", "Option", "Output", "Peer", "PodIdentifier", "
 LogLevel = Literal["debug", "info", "warning", "error"]
 Output = Literal["text", "json"]
 PodIdentifier = Literal["name_with_namespace", "namespace", "name", "label"]
-PodIndex = Literal["cluster"]
+PodIndex = Literal["node", "cluster"]
 
 T = TypeVar("T")
 
@@ -91,14 +91,6 @@ def _port(text: str) -> str | None:
 
 def _zap_level(text: str) -> str:
     return {"warn": "warning", "dpanic": "error", "panic": "error", "fatal": "error"}.get(text.lower(), text)
-
-
-def _pod_index(text: str) -> PodIndex:
-    if text.lower() == "node":
-        raise ValueError("arrives with a later version: this one knows only cluster")
-    if text.lower() == "cluster":
-        return "cluster"
-    raise ValueError("is not cluster")
 
 
 _DAY_S = 86_400
@@ -188,16 +180,18 @@ STATE_DIRECTORY: Option[Path] = Option(
 )
 POD_INDEX: Option[PodIndex] = Option(
     "pod-index",
-    _pod_index,
-    metavar="cluster",
-    default="cluster",
-    help="Which pods to keep in memory. cluster: those of all nodes.",
+    values.choice("node", "cluster"),
+    metavar="node|cluster",
+    default="node",
+    help="Which pods to keep in memory. node: this node's; a pod at the other end of a flow is looked up. cluster:"
+    " those of all nodes, for clusters of a few hundred nodes at most.",
 )
 POD_CIDR: Option[values.Network] = Option(
     "pod-cidr",
     values.network,
     metavar="RANGE",
     repeatable=True,
+    shown_default="private ranges, and those that pods and nodes show",
     help="Addresses that pods can have, such as 10.244.0.0/16: an address outside of all ranges given is not"
     " looked up as a pod's. Can be given several times.",
 )

@@ -1,57 +1,29 @@
 """Who owned an IP address at a time (pure).
 
-A pod object is reduced to a :class:`Pod` as it arrives; :class:`Ownership` keeps intervals of ownership per
-address. Source of the fields: the Kubernetes type core/v1 Pod.
+:class:`Ownership` keeps, for every address, the intervals in which pods owned it; :class:`Pod` is what it is fed.
+Whatever an interval lacks is decided when it is asked for, from all that is known of the address by then, so that
+the order in which the news arrived does not matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping
-from datetime import datetime
-from ipaddress import ip_address
-from typing import Any, NamedTuple
+import math
+from collections.abc import Iterable, MutableMapping
+from typing import NamedTuple
 
-__all__ = ["Handover", "Ownership", "Pod", "PodRef", "reduce_pod", "timestamp_us"]
+from kiptail.pod import Pod, PodRef, reduce_pod, timestamp_us
+
+__all__ = ["Handover", "Interval", "Ownership", "Pod", "PodRef", "reduce_pod", "timestamp_us"]
 
 #: Clocks of kubelet, API server and kernel agree to about this; within it of a change of hands nobody is sure.
 SLACK_US = 2_000_000
 
-#: CNI plugins blank these when they give a pod's address back, while the pod object still shows it.
-RELEASE_ANNOTATIONS = ("cni.projectcalico.org/podIP", "vpc.amazonaws.com/pod-ips")
+#: Former owners of one address that are remembered at most, and addresses that any are remembered of.
+MAX_FORMER = 8
+MAX_GONE = 65_536
 
-#: A static pod's mirror: ``kubectl describe`` asks for Events by this annotation instead of the UID.
-MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
-
-
-class PodRef(NamedTuple):
-    """A pod as an Event names it."""
-
-    namespace: str
-    name: str
-    #: The UID that ``involvedObject.uid`` has to hold.
-    uid: str
-    #: The value of the label that ``--pod-identifier-label`` chose, or "".
-    label: str = ""
-
-
-class Pod(NamedTuple):
-    """What ownership needs of a pod object."""
-
-    #: ``metadata.uid``: what the watch knows the object by.
-    key: str
-    ref: PodRef
-    addresses: tuple[str, ...]
-    #: When its sandbox, and with it the network, was ready, µs since the epoch; None = the object does not say.
-    ready_us: int | None
-    #: When the kubelet accepted it, which is before it had addresses; None = not yet.
-    start_us: int | None
-    #: When it stopped using them; None = it still does.
-    until_us: int | None
-    #: It gave them back, whatever the object still shows.
-    released: bool
-    node: str
-    #: The addresses of the node it runs on.
-    host_addresses: tuple[str, ...]
+#: A pod that went while nobody watched is taken for the owner so long after the last news of it, if no other shows up.
+UNWATCHED_US = 3_600_000_000
 
 
 class Interval(NamedTuple):
@@ -63,6 +35,10 @@ class Interval(NamedTuple):
     until_us: int | None
     #: Nobody saw the end: it was at ``until_us`` or before, and before anybody else had the address.
     unseen_end: bool = False
+    #: When it had the address for sure, if ``since_us`` is only when the kubelet accepted it; None = at ``since_us``.
+    sure_us: int | None = None
+    #: The pod ran on this node.
+    local: bool = False
 
 
 class Handover(NamedTuple):
@@ -72,112 +48,91 @@ class Handover(NamedTuple):
     at_us: int
 
 
-def timestamp_us(text: object) -> int | None:
-    """A Kubernetes ``metav1.Time`` as µs since the epoch; None when it is absent or no time."""
-    if not isinstance(text, str):
-        return None
-    try:
-        return round(datetime.fromisoformat(text).timestamp() * 1_000_000)
-    except (ValueError, OverflowError):
-        return None
-
-
-def reduce_pod(obj: Mapping[str, Any], *, label: str | None = None) -> Pod | None:
-    """The :class:`Pod` of a pod object as the API server sends it; None when it is no pod.
-
-    ``label`` is the key of the label whose value is kept.
-    """
-    metadata = _mapping(obj.get("metadata"))
-    spec = _mapping(obj.get("spec"))
-    status = _mapping(obj.get("status"))
-    key, namespace, name = metadata.get("uid"), metadata.get("namespace"), metadata.get("name")
-    if not (isinstance(key, str) and isinstance(namespace, str) and isinstance(name, str)):
-        return None
-    annotations = _mapping(metadata.get("annotations"))
-    mirror = annotations.get(MIRROR_ANNOTATION)
-    value = _mapping(metadata.get("labels")).get(label) if label else None
-    finished = status.get("phase") in ("Succeeded", "Failed")
-    ready, start = _ready_at(status), timestamp_us(status.get("startTime"))
-    since = ready or start or 0
-    released = any(annotations.get(a) == "" for a in RELEASE_ANNOTATIONS)
-    until = _finished_at(status) if finished else None
-    if finished and until is None:
-        # Evicted before a container ran: its last condition is the nearest that the object tells.
-        until = max(_times(status, "conditions", "lastTransitionTime"), default=since)
-    if released and until is None:
-        until = timestamp_us(metadata.get("deletionTimestamp")) or since
-    return Pod(
-        key=key,
-        ref=PodRef(namespace, name, mirror or key, value if isinstance(value, str) else ""),
-        addresses=() if spec.get("hostNetwork") is True else _addresses(status, "podIPs", "podIP"),
-        ready_us=ready,
-        start_us=start,
-        until_us=until,
-        released=released,
-        node=str(spec.get("nodeName") or ""),
-        host_addresses=_addresses(status, "hostIPs", "hostIP"),
-    )
-
-
 class Ownership:
     """Intervals of ownership of every address, and the nodes' own addresses.
 
-    ``gone`` keeps the intervals of pods that are no more, by address; whoever builds the index decides how long
-    (a cache with a time to live). Times are µs since the epoch; ``now_us`` is when the news arrived.
+    Times are µs since the epoch; ``now_us`` is when the news arrived. A pod that is gone stays known until
+    :meth:`forget`, or as long as ``gone`` keeps its address.
     """
 
-    def __init__(self, *, gone: MutableMapping[str, tuple[Interval, ...]] | None = None) -> None:
+    def __init__(self, *, gone: MutableMapping[str, tuple[Interval, ...]] | None = None, node: str = "") -> None:
+        """``node``: the node whose pods :meth:`take_local` is about."""
+        self._node = node
         self._pods: dict[str, Pod] = {}
+        #: What the pods there are own, or owned before they finished …
         self._by_address: dict[str, tuple[Interval, ...]] = {}
+        #: … and what was owned before.
         self._gone = {} if gone is None else gone
         self._nodes: dict[str, str] = {}
+        self._touched: set[str] = set()
+        #: Of pods that were restored and that no list has confirmed: when they may have gone at the latest.
+        self._unwatched_us: int | None = None
 
     def __len__(self) -> int:
         return len(self._pods)
 
+    # -- news -----------------------------------------------------------------------------------------------
+
     def replace(self, pods: Iterable[Pod], *, now_us: int) -> list[Handover]:
         """Take over a complete list of the pods there are: those it lacks are gone, since when nobody knows."""
         listed = {pod.key: pod for pod in pods}
-        gone: dict[str, int] = {}
-        came: dict[str, int] = {}
-        for key in [key for key in self._pods if key not in listed]:
-            gone |= dict(self._remove(key, now_us, unseen=True))
+        self._nodes = {}
+        changed: dict[str, int] = {}
         for pod in listed.values():
             for address, at_us in self.put(pod, now_us=now_us, live=False):
-                came[address] = max(at_us, came.get(address, 0))
-        # Who came dates the change better than the list that lacks who went.
-        return [Handover(address, at_us) for address, at_us in (gone | came).items()]
+                changed[address] = max(at_us, changed.get(address, 0))
+        for key in [key for key in self._pods if key not in listed]:
+            for address, at_us in self.remove(key, now_us=now_us, live=False):
+                changed[address] = max(at_us, changed.get(address, 0))
+        self._unwatched_us = None
+        return [Handover(address, at_us) for address, at_us in changed.items()]
 
     def put(self, pod: Pod, *, now_us: int, live: bool) -> list[Handover]:
         """A pod was added or changed; ``live`` when a watch saw it happen, so that ``now_us`` dates it."""
         for address in pod.host_addresses:
             self._nodes[address] = pod.node
+        pod = pod._replace(host_addresses=())  # kept once for all pods of the node
         before = self._pods.get(pod.key)
-        self._pods[pod.key] = pod
-        if before is not None and before._replace(ref=pod.ref) == pod:
-            if before.ref != pod.ref:
-                self._rename(pod)
+        if before == pod:
             return []
-        handovers: list[Handover] = []
-        for address in before.addresses if before else ():
-            if address not in pod.addresses:
-                handovers += self._close(address, pod.key, now_us)  # the same pod, with another address
+        if before is not None and before._replace(ref=pod.ref) == pod:
+            self._pods[pod.key] = pod
+            self._rename(pod)
+            return []
+        addresses = dict.fromkeys((*(before.addresses if before else ()), *pod.addresses))
+        held = {address: self._holders(address) for address in addresses}
+        changed: dict[str, int] = {}
+        for address in addresses:
+            if address not in pod.addresses:  # the same pod, with another address: its sandbox was made anew
+                at_us = now_us if pod.ready_us is None else min(now_us, pod.ready_us)
+                changed |= self._close(address, pod.key, at_us, unseen=not live)
+        self._pods[pod.key] = pod
         for address in pod.addresses:
-            handovers += self._claim(address, pod, now_us, live)
-        return handovers
+            changed |= self._claim(address, pod, now_us, live)
+        # Another one may own an address alone now, or no longer, because this pod is leaving, or has come back.
+        changed |= {a: now_us for a in addresses if a not in changed and self._holders(a) != held[a]}
+        return [Handover(address, at_us) for address, at_us in changed.items()]
 
-    def remove(self, key: str, *, now_us: int) -> list[Handover]:
-        """The pod with this ``metadata.uid`` is gone."""
-        return self._remove(key, now_us, unseen=False)
+    def remove(self, key: str, *, now_us: int, live: bool = True) -> list[Handover]:
+        """The pod with this ``metadata.uid`` is gone; ``live`` when a watch saw it go."""
+        pod = self._pods.get(key)
+        changed: dict[str, int] = {}
+        for address in pod.addresses if pod else ():
+            changed |= self._close(address, key, now_us, unseen=not live)
+        self._pods.pop(key, None)
+        return [Handover(address, at_us) for address, at_us in changed.items()]
+
+    # -- questions ------------------------------------------------------------------------------------------
 
     def owners(self, address: str, at_us: int) -> tuple[PodRef, ...]:
         """The pods that may have owned ``address`` at ``at_us``: none, the owner, or several (ambiguous)."""
-        found: dict[str, PodRef] = {}
-        for interval in (*self._gone.get(address, ()), *self._by_address.get(address, ())):
-            if interval.since_us - SLACK_US <= at_us and (
-                interval.until_us is None or at_us <= interval.until_us + SLACK_US
-            ):
-                found[interval.key] = interval.ref
+        intervals = self._known(address)
+        found = {
+            # By what an Event says of it: a mirror pod that was made anew is the same static pod.
+            interval.ref[:3]: interval.ref
+            for interval in intervals
+            if interval.since_us - SLACK_US <= at_us <= self._end(interval, intervals) + SLACK_US
+        }
         return tuple(found.values())
 
     def node(self, address: str) -> str:
@@ -188,116 +143,151 @@ class Ownership:
         """Some pod runs on this node."""
         return any(pod.node == name for pod in self._pods.values())
 
-    def _remove(self, key: str, now_us: int, *, unseen: bool) -> list[Handover]:
-        pod = self._pods.pop(key, None)
-        handovers: list[Handover] = []
-        for address in pod.addresses if pod else ():
-            handovers += self._close(address, key, now_us, unseen=unseen)
-        return handovers
+    # -- memory ---------------------------------------------------------------------------------------------
 
-    def _claim(self, address: str, pod: Pod, now_us: int, live: bool) -> list[Handover]:
-        mine = next((i for i in self._by_address.get(address, ()) if i.key == pod.key), None)
-        others = tuple(i for i in self._by_address.get(address, ()) if i.key != pod.key)
-        if mine is not None:
-            since = mine.since_us
-        elif pod.ready_us is not None:
-            since = min(now_us, pod.ready_us)
-        elif live and (others or address in self._gone):
-            # Not startTime: until its sandbox was ready, the other pod may still have had the address.
-            since = now_us
+    def forget(self, before_us: int) -> None:
+        """No drop from before ``before_us`` will be asked about any more."""
+        for address in list(self._gone):
+            intervals, gone = self._known(address), self._gone[address]
+            # Who came after somebody who is still there may be all that shows until when that one had the address.
+            first_us = min(map(_sure_us, self._by_address.get(address, ())), default=math.inf)
+            kept = tuple(i for i in gone if self._end(i, intervals) + SLACK_US >= before_us or _sure_us(i) > first_us)
+            if len(kept) < len(gone):
+                self._touch(address, gone)
+                if kept:
+                    self._gone[address] = kept
+                else:
+                    del self._gone[address]
+
+    def take_local(self) -> dict[str, tuple[Interval, ...]]:
+        """All that is known of this node's pods, for each address of which that changed since the last call."""
+        touched, self._touched = self._touched, set()
+        return {address: tuple(i for i in self._known(address) if i.local) for address in touched}
+
+    def restore(self, intervals: Iterable[tuple[str, Interval]], *, seen_us: int) -> None:
+        """Know again what :meth:`take_local` told; before the first list, which will say who of them is left.
+
+        ``seen_us`` is when there was news of these pods last.
+        """
+        self._unwatched_us = seen_us + UNWATCHED_US
+        for address, interval in sorted(intervals, key=lambda entry: entry[1].since_us):
+            key, until = interval.key, interval.until_us
+            known = self._pods.get(key)
+            if known is not None and address in known.addresses:  # it had the address twice
+                former = next(i for i in self._by_address[address] if i.key == key)
+                self._retire(address, former._replace(until_us=former.until_us or interval.since_us))
+                self._by_address[address] = tuple(i for i in self._by_address[address] if i is not former)
+            addresses = dict.fromkeys((*(known.addresses if known else ()), address))
+            self._pods[key] = Pod(key, interval.ref, tuple(addresses), None, None, until, False, self._node, ())
+            self._by_address[address] = (*self._by_address.get(address, ()), interval._replace(local=True))
+
+    # -- one address ----------------------------------------------------------------------------------------
+
+    def _known(self, address: str) -> tuple[Interval, ...]:
+        return (*self._gone.get(address, ()), *self._by_address.get(address, ()))
+
+    def _end(self, interval: Interval, rivals: Iterable[Interval]) -> float:
+        """When the ownership ended, in the light of who else had the address; inf: it did not.
+
+        An address is given to one pod at a time, so whoever had it for sure ended the ownership of anyone before who
+        is gone or leaving. Two that both mean to stay are not told apart.
+        """
+        end = math.inf if interval.until_us is None else interval.until_us
+        if interval.until_us is None and not self._pods[interval.key].leaving:
+            return end
+        had_us = _sure_us(interval)
+        for rival in rivals:
+            came = (rival.since_us, _sure_us(rival)) if interval.unseen_end else (_sure_us(rival),)
+            end = min([end, *(at_us for at_us in came if at_us > had_us)])
+        return end
+
+    def _holders(self, address: str) -> set[str]:
+        """Who owns it now."""
+        intervals = self._known(address)
+        return {i.key for i in self._by_address.get(address, ()) if self._end(i, intervals) == math.inf}
+
+    def _claim(self, address: str, pod: Pod, now_us: int, live: bool) -> dict[str, int]:
+        """``pod`` shows the address as its own; returns the change of hands, if it is one."""
+        intervals = self._by_address.get(address, ())
+        mine = next((i for i in intervals if i.key == pod.key), None)
+        others = tuple(i for i in intervals if i is not mine)
+        until, unseen = pod.until_us, False
+        since = _start(pod, now_us, live)
+        if mine is not None and mine.until_us is not None and until is None:
+            self._retire(address, mine)  # it was given back, and given to it again
+            mine = None
+        if mine is None:
+            since = max([since, *(i.until_us or 0 for i in self._gone.get(address, ()) if i.key == pod.key)])
         else:
-            since = min(now_us, pod.start_us or 0)
-        until = pod.until_us
-        if until is not None and live and pod.released and mine is not None and mine.until_us is None:
-            until = now_us  # the annotation was blanked before our eyes
+            since = mine.since_us
+            if pod.released:  # more exact than the object: it was seen, now or before, or missed just now
+                until, unseen = mine.until_us, mine.unseen_end
+                if until is None:
+                    until, unseen = (now_us, False) if live else (self._unseen_us(now_us), True)
         if until is not None:
             until = max(min(until, now_us), since)
-        self._by_address[address] = (*others, Interval(pod.key, pod.ref, since, until))
+        sure = mine.sure_us if mine is not None else None
+        if mine is None and not live and pod.ready_us is None:
+            sure = now_us if until is None else until
+        interval = Interval(pod.key, pod.ref, since, until, unseen, sure, pod.node == self._node != "")
+        self._by_address[address] = (*others, interval)
+        self._touch(address, (interval,))
         if mine is None:
-            self._trim_gone(address, since)
-            return [Handover(address, since if until is None else until)]
-        if until is not None and mine.until_us is None:
-            return [Handover(address, until)]
-        return []
+            return {address: since if until is None else until}
+        return {address: until} if until is not None and mine.until_us is None else {}
 
-    def _trim_gone(self, address: str, since_us: int) -> None:
-        """Whoever left without being seen had left when the next one came."""
-        gone = self._gone.get(address)
-        if gone is not None and any(i.unseen_end for i in gone):
-            self._gone[address] = tuple(
-                i._replace(until_us=max(i.since_us, min(i.until_us or 0, since_us))) if i.unseen_end else i
-                for i in gone
-            )
-
-    def _close(self, address: str, key: str, now_us: int, *, unseen: bool = False) -> list[Handover]:
+    def _close(self, address: str, key: str, at_us: int, *, unseen: bool) -> dict[str, int]:
+        """The pod no longer has the address; returns the change of hands, if it is one."""
         intervals = self._by_address.get(address, ())
         mine = next((i for i in intervals if i.key == key), None)
+        if mine is None:
+            return {}
+        held = key in self._holders(address)
         others = tuple(i for i in intervals if i is not mine)
         if others:
             self._by_address[address] = others
         else:
-            self._by_address.pop(address, None)
-        if mine is None:
-            return []
-        ended = mine
+            del self._by_address[address]
         if mine.until_us is None:
-            ended = mine._replace(until_us=max(now_us, mine.since_us), unseen_end=unseen)
-        # Bounded: an address that changes hands all the time keeps its latest few owners.
-        self._gone[address] = (*self._gone.get(address, ())[-7:], ended)
-        return [Handover(address, now_us)] if mine.until_us is None else []
+            until = self._unseen_us(at_us) if unseen else at_us
+            mine = mine._replace(until_us=max(until, mine.since_us), unseen_end=unseen)
+        self._retire(address, mine)
+        # Who came dates the change better than the list that lacks who went.
+        return {address: int(self._end(mine, self._known(address))) if unseen else at_us} if held else {}
+
+    def _retire(self, address: str, interval: Interval) -> None:
+        """Remember it among those that are gone: the latest few of an address, of the latest addresses."""
+        former = self._gone.pop(address, ())
+        self._gone[address] = (*former[1 - MAX_FORMER :], interval)
+        self._touch(address, (interval,))
+        while len(self._gone) > MAX_GONE:
+            oldest = next(iter(self._gone))
+            self._touch(oldest, self._gone.pop(oldest))
 
     def _rename(self, pod: Pod) -> None:
         for address in pod.addresses:
-            self._by_address[address] = tuple(
-                i._replace(ref=pod.ref) if i.key == pod.key else i for i in self._by_address[address]
+            renamed = tuple(
+                i._replace(ref=pod.ref) if i.key == pod.key else i for i in self._by_address.get(address, ())
             )
+            self._by_address[address] = renamed
+            self._touch(address, renamed)
+
+    def _touch(self, address: str, intervals: Iterable[Interval]) -> None:
+        if any(interval.local for interval in intervals):
+            self._touched.add(address)
+
+    def _unseen_us(self, now_us: int) -> int:
+        """When somebody may have gone at the latest whose end nobody saw."""
+        return now_us if self._unwatched_us is None else min(now_us, self._unwatched_us)
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+def _start(pod: Pod, now_us: int, live: bool) -> int:
+    """Since when a pod has the addresses that it shows for the first time."""
+    if pod.ready_us is not None:
+        return min(now_us, pod.ready_us)
+    # Not the start of one that has just appeared: until its sandbox was ready, another may have had the address.
+    return now_us if live else min(now_us, pod.start_us or 0)
 
 
-def _addresses(status: Mapping[str, Any], plural: str, single: str) -> tuple[str, ...]:
-    """Canonical addresses of ``podIPs``/``podIP`` or ``hostIPs``/``hostIP``; older servers send only the latter."""
-    entries = status.get(plural)
-    texts = [_mapping(e).get("ip") for e in entries] if isinstance(entries, list) else []
-    addresses = []
-    for text in [*texts, status.get(single)]:
-        try:
-            addresses.append(str(ip_address(str(text))))
-        except ValueError:
-            continue
-    return tuple(dict.fromkeys(addresses))
-
-
-def _times(status: Mapping[str, Any], field: str, key: str) -> list[int]:
-    entries = status.get(field)
-    times = [timestamp_us(_mapping(e).get(key)) for e in entries] if isinstance(entries, list) else []
-    return [t for t in times if t is not None]
-
-
-def _ready_at(status: Mapping[str, Any]) -> int | None:
-    """When the pod's sandbox got its network.
-
-    After a node's reboot the same UID and startTime can have another address; this condition then is the truth.
-    While it is False, its transition tells when the sandbox went, not when it came.
-    """
-    conditions = status.get("conditions")
-    for condition in conditions if isinstance(conditions, list) else ():
-        entry = _mapping(condition)
-        if entry.get("type") == "PodReadyToStartContainers" and entry.get("status") == "True":
-            return timestamp_us(entry.get("lastTransitionTime"))
-    return None
-
-
-def _finished_at(status: Mapping[str, Any]) -> int | None:
-    """When the last container of a finished pod ended."""
-    finished = []
-    for field in ("containerStatuses", "initContainerStatuses"):
-        entries = status.get(field)
-        for entry in entries if isinstance(entries, list) else ():
-            terminated = _mapping(_mapping(_mapping(entry).get("state")).get("terminated"))
-            at_us = timestamp_us(terminated.get("finishedAt"))
-            if at_us is not None:
-                finished.append(at_us)
-    return max(finished, default=None)
+def _sure_us(interval: Interval) -> int:
+    return interval.since_us if interval.sure_us is None else interval.sure_us

@@ -65,6 +65,16 @@ class Tracked:
         """All ends are decided."""
         return len(self.ends) == len(self.sides)
 
+    @property
+    def settled(self) -> bool:
+        """All ends are decided for good."""
+        return self.placed and not any(end.open for end in self.ends.values())
+
+    def ask_again(self) -> bool:
+        """Leave open again who is at those ends where an owner may still turn out; True when there are any."""
+        self.ends = {side: end for side, end in self.ends.items() if not end.open}
+        return not self.placed
+
     def forget_strangers(self, addresses: Container[str]) -> bool:
         """Leave open again who is at those of these addresses where no pod was found; True when there are any."""
         for side, end in list(self.ends.items()):
@@ -124,7 +134,9 @@ class Placer:
             for side, end in decided.ends.items()
             if end.kind is Kind.POD and side in flow.sides
         }
-        self._outbox.save_endpoints(flow.id, decided.ends, records.values())
+        # What may still turn out is asked again after a restart.
+        final = {side: end for side, end in decided.ends.items() if not end.open}
+        self._outbox.save_endpoints(flow.id, final, records.values())
         tracked.ends, tracked.records = decided.ends, records
         return tracked.placed
 

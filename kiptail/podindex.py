@@ -1,4 +1,4 @@
-"""Keeps ownership current: all pods of the cluster, listed in pages and then watched.
+"""Keeps ownership current: the pods of a node or of the whole cluster, listed once and then watched.
 
 The watch loop is our own: it goes on from the last resourceVersion after every kind of interruption, lists anew
 only when the server no longer knows that version, and never tries faster than its back-off.
@@ -6,86 +6,77 @@ only when the server no longer knows that version, and never tries faster than i
 
 from __future__ import annotations
 
-import json
 import logging
-import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Any, Protocol
-
-from cachetools import TTLCache
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from kiptail.errors import ApiError
-from kiptail.ownership import Handover, Interval, Ownership, Pod, PodRef, reduce_pod
+from kiptail.indexstats import IndexStats
+from kiptail.ownership import Handover, Interval, Ownership, PodRef
 from kiptail.pacing import Backoff
+from kiptail.podfeed import PodApi, PodFeed
+from kiptail.podranges import PodRanges
 
-__all__ = ["ClusterIndex", "PodApi"]
+__all__ = ["AddressNames", "ClusterIndex", "PodWatch"]
 
 log = logging.getLogger(__name__)
 
-PAGE_LIMIT = 500
-#: The server ends a watch after about so many seconds; bookmarks come about once a minute in between.
-WATCH_TIMEOUT = 290
 #: Pauses between tries, in seconds.
 BACKOFF_FIRST, BACKOFF_CAP = 0.5, 5.0
 #: A watch that lasted so many seconds worked: the next trouble begins with the shortest pause again.
 WATCH_THAT_WORKS = 5.0
 #: A missing right is tried again after so many seconds.
 FORBIDDEN_RETRY = 60.0
-#: Addresses of deleted pods that are remembered at most, whatever the churn.
-MAX_GONE = 65_536
+#: So many seconds after it was opened, a watch shows changes as they happen, and no longer those that were missed.
+CATCHING_UP = 1.0
+#: Who has an address is known so many µs after it was given: the kubelet, the API server and the watch take their time.
+NEWS_US = 2_000_000
 
 
-class WatchLines(Protocol):
-    """A watch that connects when it is entered."""
+class AddressNames(Protocol):
+    """What the cluster calls addresses that are no pods'."""
 
-    def __enter__(self) -> Iterator[bytes]: ...
+    def settled(self) -> bool:
+        """They are known, or will not be soon."""
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None: ...
+    def name(self, address: str) -> str:
+        """``node/NAME``, ``service NAMESPACE/NAME``, or ""."""
 
-    def close(self) -> None:
-        """Break it off, from any thread."""
-
-
-class PodApi(Protocol):
-    """What is asked of the API server. All raise :class:`ApiError`."""
-
-    def list_pods_page(self, *, limit: int, continue_token: str = "") -> dict[str, Any]:
-        """One page of a PodList."""
-
-    def watch_pods(self, *, resource_version: str, timeout_s: int) -> WatchLines:
-        """The lines of a watch with bookmarks; the iterator raises ApiError when the stream breaks or is silent."""
+    def no_pod(self, address: str) -> bool:
+        """It is in a range that Services have."""
 
 
-class ClusterIndex:
-    """All pods of the cluster, kept by a thread of its own."""
+class PodWatch:
+    """All pods of the cluster or, with a ``field_selector``, some of them, kept by a thread of its own."""
 
     def __init__(
         self,
         api: PodApi,
         *,
+        field_selector: str = "",
         label: str | None,
-        ttl: float,
+        node: str = "",
+        ranges: PodRanges,
         on_handover: Callable[[list[Handover]], None],
         on_ready: Callable[[], None],
         observe: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        """``ttl``: seconds for which a deleted pod's addresses are remembered. The callbacks run in the thread."""
-        self._api, self._label = api, label
+        """``node``: whose pods :meth:`take_local` is about. The callbacks run in the thread."""
+        self._feed = PodFeed(api, field_selector=field_selector, label=label)
+        self._partial = bool(field_selector)
+        self._ranges = ranges
         self._on_handover, self._on_ready, self._observe = on_handover, on_ready, observe
-        gone: TTLCache[str, tuple[Interval, ...]] = TTLCache(maxsize=MAX_GONE, ttl=ttl)
-        self._ownership = Ownership(gone=gone)
+        self._ownership = Ownership(node=node)
         self._lock = threading.Lock()
         self._ready = threading.Event()
         self._stop = threading.Event()
         self._resource_version = ""
-        self._stream: WatchLines | None = None
+        self._news_at = time.monotonic()
         self._connected = False
         self._suspect = False
+        self._live_at = 0.0
         self._backoff = Backoff(BACKOFF_FIRST, BACKOFF_CAP)
         #: Why the index is not kept current at present, or "".
         self.trouble = ""
@@ -98,23 +89,17 @@ class ClusterIndex:
     def stop(self, timeout: float = 2.0) -> None:
         """End the thread; a request that is under way is not waited for any longer than ``timeout`` seconds."""
         self._stop.set()
-        stream = self._stream
-        if stream is not None:
-            stream.close()
+        self._feed.close()
         if self._thread.is_alive():
             self._thread.join(timeout)
 
     def ready(self) -> bool:
-        """All pods were listed once."""
+        """All these pods were listed once."""
         return self._ready.is_set()
 
     def current(self) -> bool:
         """News of pods arrives at present."""
         return self._connected
-
-    def final(self) -> bool:
-        """The cluster goes on."""
-        return False
 
     def owners(self, address: str, at_us: int) -> tuple[PodRef, ...]:
         """As :meth:`Ownership.owners`."""
@@ -130,6 +115,29 @@ class ClusterIndex:
         """As :meth:`Ownership.has_node`."""
         with self._lock:
             return self._ownership.has_node(name)
+
+    def restore(self, intervals: Iterable[tuple[str, Interval]], *, seen_us: int) -> None:
+        """As :meth:`Ownership.restore`; before :meth:`start`."""
+        with self._lock:
+            self._ownership.restore(intervals, seen_us=seen_us)
+
+    def take_local(self) -> dict[str, tuple[Interval, ...]]:
+        """As :meth:`Ownership.take_local`."""
+        with self._lock:
+            return self._ownership.take_local()
+
+    def forget(self, before_us: int) -> None:
+        """As :meth:`Ownership.forget`."""
+        with self._lock:
+            self._ownership.forget(before_us)
+
+    def expects(self, at_us: int) -> bool:
+        """News of a pod that had an address then may still be under way."""
+        return not self._connected or _now_us() < at_us + NEWS_US
+
+    def age(self) -> float:
+        """Seconds since the API server last said anything; bookmarks come about once a minute."""
+        return time.monotonic() - self._news_at
 
     def __len__(self) -> int:
         with self._lock:
@@ -149,31 +157,24 @@ class ClusterIndex:
                 self._interrupted(error)
 
     def _check_version(self) -> None:
-        """The server was away: was it restored to an older version? A watch from its future would stay silent."""
-        metadata = self._api.list_pods_page(limit=1).get("metadata") or {}
-        version = str(metadata.get("resourceVersion") or "")
+        """The server was away: was it restored to an older version? A watch from its future would stay silent.
+
+        Not asked for some of the pods: the server would have to search for one. There, only the silence tells.
+        """
         self._suspect = False
+        version = "" if self._partial else self._feed.newest_version()
         if version.isdecimal() and self._resource_version.isdecimal() and int(version) < int(self._resource_version):
             log.warning("the API server has an older state than before; listing all pods anew")
             self._resource_version = ""
 
     def _list(self) -> None:
-        pods: list[Pod] = []
-        token = ""
-        while not self._stop.is_set():
-            page = self._api.list_pods_page(limit=PAGE_LIMIT, continue_token=token)
-            pods += [pod for item in _items(page) if (pod := reduce_pod(item, label=self._label))]
-            metadata = page.get("metadata") or {}
-            token = str(metadata.get("continue") or "")
-            version = str(metadata.get("resourceVersion") or "")
-            del page
-            if not token:
-                break
-        else:
-            return
+        pods, version = self._feed.all()
+        for pod in pods:
+            self._ranges.note_pods(pod.addresses)
         with self._lock:
             handovers = self._ownership.replace(pods, now_us=_now_us())
         self._resource_version = version
+        self._news_at = time.monotonic()
         self._report(handovers)
         log.info("%d pods listed", len(pods))
         if not self._ready.is_set():
@@ -182,13 +183,10 @@ class ClusterIndex:
 
     def _watch(self) -> None:
         lines, begin = 0, time.monotonic()
-        timeout = round(WATCH_TIMEOUT * random.uniform(0.8, 1.0))  # noqa: S311 - jitter, no secret
-        self._stream = self._api.watch_pods(resource_version=self._resource_version, timeout_s=timeout)
-        if self._stop.is_set():
-            return  # stop() may have looked for a stream before there was one
         try:
-            with self._stream as stream:
+            with self._feed.watch(self._resource_version) as stream:
                 self._connected = True
+                self._live_at = time.monotonic() + CATCHING_UP
                 self._recovered()
                 for line in stream:
                     if self._stop.is_set():
@@ -205,35 +203,26 @@ class ClusterIndex:
             self._connected = False
             if time.monotonic() - begin > WATCH_THAT_WORKS:
                 self._backoff.reset()
+        if not self._stop.is_set():
+            self._observe("ended")
         # A server that ends every stream at once is not asked again at once.
         self._pause(self._backoff.pause())
 
     def _take(self, line: bytes) -> None:
-        """One line of the watch, a metav1.WatchEvent; raises ApiError for an ERROR or what is none."""
-        try:
-            event = json.loads(line)
-            kind, obj = event["type"], event["object"]
-            metadata = obj.get("metadata") or {}
-            version, key = metadata.get("resourceVersion"), metadata.get("uid")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ApiError("a line of the watch is not what it should be", reason="BadLine") from error
-        if kind == "ERROR":
-            raise ApiError(
-                str(obj.get("message") or "the watch failed"),
-                status=obj.get("code") if isinstance(obj.get("code"), int) else 500,
-                reason=str(obj.get("reason") or ""),
-            )
+        """One line of the watch. Raises ApiError."""
+        change = self._feed.change(line)
+        self._news_at = time.monotonic()
         handovers: list[Handover] = []
-        if kind in ("ADDED", "MODIFIED"):
-            pod = reduce_pod(obj, label=self._label)
-            if pod is not None:
-                with self._lock:
-                    handovers = self._ownership.put(pod, now_us=_now_us(), live=True)
-        elif kind == "DELETED":
+        live = time.monotonic() >= self._live_at
+        if change.pod is not None:
+            self._ranges.note_pods(change.pod.addresses)
             with self._lock:
-                handovers = self._ownership.remove(str(key), now_us=_now_us())
-        if isinstance(version, str) and version:
-            self._resource_version = version
+                handovers = self._ownership.put(change.pod, now_us=_now_us(), live=live)
+        elif change.gone:
+            with self._lock:
+                handovers = self._ownership.remove(change.gone, now_us=_now_us(), live=live)
+        if change.version:
+            self._resource_version = change.version
         self._report(handovers)
 
     def _report(self, handovers: list[Handover]) -> None:
@@ -245,10 +234,8 @@ class ClusterIndex:
         if self._stop.is_set():
             return
         pause = self._backoff.pause()
-        reason = "unreachable" if error.unreachable else str(error.status)
         self._suspect = self._suspect or error.unreachable
         if error.status == 410:
-            reason = "expired"
             self._resource_version = ""
             log.debug("the watch is too old, listing anew: %s", error)
         else:
@@ -261,7 +248,7 @@ class ClusterIndex:
             if not self.trouble:
                 log.warning("the pods cannot be followed at present, trying again: %s", error)
             self.trouble = str(error)
-        self._observe(reason)
+        self._observe(_reason(error))
         self._pause(pause)
 
     def _recovered(self) -> None:
@@ -273,9 +260,52 @@ class ClusterIndex:
         self._stop.wait(seconds)
 
 
-def _items(page: dict[str, Any]) -> list[Any]:
-    items = page.get("items")
-    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+class ClusterIndex(PodWatch):
+    """All pods of the cluster."""
+
+    def __init__(
+        self,
+        api: PodApi,
+        *,
+        label: str | None,
+        node: str = "",
+        ranges: PodRanges,
+        names: AddressNames,
+        on_handover: Callable[[list[Handover]], None],
+        on_ready: Callable[[], None],
+        observe: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        """As :class:`PodWatch`; ``names`` tells what is no pod's."""
+        super().__init__(
+            api, label=label, node=node, ranges=ranges, on_handover=on_handover, on_ready=on_ready, observe=observe
+        )
+        self._names = names
+
+    def name(self, address: str) -> str:
+        """What the cluster calls an address that is no pod's, or ""."""
+        node = self.node(address)
+        return f"node/{node}" if node else self._names.name(address)
+
+    def awaits(self, address: str, at_us: int) -> bool:
+        """An owner of the address at that time may still turn out."""
+        if not self._names.settled():
+            return True
+        return self.expects(at_us) and self._ranges.could_be_pod(address) and not self._names.no_pod(address)
+
+    def stats(self) -> IndexStats:
+        """For the metrics."""
+        return IndexStats(pods=len(self), age_s=self.age())
+
+
+def _reason(error: ApiError) -> str:
+    """One of a few words, for a metric."""
+    if error.silent:
+        return "silent"
+    if error.reason in ("BadLine", "BadResponse"):
+        return "garbage"
+    if error.unreachable:
+        return "unreachable"
+    return {401: "unauthorized", 403: "forbidden", 410: "expired", 429: "throttled"}.get(error.status or 0, "error")
 
 
 def _now_us() -> int:

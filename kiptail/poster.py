@@ -124,7 +124,12 @@ class Poster:
         while self._drain and self._may_go_on() and not dispatcher.index_ready():
             time.sleep(0.02)
         patient_until = self._clock() + PATIENCE
-        while self._drain and self._may_go_on() and dispatcher.unplaced() and self._clock() < patient_until:
+        while (
+            self._drain
+            and self._may_go_on()
+            and dispatcher.unplaced()
+            and (self._clock() < patient_until or not dispatcher.index_current())
+        ):
             dispatcher.place_waiting()
             time.sleep(0.02)
         dispatcher.place_waiting(final=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kiptail.follower import Follower
+from kiptail.indexstats import IndexStats
 from kiptail.journal import Journal
 from kiptail.ledger import Ledger
 from kiptail.metrics import Reading
@@ -31,7 +32,10 @@ class Index(Protocol):
         """Why it is not kept current at present, or ""."""
 
     def ready(self) -> bool:
-        """All pods are known."""
+        """The pods that are followed are known."""
+
+    def stats(self) -> IndexStats:
+        """How large and how old it is, and what it cost."""
 
 
 class Report:
@@ -117,10 +121,27 @@ class Report:
             ("kiptail_flows_open", "Flows that go on.", len(ledger)),
             ("kiptail_flows_ended_untold", "Flows that have ended and wait to be told.", progress.ended),
             ("kiptail_state_unavailable", "1 while the state cannot be written.", bool(self._follower.trouble)),
-            ("kiptail_index_ready", "1 once all pods are known.", self._index.ready()),
+            ("kiptail_index_ready", "1 once the pods that are followed are known.", self._index.ready()),
             ("kiptail_nf_log_all_netns", "1: any namespace can log under any prefix.", self._all_netns),
         ):
             yield Reading(name, text, gauge, counter=False)
+        yield from _index_readings(self._index.stats())
+
+
+def _index_readings(stats: IndexStats) -> Iterator[Reading]:
+    for how, pods in (("watch", stats.pods), ("look-up", stats.remote_pods)):
+        yield Reading("kiptail_index_pods", "Pods that are known, by how.", pods, {"by": how}, counter=False)
+    for name, text, gauge in (
+        ("kiptail_index_age_seconds", "Since the API server last said anything about pods.", stats.age_s),
+        ("kiptail_lookups_pending", "Addresses that wait for a look-up or a sweep.", stats.pending),
+    ):
+        yield Reading(name, text, gauge, counter=False)
+    for result in ("hit", "miss", "forbidden", "failed", "overflow"):
+        value = stats.lookups.get(result, 0)
+        yield Reading("kiptail_lookups", "Look-ups of pods by address, by result.", value, {"result": result})
+    yield Reading("kiptail_sweeps", "Times that all pods were read for second addresses.", stats.sweeps)
+    yield Reading("kiptail_sweep_pods", "Pods that were read for that.", stats.sweep_pods)
+    yield Reading("kiptail_sweep_seconds", "Seconds that this took.", stats.sweep_s)
 
 
 def logs_all_namespaces() -> bool:

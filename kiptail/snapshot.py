@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from kiptail.errors import SettingsError
+from kiptail.indexstats import IndexStats
 from kiptail.ownership import Ownership, Pod, PodRef, reduce_pod
 
 __all__ = ["SnapshotIndex", "load_pods"]
@@ -29,17 +30,22 @@ class SnapshotIndex:
         """There is no news to wait for."""
         return True
 
-    def final(self) -> bool:
-        """A snapshot does not change."""
-        return True
-
     def owners(self, address: str, at_us: int) -> tuple[PodRef, ...]:
         """As :meth:`Ownership.owners`."""
         return self._ownership.owners(address, at_us)
 
-    def node(self, address: str) -> str:
-        """As :meth:`Ownership.node`."""
-        return self._ownership.node(address)
+    def awaits(self, address: str, at_us: int) -> bool:
+        """A snapshot does not change."""
+        return False
+
+    def name(self, address: str) -> str:
+        """The node with this address, or ""."""
+        node = self._ownership.node(address)
+        return f"node/{node}" if node else ""
+
+    def stats(self) -> IndexStats:
+        """For the metrics."""
+        return IndexStats(pods=len(self._ownership))
 
 
 def load_pods(path: Path, *, label: str | None) -> list[Pod]:

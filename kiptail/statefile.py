@@ -25,7 +25,19 @@ log = logging.getLogger(__name__)
 #: ``PRAGMA user_version`` of the schema below.
 SCHEMA_VERSION = 2
 
-SCHEMA = """
+_INTERVALS = """
+-- Since when and until when pods of this node owned their addresses; NULL: the latter is not over.
+CREATE TABLE interval (
+    address TEXT NOT NULL, key TEXT NOT NULL, since_us INTEGER NOT NULL, until_us INTEGER,
+    unseen_end INTEGER NOT NULL, sure_us INTEGER,
+    namespace TEXT NOT NULL, name TEXT NOT NULL, uid TEXT NOT NULL, label TEXT NOT NULL,
+    PRIMARY KEY (address, key, since_us)
+) WITHOUT ROWID;
+CREATE TABLE pod_news (id INTEGER PRIMARY KEY CHECK (id = 1), at_us INTEGER NOT NULL);
+"""
+
+SCHEMA = (
+    """
 CREATE TABLE position (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     cursor TEXT NOT NULL, boot_id TEXT NOT NULL, monotonic_us INTEGER NOT NULL, realtime_us INTEGER NOT NULL,
@@ -64,6 +76,8 @@ CREATE TABLE budget (
     PRIMARY KEY (address, side)
 ) WITHOUT ROWID;
 """
+    + _INTERVALS
+)
 
 #: What makes a file of each version one of the next.
 _STEPS = {
@@ -88,7 +102,8 @@ CREATE TABLE budget (
     address TEXT NOT NULL, side TEXT NOT NULL, since_us INTEGER NOT NULL, flows BLOB NOT NULL,
     PRIMARY KEY (address, side)
 ) WITHOUT ROWID;
-""",
+"""
+    + _INTERVALS,
 }
 
 #: The write-ahead log is folded back into the file at so many pages of 4 KiB. SQLite's own 1,000 would let a file

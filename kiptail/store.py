@@ -20,9 +20,10 @@ from kiptail.budget import DIGEST, BudgetState, NodeWindow, Window
 from kiptail.entry import Position, SourceClock
 from kiptail.event import EventRecord
 from kiptail.flow import SIDES, Distinct, Flow, FlowKey, Spread
+from kiptail.intervals import load_intervals, save_intervals
 from kiptail.ledger import Changes
 from kiptail.locate import Endpoint, Kind
-from kiptail.ownership import PodRef
+from kiptail.ownership import Interval, PodRef
 from kiptail.statefile import StateFile, open_state, sqlite_errors
 
 __all__ = ["Saved", "SavedFlow", "Store"]
@@ -71,7 +72,7 @@ class Store:
     @classmethod
     def open(cls, directory: Path) -> Store:
         """The state under ``directory``, which is created with mode 0700."""
-        return cls(open_state(directory, _load), directory / "state.sqlite")
+        return cls(open_state(directory, _probe), directory / "state.sqlite")
 
     @property
     def damaged(self) -> Path | None:
@@ -87,6 +88,16 @@ class Store:
         """Everything that was committed."""
         with self._mutex, sqlite_errors(self._path):
             return _load(self._file.connection)
+
+    def load_intervals(self) -> tuple[list[tuple[str, Interval]], int]:
+        """What is known of this node's pods, by address; and when there was news of pods last, µs since the epoch."""
+        with self._mutex, sqlite_errors(self._path):
+            return load_intervals(self._file.connection)
+
+    def save_intervals(self, changes: Mapping[str, Iterable[Interval]], *, news_us: int) -> None:
+        """Replace what is known of the owners of these addresses."""
+        with self._transaction() as connection:
+            save_intervals(connection, changes, news_us=news_us)
 
     def commit(self, changes: Changes, position: Position | None) -> None:
         """Take over the ledger's changes together with the position that they were read up to."""
@@ -203,6 +214,11 @@ def _flow_row(flow: Flow) -> Row:
         *((bytes(spread.peers), bytes(spread.ports)) if spread else (None, None)),
         flow.stamp,
     )
+
+
+def _probe(connection: sqlite3.Connection) -> None:
+    _load(connection)
+    load_intervals(connection)
 
 
 def _load(connection: sqlite3.Connection) -> Saved:

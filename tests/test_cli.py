@@ -359,3 +359,19 @@ def test_ctrl_c_ends_a_follower_in_order(place: Place, snapshot: Path) -> None:
         kiptail.wait_for(lambda: kiptail.log.count("\n") == 5, "five Events")
         assert kiptail.stop(signal.SIGINT) == 0
     assert {json.loads(line)["operation"] for line in kiptail.log.splitlines()} == {"create"}
+
+
+def test_a_run_that_ends_with_the_journal_waits_for_look_ups(recorded: Path, tmp_path: Path) -> None:
+    with ApiServer() as server:
+        server.pods.put(pod("client", "10.0.0.1"))
+        server.pods.put(pod("web-0", "10.0.0.2", node="worker-9"))
+        server.faults.delay(4.0, match=lambda request: "status.podIP" in request.query.get("fieldSelector", ""))
+        done = run_kiptail(
+            "--dry-run", "--no-follow", "--journal-file", recorded, "--node-name", "worker-3",
+            "--kubeconfig", server.kubeconfig(tmp_path / "kubeconfig"), *PREFIX,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.decode().splitlines()
+    assert sum("team-a/web-0 Warning" in line for line in lines) == 2, "the other node's pod is told"
+    assert sum("sending traffic to team-a/web-0 (10.0.0.2)" in line for line in lines) == 2
+    assert sum("sending traffic to 192.0.2.7" in line for line in lines) == 1

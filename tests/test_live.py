@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.apiserver import ApiServer
+from tests.apiserver import ApiServer, Request
+from tests.apiserver.certificates import authority
 from tests.journald import Journald, kmsg
 from tests.netns import Network, network
 from tests.pods import pod
@@ -361,3 +362,110 @@ def test_the_state_is_for_its_owner_only(wires: Network, node: Node) -> None:
     modes: dict[str, Any] = {p.name: p.stat().st_mode & 0o777 for p in (node.directory / "state").iterdir()}
     assert set(modes.values()) == {0o600}
     assert (node.directory / "state").stat().st_mode & 0o777 == 0o700
+
+
+class Lookups:
+    """web-0 is another node's pod; what is asked about it."""
+
+    def __init__(self, node: Node) -> None:
+        self._server = node.server
+        node.server.pods.put(pod("web-0", WEB, node="worker-9", host="198.51.100.9"))
+
+    @staticmethod
+    def meant(request: Request) -> bool:
+        return "status.podIP" in request.query.get("fieldSelector", "")
+
+    def __len__(self) -> int:
+        return len([request for request in self._server.requests() if self.meant(request)])
+
+
+def test_the_other_nodes_pod_is_looked_up_once_and_told(wires: Network, node: Node) -> None:
+    lookups = Lookups(node)
+    with node.kiptail() as kiptail:
+        wires.send("client", "tcp", WEB, 2301, count=5)
+        kiptail.wait_for(node.both_ends("2301/TCP", 5), "both ends")
+        wires.send("client", "tcp", WEB, 2301, count=5)
+        wires.send("client", "tcp", WEB, 2302)
+        kiptail.wait_for(node.both_ends("2302/TCP", 1), "another port")
+    assert len(lookups) == 1
+
+
+def test_a_late_answer_mends_the_text_and_tells_the_other_end(wires: Network, node: Node) -> None:
+    lookups = Lookups(node)
+    with node.kiptail("--repeat-interval", "1s") as kiptail, node.server.faults.hang(match=lookups.meant) as hanging:
+        wires.send("client", "tcp", WEB, 2311)
+        bare = f"Packet dropped when sending traffic to {WEB} on port 2311/TCP"
+        kiptail.wait_for(lambda: node.counts("2311") == {("client", bare): 1}, "this end, with the bare address")
+        hanging.release()
+        kiptail.wait_for(node.both_ends("2311/TCP", 1), "the other end")
+        named = f"Packet dropped when sending traffic to team-a/web-0 ({WEB}) on port 2311/TCP"
+        kiptail.wait_for(lambda: ("client", named) in node.counts("2311"), "the text")
+    assert len(node.counts("2311")) == 2
+
+
+def test_a_hanging_look_up_holds_up_no_other_flow(wires: Network, node: Node) -> None:
+    lookups = Lookups(node)
+    node.server.pods.put(pod("near", WEB6))
+    with node.kiptail() as kiptail, node.server.faults.hang(match=lookups.meant):
+        wires.send("client", "tcp", WEB, 2321)
+        wires.send("client", "tcp", WEB6, 2322)
+        kiptail.wait_for(lambda: node.counts("2321"), "with the bare address, in the end")
+        told = [request.body for request in node.server.requests("POST", "/api/v1/namespaces/team-a/events")]
+        assert [b"2322" in body for body in told[:3]] == [True, True, False], "the later one first"
+
+
+def test_a_kubelets_credential_is_enough(wires: Network, node: Node) -> None:
+    lookups = Lookups(node)
+    node.kubeconfig = node.server.kubeconfig(
+        node.directory / "kubelet", client=("system:node:worker-3", "system:nodes")
+    )
+    with node.kiptail() as kiptail:
+        wires.send("client", "tcp", WEB, 2331)
+        kiptail.wait_for(lambda: node.counts("2331"), "this end")
+        (told,) = node.counts("2331")
+        assert told == ("client", f"Packet dropped when sending traffic to {WEB} on port 2331/TCP")
+        wires.send("client", "tcp", WEB, 2332)
+        kiptail.wait_for(lambda: node.counts("2332"), "the next")
+        assert len(lookups) == 1
+        assert kiptail.log.count("--group=system:nodes") == 1
+    node.server.grant("system:nodes", "list", "pods")
+    with node.kiptail() as kiptail:
+        wires.send("client", "tcp", WEB, 2333)
+        kiptail.wait_for(node.both_ends("2333/TCP", 1), "both ends, once look-ups are granted")
+
+
+@pytest.mark.parametrize("kind", ["token", "certificate"])
+def test_rotated_credentials_are_picked_up(wires: Network, node: Node, kind: str) -> None:
+    Lookups(node)
+    current = node.directory / "current"
+
+    def rotate(name: str) -> None:
+        if kind == "token":
+            (node.directory / "new").write_text(node.server.add_user(name, "kiptails") + "\n")
+        else:
+            pair = authority().client(name, "kiptails")
+            (node.directory / "new").write_bytes(pair.certificate.read_bytes() + pair.key.read_bytes())
+        (node.directory / "new").rename(current)
+
+    node.server.grant("kiptails", "list watch", "pods")
+    node.server.grant("kiptails", "create patch", "events")
+    rotate("first")
+    user = {"client-certificate": str(current), "client-key": str(current)}
+    if kind == "token":
+        node.kubeconfig = node.server.kubeconfig(node.directory / "rotated", token_file=current)
+    else:
+        node.kubeconfig = node.server.kubeconfig(node.directory / "rotated", user=user)
+    with node.kiptail("--node-name", "worker-3") as kiptail:
+        wires.send("client", "tcp", WEB, 2341)
+        kiptail.wait_for(node.both_ends("2341/TCP", 1), "with the first")
+        rotate("second")
+        time.sleep(3.5)  # how often files are looked at
+        wires.send("client", "tcp", WEB, 2342)
+        kiptail.wait_for(node.both_ends("2342/TCP", 1), "with the second")
+        node.server.disturb("cut")
+        kiptail.wait_for(lambda: node.server.requests(user="second", verb="watch", status=200), "the watch as well")
+    assert not node.server.requests(status=401)
+    assert {request.user for request in node.server.requests("POST", "/api/v1/namespaces/team-a/events")} == {
+        "first",
+        "second",
+    }

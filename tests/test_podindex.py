@@ -5,21 +5,39 @@ from __future__ import annotations
 import random
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from kiptail import podindex
+from kiptail import podfeed, podindex
 from kiptail.kubeapi import KubeApi
 from kiptail.ownership import Handover
 from kiptail.podindex import ClusterIndex
+from kiptail.podranges import PodRanges
 from tests.apiserver import ApiServer, Disturbance
 from tests.pods import pod
+
+#: How long the watch is tormented, in seconds; 60 holds as well.
+TORTURE_S = 15.0
 
 
 def now_us() -> int:
     return time.time_ns() // 1000
+
+
+class NoNames:
+    """A cluster without nodes and Services."""
+
+    def settled(self) -> bool:
+        return True
+
+    def name(self, address: str) -> str:
+        return ""
+
+    def no_pod(self, address: str) -> bool:
+        return False
 
 
 class Watcher:
@@ -33,7 +51,9 @@ class Watcher:
         self.index = ClusterIndex(
             self.api,
             label=None,
-            ttl=120.0,
+            node="worker-3",
+            ranges=PodRanges(),
+            names=NoNames(),
             on_handover=self.handovers.extend,
             on_ready=lambda: None,
             observe=self.interruptions.append,
@@ -42,12 +62,17 @@ class Watcher:
     def owner(self, address: str) -> list[str]:
         return sorted(ref.name for ref in self.index.owners(address, now_us()))
 
+    def notices_silence_after(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        watch_pods = self.api.watch_pods
+        monkeypatch.setattr(self.api, "watch_pods", lambda **query: watch_pods(**{**query, "silence_s": seconds}))
+
     def stop(self) -> None:
         self.index.stop()
         self.api.close()
 
     def follows(self) -> bool:
-        return bool(self.server.watches("/api/v1/pods"))
+        watches = self.server.watches("/api/v1/pods")
+        return any("sendInitialEvents" not in watch.request.query for watch in watches)
 
 
 @pytest.fixture
@@ -65,15 +90,38 @@ def watcher(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     watcher.stop()
 
 
-def test_all_pods_are_listed_in_pages(server: ApiServer, watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(podindex, "PAGE_LIMIT", 7)
-    for n in range(30):
+def put_pods(server: ApiServer, number: int) -> None:
+    for n in range(number):
         server.pods.put(pod(f"p{n}", f"10.0.0.{n + 1}", f"fd00::{n + 1:x}"))
+
+
+def test_all_pods_are_streamed(server: ApiServer, watcher: Watcher) -> None:
+    put_pods(server, 30)
     watcher.index.start()
+    server.wait_for(watcher.follows)
+    assert len(watcher.index) == 30
+    assert watcher.owner("10.0.0.30") == watcher.owner("fd00::1e") == ["p29"]
+    assert [request.verb for request in server.requests()] == ["watch", "watch"]
+
+
+@pytest.mark.parametrize("watch_list", ["reject", "ignore"])
+def test_a_server_that_streams_no_lists_is_read_in_pages(
+    server: ApiServer, watcher: Watcher, monkeypatch: pytest.MonkeyPatch, watch_list: str
+) -> None:
+    monkeypatch.setattr(podfeed, "PAGE_LIMIT", 7)
+    monkeypatch.setattr(podfeed, "STREAM_SILENCE", 0.5)
+    server.watch_list = watch_list
+    put_pods(server, 30)
+    watcher.index.start()
+    server.wait_for(watcher.follows)
     server.wait_for(watcher.index.ready)
     assert len(watcher.index) == 30
     assert watcher.owner("10.0.0.30") == watcher.owner("fd00::1e") == ["p29"]
-    assert len(server.requests("GET", "/api/v1/pods", verb="list")) == 5
+    assert len(server.requests(verb="list")) == 5
+    server.disturb(Disturbance.GONE)
+    server.wait_for(lambda: len(server.requests(verb="list")) == 10)
+    streams = [request for request in server.requests() if "sendInitialEvents" in request.query]
+    assert len(streams) == 1, "what a server cannot do is not asked again"
 
 
 def test_added_changed_and_deleted_pods_are_followed(server: ApiServer, watcher: Watcher) -> None:
@@ -104,8 +152,7 @@ def test_every_kind_of_interruption_is_survived(
 ) -> None:
     monkeypatch.setattr(podindex, "BACKOFF_FIRST", 0.05)
     watcher = Watcher(server, tmp_path)
-    watch_pods = watcher.api.watch_pods
-    monkeypatch.setattr(watcher.api, "watch_pods", lambda **query: watch_pods(**query, silence_s=1.0))
+    watcher.notices_silence_after(1.0, monkeypatch)
     server.pods.put(pod("a", "10.0.0.1"))
     watcher.index.start()
     try:
@@ -135,7 +182,8 @@ def test_a_version_that_the_server_forgot_is_listed_anew(server: ApiServer, watc
 def test_a_page_that_expires_in_the_middle_of_a_list_begins_it_anew(
     server: ApiServer, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(podindex, "PAGE_LIMIT", 2)
+    monkeypatch.setattr(podfeed, "PAGE_LIMIT", 2)
+    server.watch_list = "reject"
     for n in range(6):
         server.pods.put(pod(f"p{n}", f"10.0.0.{n + 1}"))
     server.faults.status(410, path="/api/v1/pods", match=lambda request: "continue" in request.query, count=1)
@@ -159,16 +207,15 @@ def test_a_watch_that_stays_silent_is_followed_by_a_list(
     server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = Watcher(server, tmp_path)
-    watch_pods = watcher.api.watch_pods
-    monkeypatch.setattr(watcher.api, "watch_pods", lambda **query: watch_pods(**query, silence_s=1.0))
+    watcher.notices_silence_after(1.0, monkeypatch)
     monkeypatch.setattr(ClusterIndex, "_check_version", lambda self: None)
-    server.faults.watch(Disturbance.SILENCE, count=1)
+    server.faults.watch(Disturbance.SILENCE, count=1, match=lambda request: "sendInitialEvents" not in request.query)
     watcher.index.start()
     try:
         server.wait_for(watcher.follows)
         server.pods.put(pod("a", "10.0.0.1"))
         server.wait_for(lambda: watcher.owner("10.0.0.1") == ["a"])
-        assert len(server.requests(verb="list")) == 2
+        assert sum("sendInitialEvents" in request.query for request in server.requests()) == 2
     finally:
         watcher.stop()
 
@@ -201,8 +248,8 @@ def test_missing_rights_are_tried_again_slowly_and_told(
     watcher.api.reload()
     watcher.index.start()
     try:
-        server.wait_for(lambda: "403" in watcher.interruptions)
-        assert "cannot list" in watcher.index.trouble
+        server.wait_for(lambda: "forbidden" in watcher.interruptions)
+        assert "cannot watch" in watcher.index.trouble
         server.grant("kiptail", "list watch", "pods")
         server.wait_for(watcher.index.ready)
         server.wait_for(lambda: not watcher.index.trouble)
@@ -240,3 +287,102 @@ def test_after_random_histories_and_interruptions_the_index_equals_the_server(
     for address in {f"10.0.0.{n}" for n in range(1, 60)}:
         expected = sorted(name for name, owned in alive.items() if owned == address)
         assert sorted(ref.name for ref in watcher.index.owners(address, later)) == expected
+
+
+class Torment:
+    """Everything that happens to a watch, one after the other."""
+
+    def __init__(self, server: ApiServer, watcher: Watcher) -> None:
+        self._server, self._watcher = server, watcher
+        self._next = 0
+        self._done: list[Callable[[], None]] = [
+            *(partial(self._disturb, disturbance) for disturbance in Disturbance),
+            self._throttle,
+            self._refuse,
+            self._compact,
+            self._hang,
+            self._bookmarks_only,
+        ]
+
+    def step(self) -> None:
+        self._done[self._next % len(self._done)]()
+        self._next += 1
+
+    def _disturb(self, disturbance: Disturbance) -> None:
+        self._server.wait_for(self._watcher.follows)
+        self._server.disturb(disturbance)
+        if disturbance is Disturbance.SILENCE:
+            self._server.wait_for(lambda: "silent" in self._watcher.interruptions)
+
+    def _throttle(self) -> None:
+        self._server.wait_for(self._watcher.follows)
+        with self._server.faults.status(429, retry_after=1, path="/api/v1/pods") as fault:
+            self._server.disturb(Disturbance.RESET)
+            self._server.wait_for(lambda: fault.hits)
+
+    def _refuse(self) -> None:
+        self._server.stop()
+        time.sleep(1.5)
+        self._server.start()
+
+    def _compact(self) -> None:
+        self._server.wait_for(self._watcher.follows)
+        with self._server.faults.reset(path="/api/v1/pods") as fault:
+            self._server.disturb(Disturbance.CUT)
+            self._server.pods.put(pod("compacted", "10.1.0.1"))
+            self._server.compact()
+            self._server.wait_for(lambda: fault.hits)
+
+    def _hang(self) -> None:
+        self._server.wait_for(self._watcher.follows)
+        with self._server.faults.hang(path="/api/v1/pods") as fault:
+            self._server.disturb(Disturbance.END)
+            self._server.wait_for(lambda: fault.hits)
+            time.sleep(0.5)
+
+    def _bookmarks_only(self) -> None:
+        time.sleep(1.0)
+
+
+@pytest.mark.timeout(180)
+def test_a_tormented_watch_ends_equal_to_the_servers_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(11)
+    monkeypatch.setattr(podindex, "BACKOFF_CAP", TORTURE_S / 12)  # all of them are to find a watch
+    with ApiServer(bookmark_period=0.4) as server:
+        watcher = Watcher(server, tmp_path)
+        watcher.notices_silence_after(1.5, monkeypatch)
+        watcher.index.start()
+        server.wait_for(watcher.follows)
+        assert watcher.index._thread.ident is not None
+        clock = time.pthread_getcpuclockid(watcher.index._thread.ident)
+        torment, alive = Torment(server, watcher), dict[str, str]()
+        begin, cpu_begin = time.monotonic(), time.clock_gettime(clock)
+        torment_at = 0.0
+        while (now := time.monotonic() - begin) < TORTURE_S:
+            name, address = f"p{chance.randrange(300)}", f"10.0.{chance.randrange(4)}.{chance.randrange(1, 200)}"
+            if alive.pop(name, None) is not None:
+                server.pods.delete(name, namespace="team-a")
+            else:
+                server.pods.put(pod(name, address))
+                alive[name] = address
+            if now >= torment_at:
+                torment_at = now + TORTURE_S / 16
+                torment.step()
+            time.sleep(0.01)
+        alive |= {p["metadata"]["name"]: p["status"]["podIP"] for p in server.pods()}
+        seconds = time.monotonic() - begin
+        later = now_us() + 3600 * 1_000_000
+
+        def equal() -> bool:
+            owners = {ref.name: a for a in set(alive.values()) for ref in watcher.index.owners(a, later)}
+            return len(watcher.index) == len(alive) and owners == alive
+
+        server.wait_for(equal, timeout=20)
+        cpu = (time.clock_gettime(clock) - cpu_begin) / seconds
+        watches = len(server.requests("GET", "/api/v1/pods", verb="watch"))
+        lists = len(server.requests("GET", "/api/v1/pods", verb="list"))
+        watcher.stop()
+    print(f"{watches} watches, {lists} lists, {100 * cpu:.1f} % of a CPU")  # noqa: T201 - shown with -s
+    assert watches + lists - 2 < 30
+    assert cpu < 0.05
+    assert {"expired", "silent", "garbage", "unreachable", "throttled"} <= set(watcher.interruptions)

@@ -75,6 +75,8 @@ class Directory:
         self.is_ready = self.is_current = True
         self.unnamed = False
         self.strangers: set[str] = set()
+        #: Those of whom an owner may still turn out.
+        self.awaited: set[str] = set()
 
     def ready(self) -> bool:
         return self.is_ready
@@ -87,7 +89,7 @@ class Directory:
             return Endpoint(Kind.POD, address, (PODS[address],))
         if patient and address in self.strangers:
             return None
-        return Endpoint(Kind.NOBODY, address, unnamed=self.unnamed)
+        return Endpoint(Kind.NOBODY, address, unnamed=self.unnamed, open=address in self.awaited)
 
     def named(self, endpoint: Endpoint) -> Endpoint:
         return endpoint if self.unnamed else endpoint._replace(name="db.example.com", unnamed=False)
@@ -560,3 +562,33 @@ def test_a_side_that_is_folded_has_no_event_but_is_named_in_the_others(bench: Be
     assert "to team-a/web-0 (10.0.0.2)" in event["message"]
     assert event["related"]["name"] == "web-0"
     assert set(bench.notebook.ends[1]) == {"src", "dst"}
+
+
+def test_an_owner_that_is_still_looked_for_at_a_stop_is_told_after_the_next_start() -> None:
+    first = Bench().start()
+    first.directory.strangers = first.directory.awaited = {"10.0.0.2"}
+    first.poster.offer([flow(count=2, ended=True)])
+    first.sink.wait(lambda: first.sink.counts() == {"client": 2})
+    first.poster.finish(1.0)
+    assert set(first.notebook.ends[1]) == {"src"}
+    assert first.notebook.forgotten == []
+    second = Bench()
+    second.sink.events = first.sink.events
+    records = map(copy, first.notebook.records.values())
+    second.poster.restore(flow(count=2, ended=True), first.notebook.ends[1], records)
+    second.start()
+    second.sink.wait(lambda: second.sink.counts() == {"client": 2, "web-0": 2})
+    second.sink.wait(lambda: "to team-a/web-0 (10.0.0.2)" in str(second.sink.events))
+    second.poster.finish(1.0)
+    assert second.notebook.forgotten == [1]
+
+
+def test_what_is_looked_for_is_asked_again_when_nobody_brought_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "_SWEEP_INTERVAL", 0.1)
+    bench = Bench().start()
+    bench.directory.strangers = bench.directory.awaited = {"10.0.0.2"}
+    bench.poster.offer([flow()])
+    bench.sink.wait(lambda: bench.sink.counts() == {"client": 1})
+    bench.directory.strangers = set()
+    bench.sink.wait(lambda: bench.sink.counts() == {"client": 1, "web-0": 1})
+    bench.poster.finish(1.0)

@@ -92,7 +92,7 @@ class Cluster:
     def __init__(self, answer: bool | ApiError | threading.Event) -> None:
         self.answer = answer
 
-    def allowed(self, verb: str, resource: str) -> bool | None:
+    def allowed(self, verb: str, resource: str, *, field_selector: tuple[str, str] | None = None) -> bool | None:
         if isinstance(self.answer, threading.Event):
             self.answer.wait(10)
             return None

@@ -43,7 +43,7 @@ def told(events: Iterable[Event], source: str, target: str, count: int) -> bool:
 def order(events: Iterable[Event]) -> list[str]:
     """The pods on the left, in the order in which they were told for the first time."""
     ours = [event for event in events if event["involvedObject"]["name"].startswith("left-")]
-    # An Event's UID is made at its creation, but random; nothing was updated since, so this is that order.
+    # Of Events that were not updated since, the resourceVersion tells the order of their creation.
     ours.sort(key=lambda event: int(event["metadata"]["resourceVersion"]))
     return [event["involvedObject"]["name"] for event in ours]
 

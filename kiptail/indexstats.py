@@ -1,0 +1,27 @@
+"""What the metrics tell of the pod index (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["IndexStats"]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStats:
+    """Values at one time; the mappings and ``sweep…`` count from the start."""
+
+    #: Pods that are followed, and other pods that are known from look-ups.
+    pods: int = 0
+    remote_pods: int = 0
+    #: Seconds since the API server last said anything about pods.
+    age_s: float = 0.0
+    #: Look-ups by result.
+    lookups: Mapping[str, int] = field(default_factory=dict)
+    #: Addresses whose look-up, or sweep, has not been answered yet.
+    pending: int = 0
+    sweeps: int = 0
+    #: Pods read in sweeps, and the seconds that took.
+    sweep_pods: int = 0
+    sweep_s: float = 0.0

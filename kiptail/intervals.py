@@ -1,0 +1,46 @@
+"""The rows of this node's pods' intervals of ownership in the state file; :mod:`kiptail.store` has the transactions."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+
+from kiptail.ownership import Interval, PodRef
+
+__all__ = ["load_intervals", "save_intervals"]
+
+#: So many intervals that have ended are kept at most, the latest ones.
+MAX_ENDED = 4_096
+
+
+def save_intervals(connection: sqlite3.Connection, changes: Mapping[str, Iterable[Interval]], *, news_us: int) -> None:
+    """Replace what is known of these addresses; ``news_us`` is when there was news of pods last, µs since the epoch."""
+    connection.executemany("DELETE FROM interval WHERE address=?", [(address,) for address in changes])
+    connection.executemany(
+        "REPLACE INTO interval (address, key, since_us, until_us, unseen_end, sure_us, namespace, name, uid, label)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (address, i.key, i.since_us, i.until_us, i.unseen_end, i.sure_us, *i.ref)
+            for address, intervals in changes.items()
+            for i in intervals
+        ],
+    )
+    connection.execute(
+        "DELETE FROM interval WHERE until_us <"
+        " (SELECT until_us FROM interval WHERE until_us IS NOT NULL ORDER BY until_us DESC LIMIT 1 OFFSET ?)",
+        (MAX_ENDED - 1,),
+    )
+    connection.execute("REPLACE INTO pod_news VALUES (1, ?)", (news_us,))
+
+
+def load_intervals(connection: sqlite3.Connection) -> tuple[list[tuple[str, Interval]], int]:
+    """All that was saved, with its addresses, and when there was news of pods last."""
+    rows = connection.execute(
+        "SELECT address, key, since_us, until_us, unseen_end, sure_us, namespace, name, uid, label FROM interval"
+    )
+    intervals = [
+        (address, Interval(key, PodRef(*ref), since_us, until_us, bool(unseen), sure_us, local=True))
+        for address, key, since_us, until_us, unseen, sure_us, *ref in rows
+    ]
+    (news_us,) = next(connection.execute("SELECT at_us FROM pod_news"), (0,))
+    return intervals, int(news_us)
