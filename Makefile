@@ -41,7 +41,7 @@ crash: ## Kill kiptail and its API server at random while packets drop, for minu
 	@tools/prepare debian live
 	@.venv/debian/bin/python -W error -m tests.crash $(ARGS)
 
-bench: ## Measure how fast kiptail is, beside journalctl; docs/performance.md explains; ARGS="--runs 9 --entries 900000"
+bench: ## Measure how fast and small kiptail is, beside journalctl; docs/performance.md explains; ARGS="--runs 9 --soak 10"
 	@tools/prepare debian live
 	@.venv/debian/bin/python -m bench $(ARGS)
 

@@ -1,4 +1,8 @@
-"""Memory over minutes of churn: new flows all the time, and drops of known ones, through a journal that grows."""
+"""Memory over hours of churn: new flows all the time, and drops of known ones, through a journal that grows.
+
+The journal's clock drives flows and budgets, and here it runs sixty times as fast: ten minutes are ten hours, in which
+twenty generations of flows end.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,8 @@ __all__ = ["soak"]
 _PODS = [f"10.244.{n // 100}.{1 + n % 100}" for n in range(400)]
 #: Drops a second. Of each hundred, one is of a flow that was not there before, as far as budgets allow.
 _RATE = 500
+#: Seconds of the journal's time in one second.
+_SPEED = 60
 #: What has to be in memory is there by then, in seconds.
 _SETTLED = 120.0
 
@@ -37,7 +43,9 @@ def soak(minutes: float) -> list[Row]:
         directory = Path(name)
         stop = threading.Event()
         writer = threading.Thread(
-            target=export_to_journal, args=(_drops(stop), directory / "journal" / "soak.journal"), name="journal"
+            target=export_to_journal,
+            args=(_drops(stop, minutes), directory / "journal" / "soak.journal"),
+            name="journal",
         )
         writer.start()
         try:
@@ -49,7 +57,7 @@ def soak(minutes: float) -> list[Row]:
                     directory,
                     "--kubeconfig", server.kubeconfig, "--journal-directory", directory / "journal",
                     "--state-directory", directory / "state", "--prefix", "calico-drop:", "--node-name", "worker-3",
-                    "--repeat-interval", "10s", "--metrics-address", "off",
+                    "--repeat-interval", "10s", "--metrics-address", "off", "--since", "-30d", "--expire-after", "30d",
                 ) as kiptail,
             ):  # fmt: skip
                 kiptail.watch(_SETTLED)
@@ -67,10 +75,12 @@ def soak(minutes: float) -> list[Row]:
     ]
 
 
-def _drops(stop: threading.Event) -> Iterator[Fields]:
+def _drops(stop: threading.Event, minutes: float) -> Iterator[Fields]:
     draw = random.Random(6)  # noqa: S311 - the same each time
     flows = [(draw.choice(_PODS), draw.choice(_PODS), 8_080)]
     begin, number = time.monotonic(), 0
+    # So that it ends at the present.
+    first_us = time.time_ns() // 1000 - round((minutes + 1) * 60 * 1_000_000 * _SPEED)
     while not stop.is_set():
         while number < (time.monotonic() - begin) * _RATE:
             number += 1
@@ -78,6 +88,6 @@ def _drops(stop: threading.Event) -> Iterator[Fields]:
                 flows.append((draw.choice(_PODS), draw.choice(_PODS), draw.randrange(1, 30_000)))
             source, target, port = draw.choice(flows[-200:])
             line = _LINE.format(source, target, 60 + number % 40, number % 65_536, 32_768 + number % 28_000, port)
-            monotonic_us = time.monotonic_ns() // 1000
-            yield kernel_entry(line, realtime_us=time.time_ns() // 1000, monotonic_us=monotonic_us)
+            passed_us = number * 1_000_000 // _RATE * _SPEED
+            yield kernel_entry(line, realtime_us=first_us + passed_us, monotonic_us=1_000_000 + passed_us)
         time.sleep(0.01)

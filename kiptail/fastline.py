@@ -1,7 +1,7 @@
 """A raw line → its flow, at once when an earlier line said the same (pure).
 
 Of the lines about one flow's packets only lengths, numbers and flags differ. So what the thorough parser makes of
-the first is remembered under the line's constant parts, and the next ones are looked up: 0.8 µs instead of 6.
+the first is remembered under the line's constant parts, and the next ones are looked up: 1 µs instead of 5.5.
 Whatever does not have the usual form to the letter is left to the thorough parser. Both read every line alike:
 tests/test_fastline.py holds them equal.
 """

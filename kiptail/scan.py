@@ -81,10 +81,11 @@ class Scanner:
         It ends after a quarter of a second, too. Entries for which ``skip`` holds are only counted.
         """
         following, get, wanted, needle = reader._next, reader._get, self._wanted, self._needle
-        get_monotonic, get_realtime = reader._get_monotonic, reader._get_realtime
+        get_all, get_monotonic, get_realtime = reader._get_all, reader._get_monotonic, reader._get_realtime
         deadline = time.monotonic() + _SCAN_SECONDS
         limit -= len(entries)
         scanned = 0
+        in_flood = False
         found: list[_Found] = []
         try:
             while True:
@@ -94,6 +95,26 @@ class Scanner:
                     scanned += 1
                     if skip is not None and skip(reader):
                         continue
+                    if in_flood:
+                        # After a known line another one is likely. For those, all fields at once are faster than one
+                        # after the other: 10 % of all that a drop takes. A field that occurs twice is a list here.
+                        try:
+                            fields = get_all()
+                            message, source = fields["MESSAGE"], fields["_SOURCE_MONOTONIC_TIMESTAMP"]
+                            transport, facility = fields["_TRANSPORT"], fields["SYSLOG_FACILITY"]
+                            if (
+                                transport == b"kernel" and facility == b"0"
+                                and message.__class__ is source.__class__ is bytes
+                                and needle in message
+                                and (line := wanted(message)).__class__ is KnownLine
+                            ):  # fmt: skip
+                                found.append((line, transport, facility, source, get_monotonic(), get_realtime()))
+                                if len(found) >= limit:
+                                    return False
+                                continue
+                        except (LookupError, ValueError, OSError):
+                            pass
+                        in_flood = False
                     try:
                         message = get("MESSAGE")
                     except (LookupError, ValueError, OSError):
@@ -104,14 +125,8 @@ class Scanner:
                             self.counts.unreadable += 1
                             continue
                     if needle in message and (line := wanted(message)):
-                        what = line if isinstance(line, KnownLine) else message
-                        try:
-                            found.append((
-                                what, get("_TRANSPORT"), get("SYSLOG_FACILITY"), get("_SOURCE_MONOTONIC_TIMESTAMP"),
-                                get_monotonic(), get_realtime(),
-                            ))  # fmt: skip
-                        except (LookupError, ValueError, OSError):
-                            self._find_again(reader, what, found)
+                        in_flood = isinstance(line, KnownLine)
+                        self._find(reader, line if isinstance(line, KnownLine) else message, found)
                         if len(found) >= limit:
                             return False
                     elif message.startswith(b"Missed "):
@@ -122,8 +137,8 @@ class Scanner:
             self.counts.scanned += scanned
             self._give_out(found, entries)
 
-    def _find_again(self, reader: Reader, line: KnownLine | bytes, found: list[_Found]) -> None:
-        """Append a wanted entry that may lack a field; to allow for it each time would take 0.3 µs more."""
+    def _find(self, reader: Reader, line: KnownLine | bytes, found: list[_Found]) -> None:
+        """Append the wanted entry that the reader is at."""
         try:
             transport, facility = field(reader, "_TRANSPORT"), field(reader, "SYSLOG_FACILITY")
             source = field(reader, "_SOURCE_MONOTONIC_TIMESTAMP")

@@ -221,3 +221,30 @@ def test_known_lines_are_counted_at_the_same_times_and_places(size: int, tmp_pat
     assert readings[0][0] == [(understood(text, prefixes), time_us) for text, time_us in naive]
     assert len({clock for _, places, _ in readings for place in places if (clock := place.clock)}) > 3 or size == 1000
     assert len(readings[0][0]) > 60
+
+
+@pytest.mark.parametrize("name", ["MESSAGE", "SYSLOG_FACILITY", "_SOURCE_MONOTONIC_TIMESTAMP"])
+def test_a_field_that_occurs_twice_is_read_alike(name: str, tmp_path: Path) -> None:
+    """All fields at once give a list for it, one asked for by itself its first value."""
+    twice = {
+        "MESSAGE": [plain(8080), plain(80)],
+        "SYSLOG_FACILITY": ["0", "1"],
+        "_SOURCE_MONOTONIC_TIMESTAMP": ["900", "700"],
+    }
+    lines = [
+        kernel_entry(
+            plain(80 + n % 2),
+            realtime_us=START + n,
+            monotonic_us=1_000 + n,
+            **({name: twice[name]} if n % 5 == 3 else {}),
+        )
+        for n in range(20)
+    ]
+    export_to_journal(lines, tmp_path / "journal" / "x.journal")
+    prefixes = Prefixes(RULES)
+    with Journal(directory=tmp_path / "journal", wanted=KnownLines(prefixes).wanted) as journal:
+        fast = journal.read(100).entries
+    with Journal(directory=tmp_path / "journal", wanted=prefixes.wanted) as journal:
+        slow = [(understood(entry.message, prefixes), entry.time_us) for entry in journal.read(100).entries]  # type: ignore[union-attr]
+    assert fast == slow
+    assert len(fast) >= 16
