@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,8 @@ __all__ = ["Chain", "Chains", "Key", "Rule", "legacy_or_nft", "parse_iptables", 
 
 #: Matches that take as many packets as they like.
 _LIMITS = ("limit", "hashlimit")
+#: A word, or a text in quotation marks; shlex takes twenty times as long, and there are nodes with 100,000 rules.
+_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s"]+)')
 
 
 @dataclass(slots=True)
@@ -69,13 +70,14 @@ def parse_iptables(text: str, *, family: str) -> Chains:
             policy = rest.split(" ")[0].lower()
             chains[family, table, name] = Chain(f"{table} {name}", "" if policy == "-" else policy)
         elif line.startswith("-A "):
-            try:
-                words = shlex.split(line)
-            except ValueError:
-                continue
+            words = _words(line)
             chain = chains.setdefault((family, table, words[1]), Chain(f"{table} {words[1]}"))
             chain.rules.append(_iptables_rule(words[2:]))
     return chains
+
+
+def _words(line: str) -> list[str]:
+    return [plain or re.sub(r"\\(.)", r"\1", quoted) for quoted, plain in _WORD.findall(line)]
 
 
 def _iptables_rule(words: list[str]) -> Rule:
