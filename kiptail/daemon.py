@@ -284,7 +284,7 @@ class _Daemon:
         settings = self._settings
         if settings.kubeconfig is None:
             raise ClusterError("no kubeconfig: name one with --kubeconfig")
-        from kiptail.kubeapi import KubeApi  # noqa: PLC0415 - 25 ms that a dry run with --pods does without
+        from kiptail.kubeapi import KubeApi  # noqa: PLC0415 - 50 ms that a dry run with --pods does without
 
         api = KubeApi.from_kubeconfig(
             settings.kubeconfig,
