@@ -148,6 +148,9 @@ def _wanted(pod_index: str, node_name: str, claims: Claims | None) -> Iterator[_
         yield _Wanted("watch pods", "watch", "pods", blind)
     yield _Wanted("create events", "create", "events", "so nobody is told")
     yield _Wanted("patch events", "patch", "events", "so counts of Events do not grow")
+    for resource in ("nodes", "services"):
+        bare = f"so Events tell the addresses of {resource} as they are"
+        yield _Wanted(f"list {resource}", "list", resource, bare, optional=True)
     if claims is not None and claims.account and claims.expires is not None:
         namespace, name = claims.account
         yield _Wanted(

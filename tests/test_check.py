@@ -30,7 +30,7 @@ LINE = (
     "{prefix} IN=a OUT=b MAC= SRC=10.0.0.1 DST=10.0.0.2 LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=1 DF PROTO=TCP"
     " SPT=40000 DPT=80 WINDOW=64240 RES=0x00 SYN URGP=0 "
 )
-ALL = ("list watch", "pods"), ("create patch", "events")
+ALL = ("list watch", "pods"), ("create patch", "events"), ("list", "nodes"), ("list", "services")
 
 
 class Node:

@@ -130,16 +130,21 @@ def test_with_these_rights_and_no_more_the_daemon_works(cluster: Cluster) -> Non
         assert kiptail.stop() == 0
     assert cluster.server.requests(status=403) == []
     told = cluster.check()
-    assert "may list pods, watch pods, create events, patch events, renew its token" in told
+    assert (
+        "may list pods of its node, watch pods of its node, list pods, create events, patch events, list nodes,"
+        " list services, renew its token"
+    ) in told
 
 
 RIGHTS: list[tuple[str, str, str, Callable[[str], bool]]] = [
-    ("list", "pods", "list pods", lambda log: "does not allow this credential to list pods" in log),
-    ("watch", "pods", "watch pods", lambda log: "does not allow this credential to watch pods" in log),
+    ("list", "pods", "list pods of its node", lambda log: "does not allow this credential to list pods with" in log),
+    ("watch", "pods", "watch pods of its node", lambda log: "does not allow this credential to watch pods with" in log),
     ("create", "events", "create events", lambda log: "does not allow this credential to create events" in log),
     ("patch", "events", "patch events", lambda log: "does not allow this credential to patch events" in log),
     ("create", "serviceaccounts/token", "renew its token", lambda log: "cannot be renewed and expires" in log),
 ]
+#: Without the right to list these, Events tell their addresses as they are.
+OPTIONAL = ("nodes", "services")
 
 
 @pytest.mark.parametrize(("verb", "resource", "right", "said"), RIGHTS, ids=[row[2] for row in RIGHTS])
@@ -165,4 +170,12 @@ def test_every_right_is_tried() -> None:
     for document in yaml.safe_load_all(dedicated()):
         for rule in document.get("rules", ()):
             granted |= {(verb, resource) for verb in rule["verbs"] for resource in rule["resources"]}
-    assert granted == {(verb, resource) for verb, resource, _, _ in RIGHTS}
+    assert granted == {(verb, resource) for verb, resource, _, _ in RIGHTS} | {("list", r) for r in OPTIONAL}
+
+
+@pytest.mark.parametrize("resource", OPTIONAL)
+def test_what_is_optional_is_told_by_check_and_not_needed(cluster: Cluster, resource: str) -> None:
+    cluster.server.revoke(SUBJECT, "list", resource)
+    with Kiptail(cluster.directory, *cluster.arguments()) as kiptail:
+        kiptail.wait_for(lambda: counts(cluster.server) == [1, 1], "two Events")
+    assert f"may not list {resource}, so Events tell the addresses of {resource} as they are" in cluster.check()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kiptail.report import LAG_TOLD, Report
+from kiptail.tally import Tally
 
 
 def report() -> Report:
@@ -17,7 +18,7 @@ def report() -> Report:
     parts: Any = SimpleNamespace(
         trouble="", intake=SimpleNamespace(drops={}), progress=progress, ready=lambda: True, counts=None
     )
-    return Report(parts, parts, parts, parts, parts, damaged=False)
+    return Report(journal=parts, follower=parts, ledger=parts, poster=parts, index=parts, tally=Tally(), damaged=False)
 
 
 LATE = LAG_TOLD + 2
@@ -37,13 +38,13 @@ def test_falling_behind_is_warned_of_once(lags: list[float], said: list[str], ca
     told = report()
     with caplog.at_level(logging.INFO, "kiptail.report"):
         for lag in lags:
-            told.behind(lag)
+            told.beat(lag=lag)
     assert [record.levelname for record in caplog.records] == said
 
 
 def test_the_status_says_how_far_behind_it_is() -> None:
     told = report()
-    told.behind(LATE)
+    told.beat(lag=LATE)
     assert f"{LATE:.0f} s behind the journal" in told.status()
-    told.behind(1.0)
+    told.beat(lag=1.0)
     assert "behind" not in told.status()
