@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test check unit live crash bench clean
+.PHONY: help demo test check unit live system-test crash bench deb rpm clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -16,25 +16,30 @@ demo: ## See what kiptail makes of a recorded journal; needs no cluster and writ
 	@tools/demo
 
 test: ## Run everything: the checks, then all tests with Debian 12's package versions and with PyPI's newest
-	@tools/prepare pypi debian live
+	@tools/prepare pypi debian live system
 	@$(MAKE) check
 	@tools/pytest debian
-	@tools/pytest pypi
+	@tools/pytest pypi -m "not system"
 
-check: ## Run the linters: ruff, mypy --strict, import-linter (which holds the architecture)
+check: ## Run the linters: ruff, mypy --strict, import-linter (which holds the architecture), systemd-analyze on the units
 	@tools/prepare pypi
 	.venv/pypi/bin/ruff check .
 	.venv/pypi/bin/ruff format --check --quiet .
 	.venv/pypi/bin/mypy
 	.venv/pypi/bin/lint-imports
+	tools/units
 
 unit: ## Run the tests that need no root, with PyPI's newest packages; ARGS="-k name" selects
 	@tools/prepare pypi
-	@tools/pytest pypi -m "not live" $(ARGS)
+	@tools/pytest pypi -m "not live and not system" $(ARGS)
 
 live: ## Run, as root, the tests on this machine's kernel, journald and systemd; ARGS="-k name" selects
 	@tools/prepare debian live
 	@tools/pytest debian -m live $(ARGS)
+
+system-test: ## Boot a Debian 12 in a container, as root, install the package, and see it work; ARGS="-k name" selects
+	@tools/prepare debian live system
+	@tools/pytest debian -m system $(ARGS)
 
 crash: ## Kill kiptail and its API server at random while packets drop, for minutes, as root; ARGS="--kills 200 kills"
 	@tools/prepare debian live
@@ -43,6 +48,14 @@ crash: ## Kill kiptail and its API server at random while packets drop, for minu
 bench: ## Measure how fast kiptail is, beside journalctl; docs/performance.md explains; ARGS="--runs 9 --entries 900000"
 	@tools/prepare debian live
 	@.venv/debian/bin/python -m bench $(ARGS)
+
+deb: ## Build the Debian package, into build/; lintian must find nothing
+	@tools/prepare packages
+	@tools/deb
+
+rpm: ## Build the RPM with this machine's rpmbuild, into build/, and run rpmlint; packaging/rpm/kiptail.spec tells more
+	@tools/prepare packages
+	@tools/rpm
 
 clean: ## Remove everything that these targets made in this folder
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis kiptail.egg-info

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
 
 from kiptail import __version__
 from kiptail.cli import cli
@@ -45,8 +45,12 @@ EXAMPLES: Mapping[str, str] = {
     "state-directory": "/var/lib/kiptail",
 }
 
-#: The files' names are those that the shells look for.
-SHELLS: Mapping[str, str] = {"bash": "kiptail", "zsh": "_kiptail", "fish": "kiptail.fish"}
+#: By the files' names, which are those that bash, zsh and fish look for.
+SHELLS: Mapping[str, type[ShellComplete]] = {
+    "kiptail": BashComplete,
+    "_kiptail": ZshComplete,
+    "kiptail.fish": FishComplete,
+}
 
 _HEAD = """\
 # Settings of kiptail: see kiptail.toml(5). Remove the # in front of what you change; what is commented out is the
@@ -153,12 +157,10 @@ def _roff(text: str) -> str:
     return f"\\&{text}" if text.startswith((".", "'")) else text
 
 
-def completions(shell: str) -> str:
+def completions(shell: type[ShellComplete]) -> str:
     """What a shell reads to complete kiptail's command line."""
-    kind = get_completion_class(shell)
-    assert kind is not None, shell
-    # Not kind.source(): that of bash looks which bash there is on the machine that builds the package.
-    complete = kind(cli, {}, "kiptail", "_KIPTAIL_COMPLETE")
+    # Not shell.source(): that of bash looks which bash there is on the machine that builds the package.
+    complete = shell(cli, {}, "kiptail", "_KIPTAIL_COMPLETE")
     return (complete.source_template % complete.source_vars()).lstrip("\n")
 
 
@@ -168,7 +170,7 @@ def write(directory: Path) -> None:
     (directory / "kiptail.toml").write_text(configuration())
     for template in MANUALS.iterdir():
         (directory / template.name).write_text(manual(template.read_text()))
-    for shell, name in SHELLS.items():
+    for name, shell in SHELLS.items():
         (directory / "completions" / name).write_text(completions(shell))
 
 

@@ -25,8 +25,8 @@ USER = "kiptail"
 class ServerProcess:
     """`with ServerProcess(directory, pods) as server:` serves a cluster of these pods (give them UIDs).
 
-    `kubeconfig` is for a user who may do what packaging/rbac.yaml allows, and so may the users in `also`. Objects and
-    certificates are in `directory`, so that a server that is started after `kill` is the same cluster, on the same port.
+    `kubeconfig` is for a user who may do what packaging/rbac.yaml allows; so may the users in `also`. Objects and
+    certificates are in `directory`: a server that is started after `kill` is the same cluster, on the same port.
     """
 
     def __init__(self, directory: Path, pods: Iterable[Mapping[str, Any]], *, also: Sequence[str] = ()) -> None:

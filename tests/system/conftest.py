@@ -1,9 +1,8 @@
-"""The package, a machine and a cluster; the tests of this folder share them, and each brings about what it starts from."""
+"""The package, a machine and a cluster: the tests share them, and each brings about what it starts from."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import subprocess
@@ -50,29 +49,32 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     return Packages(_build(__version__, directory), _build(following, directory), following)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     with debian_root() as root, booted(root, tmp_path_factory.mktemp("machine")) as machine:
         yield machine
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def wires() -> Iterator[Network]:
-    """Two pods whose connections are dropped, logged under a prefix that is no other test's."""
+    """Two pods whose connections are dropped, logged under a prefix that is no other test's.
+
+    Other tests wait until it is given back, also those of this run: never for the session.
+    """
     with network() as net:
         net.add_pod("client", CLIENT)
         net.add_pod("web-0", WEB)
         yield net
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def prefix(wires: Network) -> str:
     prefix = f"kt-{secrets.token_hex(4)}:"
     wires.drop(f"{prefix} ", "ct state new")
     return prefix
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     pods = [pod("client", CLIENT, uid="uid-client"), pod("web-0", WEB, uid="uid-web-0")]
     with ServerProcess(tmp_path_factory.mktemp("server"), pods, also=[NODE]) as server:
@@ -168,6 +170,5 @@ class Node:
 
 
 @pytest.fixture
-def node(machine: Machine, packages: Packages, server: ServerProcess, wires: Network, prefix: str) -> Node:
-    assert os.geteuid() == 0
+def node(packages: Packages, machine: Machine, server: ServerProcess, wires: Network, prefix: str) -> Node:
     return Node(machine, packages, server, wires, prefix)

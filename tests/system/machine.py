@@ -73,8 +73,8 @@ class Machine:
 
     def install(self, package: Path) -> None:
         """Install or upgrade a package, as an administrator would; it fails where apt would have to ask."""
-        shutil.copy(package, self.files / "tmp")
-        self.run("apt-get", "install", "--yes", "--no-install-recommends", f"/tmp/{package.name}")
+        shutil.copy(package, self.files / "srv")
+        self.run("apt-get", "install", "--yes", "--no-install-recommends", f"/srv/{package.name}")
 
     def show(self, unit: str, *properties: str) -> dict[str, str]:
         """Properties of a unit, as systemctl show gives them."""
@@ -112,6 +112,19 @@ class Machine:
             self._process.wait(20)
 
 
+def _remove_groups() -> None:
+    """The control groups that systemd-nspawn --keep-unit made below ours, in every hierarchy, and leaves behind."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, ours = line.split(":", 2)
+        for mount in ("", "unified", controllers.removeprefix("name=")):
+            for name in ("payload", "supervisor"):
+                top = Path("/sys/fs/cgroup", mount, ours.lstrip("/"), name)
+                for group, _, _ in os.walk(top, topdown=False):
+                    # Nobody's but those that are empty.
+                    with contextlib.suppress(OSError):
+                        Path(group).rmdir()
+
+
 @contextlib.contextmanager
 def booted(root: Path, directory: Path) -> Iterator[Machine]:
     """A machine that starts from ``root`` as it is there, and leaves it so; ``directory`` is an empty one."""
@@ -132,3 +145,4 @@ def booted(root: Path, directory: Path) -> Iterator[Machine]:
             yield machine
         finally:
             machine.end()
+            _remove_groups()
