@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help demo test check unit live system-test crash bench deb rpm clean
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 demo: ## See what kiptail makes of a recorded journal; needs no cluster and writes nothing outside of this folder
 	@tools/prepare demo
