@@ -14,7 +14,8 @@ from pathlib import Path
 
 __all__ = ["Machine", "booted"]
 
-#: All mounts are in a mount namespace of the machine's own, and vanish with its last process.
+#: All mounts are in a mount namespace of the machine's own, and vanish with its last process. A test run that is killed
+#: takes the machine along: to systemd-nspawn SIGTERM means to switch it off.
 _BOOT = """
 set -eu
 mount -t tmpfs tmpfs "$2"
