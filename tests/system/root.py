@@ -66,13 +66,15 @@ def _make(packages: list[str], target: Path) -> None:
     new = target.with_name(f"{target.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     base = ["debootstrap", "--variant=minbase", f"--include={','.join(BASE)}", SUITE, str(new), _mirror()]
+    # What debootstrap mounts there is gone when it is, however it ends.
+    alone = ["unshare", "--mount", "--propagation", "private"]
     # debootstrap knows nothing of packages that another one provides.
     apt = ["chroot", str(new), "apt-get"]
     rest = [*apt, "install", "--yes", "--no-install-recommends", *packages]
     with log.open("wb") as output:
         for command in (base, [*apt, "update"], rest):
             done = subprocess.run(
-                command,
+                [*alone, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
