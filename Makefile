@@ -6,36 +6,41 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test check unit live crash bench bench-index clean
+.PHONY: help demo test check unit live system-test crash bench bench-index deb rpm clean
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 demo: ## See what kiptail makes of a recorded journal; needs no cluster and writes nothing outside of this folder
 	@tools/prepare demo
 	@tools/demo
 
 test: ## Run everything: the checks, then all tests with Debian 12's package versions and with PyPI's newest
-	@tools/prepare pypi debian live
+	@tools/prepare pypi debian live system
 	@$(MAKE) check
 	@# Minutes on the real kernel and journald, so once each: crashes with the oldest libraries, outages with the newest.
 	@tools/pytest debian --ignore=tests/test_outages.py
-	@tools/pytest pypi --ignore=tests/crash --ignore=tests/test_floods.py
+	@tools/pytest pypi -m "not system" --ignore=tests/crash --ignore=tests/test_floods.py
 
-check: ## Run the linters: ruff, mypy --strict, import-linter (which holds the architecture)
+check: ## Run the linters: ruff, mypy --strict, import-linter (which holds the architecture), systemd-analyze on the units
 	@tools/prepare pypi
 	.venv/pypi/bin/ruff check .
 	.venv/pypi/bin/ruff format --check --quiet .
 	.venv/pypi/bin/mypy
 	.venv/pypi/bin/lint-imports
+	tools/units
 
 unit: ## Run the tests that need no root, with PyPI's newest packages; ARGS="-k name" selects
 	@tools/prepare pypi
-	@tools/pytest pypi -m "not live" $(ARGS)
+	@tools/pytest pypi -m "not live and not system" $(ARGS)
 
 live: ## Run, as root, the tests on this machine's kernel, journald and systemd; ARGS="-k name" selects
 	@tools/prepare debian live
 	@tools/pytest debian -m live $(ARGS)
+
+system-test: ## Boot a Debian 12 in a container, as root, install the package, and see it work; ARGS="-k name" selects
+	@tools/prepare debian live system
+	@tools/pytest debian -m system $(ARGS)
 
 crash: ## Kill kiptail and its API server at random while packets drop, for minutes, as root; ARGS="--kills 200 kills"
 	@tools/prepare debian live
@@ -48,6 +53,14 @@ bench: ## Measure how fast and small kiptail is, beside journalctl; docs/perform
 bench-index: ## Measure memory and time of the pod index with 20,000 pods; docs/scale.md explains; ARGS="--pods 5000"
 	@tools/prepare debian live
 	@.venv/debian/bin/python -m bench.index $(ARGS)
+
+deb: ## Build the Debian package, into build/; lintian must find nothing
+	@tools/prepare packages
+	@tools/deb
+
+rpm: ## Build the RPM with this machine's rpmbuild, into build/, and run rpmlint; packaging/rpm/kiptail.spec tells more
+	@tools/prepare packages
+	@tools/rpm
 
 clean: ## Remove everything that these targets made in this folder
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis kiptail.egg-info

@@ -12,7 +12,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,14 +26,15 @@ USER = "kiptail"
 class ServerProcess:
     """`with ServerProcess(directory, pods) as server:` serves a cluster of these pods (give them UIDs).
 
-    `kubeconfig` is for a user who may do what packaging/rbac.yaml allows. Objects and certificates are in
-    `directory`, so that a server that is started after `kill` is the same cluster, on the same port.
+    `kubeconfig` is for a user who may do what packaging/rbac.yaml allows; so may the users in `also`. Objects and
+    certificates are in `directory`: a server that is started after `kill` is the same cluster, on the same port.
     """
 
-    def __init__(self, directory: Path, pods: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(self, directory: Path, pods: Iterable[Mapping[str, Any]], *, also: Sequence[str] = ()) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self.kubeconfig = directory / "kubeconfig"
+        self._users = (USER, *also)
         self._pods = directory / "pods.json"
         self._pods.write_text(json.dumps({"items": list(pods)}))
         # Bound without listening: while the server is gone the port refuses clients, and nobody else is given it.
@@ -52,13 +53,19 @@ class ServerProcess:
         for path, first in ((admin, self._config("admin", "ca")), (user, self._config("user", "ca"))):
             if not path.exists() and first.exists():
                 shutil.copy(first, path)  # for the token in it, which is to stay good
+        rights = [
+            argument
+            for user in self._users
+            for verbs, resources in (("get list watch", "pods"), ("create patch", "events"))
+            for argument in ("--grant", user, verbs, resources)
+        ]
         self._process = subprocess.Popen(
             [
                 sys.executable, "-W", "error", "-m", "tests.apiserver",
                 "--port", str(self._port.getsockname()[1]), "--pods", self._pods, "--keep", state,
                 "--certificates", self._directory / ca,
                 "--kubeconfig", admin, "--user-kubeconfig", USER, user,
-                "--grant", USER, "list watch", "pods", "--grant", USER, "create patch", "events",
+                *rights,
             ],
             cwd=ROOT,
             stdout=subprocess.PIPE,
@@ -84,6 +91,11 @@ class ServerProcess:
         self._process.wait(10)
         self._process.stdout.close()
         self._process = None
+
+    @property
+    def certificates(self) -> Path:
+        """The directory of the CA that it started with last."""
+        return self._directory / self._ca
 
     def freeze(self) -> None:
         """Stop the process where it is: the kernel still accepts connections, and nobody answers."""

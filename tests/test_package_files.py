@@ -1,0 +1,106 @@
+"""What packages hold that is made from the table of options and the command line."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.shell_completion import ShellComplete
+
+from kiptail.cli import cli
+from kiptail.options import OPTIONS, Option
+from kiptail.settings import Settings, resolve
+from tools.package_files import MANUALS, SHELLS, configuration, manual, write
+
+ROOT = Path(__file__).parent.parent
+IN_FILE = [option for option in OPTIONS if option.in_file]
+
+
+def settings(directory: Path, text: str) -> Settings:
+    file = directory / "kiptail.toml"
+    file.write_text(text)
+    return resolve({"prefix": ["calico-drop:"]}, {}, now_us=10**15, default_config=file)
+
+
+def test_the_configuration_file_is_that_of_the_options() -> None:
+    made = configuration()
+    kept = (ROOT / "packaging/kiptail.toml").read_text()
+    assert kept == made, "run: .venv/pypi/bin/python -m tools.package_files --toml >packaging/kiptail.toml"
+
+
+def test_the_configuration_file_sets_nothing_as_it_is(tmp_path: Path) -> None:
+    assert tomllib.loads(configuration()) == {}
+    assert settings(tmp_path, configuration()) == settings(tmp_path, "")
+
+
+def test_every_option_that_a_file_may_set_is_in_it_once(tmp_path: Path) -> None:
+    keys = re.findall(r"(?m)^#([a-z-]+) = ", configuration().split("#[[prefixes]]")[0])
+    assert keys == [option.name for option in IN_FILE]
+
+
+@pytest.mark.parametrize("option", IN_FILE, ids=lambda option: option.name)
+def test_what_is_commented_out_is_the_default_or_can_be_set(option: Option[Any], tmp_path: Path) -> None:
+    line = re.search(rf"(?m)^#({option.name} = .*)$", configuration())
+    assert line is not None
+    wanted = {"pods": "dry-run = true\n"}.get(option.name, "")
+    there = settings(tmp_path, wanted + line[1])
+    if option.switch or option.default is not None:
+        assert there == settings(tmp_path, wanted)
+
+
+def test_the_example_of_a_prefix_with_a_verdict_is_understood(tmp_path: Path) -> None:
+    table = configuration().split("\n#[[prefixes]]\n")[1]
+    text = "[[prefixes]]\n" + re.sub("(?m)^#", "", table)
+    (tmp_path / "kiptail.toml").write_text(text)
+    (prefix,) = resolve({}, {}, now_us=10**15, default_config=tmp_path / "kiptail.toml").prefixes
+    assert prefix == ("FINAL_REJECT:", "reject")
+
+
+@pytest.mark.parametrize("template", sorted(MANUALS.iterdir()), ids=lambda path: path.name)
+def test_the_manual_pages_are_whole(template: Path) -> None:
+    made = manual(template.read_text())
+    assert not re.search("@[A-Z]+@", made)
+    # A line that begins with a dot or an apostrophe and is no request would be swallowed.
+    requests = set(re.findall(r"(?m)^[.'](\S*)", made))
+    assert requests <= {"TH", "SH", "SS", "PP", "TP", "B", "BR", "I", "IR", "RI", "RS", "RE", "EX", "EE", "nf", "fi"}
+    for option in IN_FILE:
+        assert option.name.replace("-", "\\-") in made
+
+
+def test_every_command_is_in_the_manual() -> None:
+    made = manual((MANUALS / "kiptail.1").read_text())
+    for name in cli.commands:
+        assert f".SS kiptail {name}" in made
+
+
+def test_everything_is_written(tmp_path: Path) -> None:
+    write(tmp_path / "new")
+    assert sorted(str(path.relative_to(tmp_path / "new")) for path in tmp_path.rglob("*") if path.is_file()) == sorted(
+        ["kiptail.toml", "kiptail.1", "kiptail.toml.5", *(f"completions/{name}" for name in SHELLS)]
+    )
+    for name in SHELLS:
+        assert "_KIPTAIL_COMPLETE" in (tmp_path / "new/completions" / name).read_text()
+
+
+def test_options_are_completed() -> None:
+    found = ShellComplete(cli, {}, "kiptail", "_KIPTAIL_COMPLETE").get_completions([], "--pod-")
+    assert [item.value for item in found] == [
+        option.flag for option in OPTIONS if option.flag.startswith("--pod-")
+    ]  # fmt: skip
+
+
+def test_the_package_depends_on_what_the_program_imports() -> None:
+    required = re.search(r"install_requires =\n((?: +\S.*\n)+)", (ROOT / "setup.cfg").read_text())
+    assert required is not None
+    names = re.findall(r"(?m)^ +([a-z-]+)", required[1])
+    debian = {"systemd-python": "systemd"}
+    control = (ROOT / "packaging/debian/control").read_text().split("\nDepends:")[1]
+    spec = (ROOT / "packaging/rpm/kiptail.spec").read_text()
+    for name in names:
+        assert re.search(rf"\bpython3-{debian.get(name, name)}\b", control), name
+    fedora = debian | {"prometheus-client": "prometheus_client", "dnspython": "dns"}
+    for name in names:
+        assert re.search(rf"(?m)^Requires: +python3-{fedora.get(name, name)}\b", spec), name
