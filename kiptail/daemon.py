@@ -11,42 +11,32 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 from kiptail.access import POST_RIGHTS, watch_rights
-from kiptail.budget import Limits
 from kiptail.clusternames import ClusterNames
 from kiptail.delivery import EventSink
 from kiptail.dispatch import Dispatcher
 from kiptail.errors import ClusterError, JournalError, KiptailError, StateError, one_line
-from kiptail.event import EventStyle
-from kiptail.fastline import KnownLines
 from kiptail.follower import Follower, Step
-from kiptail.journal import Journal
-from kiptail.ledger import Ledger
 from kiptail.locate import Locator
 from kiptail.metrics import Metrics, MetricsServer
 from kiptail.names import Names
 from kiptail.nodeindex import NodeIndex
 from kiptail.notify import Notifier
 from kiptail.ownership import Handover
+from kiptail.parts import connect, event_style, open_index, open_journal, open_ledger
 from kiptail.podindex import ClusterIndex
 from kiptail.podmemory import PodMemory
-from kiptail.podranges import PodRanges
 from kiptail.poster import Poster
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.renewal import KeptToken, Renewer
 from kiptail.report import Report, logs_all_namespaces
-from kiptail.settings import DEFAULT_LOOK_BACK_US, Settings
+from kiptail.settings import Settings
 from kiptail.sinks import ApiSink, Printer
 from kiptail.snapshot import SnapshotIndex, load_pods
 from kiptail.starting import TOKEN_FILE, Stopped, ask_cluster, open_store
 from kiptail.stopping import StopSignal
-from kiptail.store import Saved
 from kiptail.tally import Tally
-
-if TYPE_CHECKING:
-    from kiptail.kubeapi import KubeApi
 
 __all__ = ["run"]
 
@@ -90,7 +80,9 @@ class _Daemon:
         prefixes = Prefixes(PrefixRule(p.text, Verdict(p.verdict)) for p in settings.prefixes)
         pods = load_pods(settings.pods, label=settings.pod_identifier_label) if settings.pods else None
         self._tokens = KeptToken(settings.state_directory / TOKEN_FILE)
-        self._api = self._connect() if settings.pods is None else None
+        self._api = connect(settings, self._metrics, self._tokens) if settings.pods is None else None
+        if self._api is not None:
+            stack.callback(self._api.close)
         self._renewer: Renewer | None = None
         node_name = settings.node_name or (self._api.node_name if self._api else None)
         self._node_name = node_name or socket.gethostname().lower()
@@ -101,7 +93,7 @@ class _Daemon:
         saved = self._store.load()
         #: What is read first was logged while nobody watched the pods.
         self._backlog = saved.position is not None or not settings.follow
-        self._journal = stack.enter_context(self._open_journal(prefixes, saved))
+        self._journal = stack.enter_context(open_journal(settings, prefixes, saved, now_us=_now_us()))
 
         self._names: Names | None = None
         if self._api is not None:
@@ -112,7 +104,16 @@ class _Daemon:
         if self._api is None or pods is not None:
             self._index = SnapshotIndex(pods or [], now_us=_now_us())
         else:
-            self._index = self._open_index(self._api)
+            self._index, self._cluster_names = open_index(
+                settings,
+                self._api,
+                node_name=self._node_name,
+                on_handover=self._note_handovers,
+                on_ready=self._index_ready,
+                on_found=self._tell_found,
+                observe=self._metrics.watch_interrupted,
+            )
+            stack.callback(self._cluster_names.stop)
         self._memory: PodMemory | None = None
         if not isinstance(self._index, SnapshotIndex):
             self._memory = PodMemory(self._index, self._store)
@@ -122,7 +123,7 @@ class _Daemon:
                 sink=self._sink(),
                 locate=Locator(self._index, self._name_of),
                 outbox=self._store,
-                style=self._style(),
+                style=event_style(settings, self._node_name),
                 repeat_interval=settings.repeat_interval_s,
                 give_up_after=math.inf if settings.give_up_after_s is None else settings.give_up_after_s,
                 most_ended=settings.max_flows,
@@ -134,7 +135,7 @@ class _Daemon:
         )
         for flow in saved.flows:
             self._poster.restore(flow.flow.copy(), flow.ends, flow.records)
-        ledger = self._open_ledger(saved)
+        ledger = open_ledger(settings, saved)
         self._follower = Follower(
             journal=self._journal,
             prefixes=prefixes,
@@ -279,95 +280,6 @@ class _Daemon:
         """Alive, and waiting: as ready as a kiptail whose cluster is away."""
         for message in ("READY=1", "WATCHDOG=1", f"STATUS={one_line(reason)}"):
             self._notifier.tell(message)
-
-    def _connect(self) -> KubeApi:
-        settings = self._settings
-        if settings.kubeconfig is None:
-            raise ClusterError("no kubeconfig: name one with --kubeconfig")
-        from kiptail.kubeapi import KubeApi  # noqa: PLC0415 - 50 ms that a dry run with --pods does without
-
-        api = KubeApi.from_kubeconfig(
-            settings.kubeconfig,
-            context=settings.context,
-            server=settings.server,
-            observe=self._metrics.request_made,
-            tokens=self._tokens,
-        )
-        self._stack.callback(api.close)
-        return api
-
-    def _open_index(self, api: KubeApi) -> NodeIndex | ClusterIndex:
-        settings = self._settings
-        ranges = PodRanges(settings.pod_cidrs)
-        by_node = settings.pod_index == "node"
-        self._cluster_names = names = ClusterNames(api, ranges=ranges, nodes=by_node)
-        self._stack.callback(names.stop)
-        if by_node:
-            return NodeIndex(
-                api,
-                node=self._node_name,
-                label=settings.pod_identifier_label,
-                ranges=ranges,
-                names=names,
-                on_handover=self._note_handovers,
-                on_ready=self._index_ready,
-                on_found=self._tell_found,
-                unhurried=not settings.follow,
-                observe=self._metrics.watch_interrupted,
-            )
-        return ClusterIndex(
-            api,
-            node=self._node_name,
-            label=settings.pod_identifier_label,
-            ranges=ranges,
-            names=names,
-            on_handover=self._note_handovers,
-            on_ready=self._index_ready,
-            observe=self._metrics.watch_interrupted,
-        )
-
-    def _open_journal(self, prefixes: Prefixes, saved: Saved) -> Journal:
-        settings = self._settings
-        position = None if settings.journal_files else saved.position
-        since_us = settings.since_us
-        if position is not None and since_us is not None:
-            log.warning("--since is not used: the journal is read on from the stored position")
-        if since_us is None and settings.follow:
-            since_us = _now_us() - DEFAULT_LOOK_BACK_US
-        return Journal(
-            directory=settings.journal_directory,
-            files=settings.journal_files,
-            # Each drop is logged with all that its line says.
-            wanted=prefixes.wanted if settings.log_drops else KnownLines(prefixes).wanted,
-            needle=prefixes.needle,
-            position=position,
-            since_us=since_us,
-        )
-
-    def _open_ledger(self, saved: Saved) -> Ledger:
-        settings, files = self._settings, self._settings.journal_files
-        ledger = Ledger(
-            (s.flow for s in saved.flows),
-            next_id=saved.next_flow_id,
-            watermark_us=0 if files else saved.watermark_us,
-            last_stamp=0 if files else saved.last_stamp,
-            budget=None if files else saved.budget,
-            limits=Limits(
-                flows_per_address=settings.flows_per_address,
-                new_addresses=settings.new_addresses,
-                window_us=round(settings.budget_window_s * 1e6),
-                open_flows=settings.max_flows,
-            ),
-        )
-        if files:
-            # Files are read from their start each time: added to what is stored, a second run would count twice.
-            # As flows of their own they get the same names as before, and so update the same Events.
-            ledger.end_all()
-        return ledger
-
-    def _style(self) -> EventStyle:
-        settings = self._settings
-        return EventStyle(settings.event_reason, settings.event_component, self._node_name, settings.pod_identifier)
 
     def _sink(self) -> EventSink:
         if self._api is not None and not self._settings.dry_run:

@@ -1,0 +1,132 @@
+"""The parts of a running kiptail, each made as the settings say; :mod:`kiptail.daemon` puts them together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from kiptail.budget import Limits
+from kiptail.clusternames import ClusterNames
+from kiptail.errors import ClusterError
+from kiptail.event import EventStyle
+from kiptail.fastline import KnownLines
+from kiptail.journal import Journal
+from kiptail.ledger import Ledger
+from kiptail.metrics import Metrics
+from kiptail.nodeindex import NodeIndex
+from kiptail.ownership import Handover
+from kiptail.podindex import ClusterIndex
+from kiptail.podranges import PodRanges
+from kiptail.prefixes import Prefixes
+from kiptail.renewal import KeptToken
+from kiptail.settings import DEFAULT_LOOK_BACK_US, Settings
+from kiptail.store import Saved
+
+if TYPE_CHECKING:
+    from kiptail.kubeapi import KubeApi
+
+__all__ = ["connect", "event_style", "open_index", "open_journal", "open_ledger"]
+
+log = logging.getLogger(__name__)
+
+
+def connect(settings: Settings, metrics: Metrics, tokens: KeptToken) -> KubeApi:
+    """The API server's client. Raises ClusterError when the credentials cannot be used."""
+    if settings.kubeconfig is None:
+        raise ClusterError("no kubeconfig: name one with --kubeconfig")
+    from kiptail.kubeapi import KubeApi  # noqa: PLC0415 - 50 ms that a dry run with --pods does without
+
+    return KubeApi.from_kubeconfig(
+        settings.kubeconfig,
+        context=settings.context,
+        server=settings.server,
+        observe=metrics.request_made,
+        tokens=tokens,
+    )
+
+
+def open_index(
+    settings: Settings,
+    api: KubeApi,
+    *,
+    node_name: str,
+    on_handover: Callable[[list[Handover]], None],
+    on_ready: Callable[[], None],
+    on_found: Callable[[Iterable[str]], None],
+    observe: Callable[[str], None],
+) -> tuple[NodeIndex | ClusterIndex, ClusterNames]:
+    """The pod index, and the names of nodes and Services that it asks; neither runs yet."""
+    ranges = PodRanges(settings.pod_cidrs)
+    by_node = settings.pod_index == "node"
+    names = ClusterNames(api, ranges=ranges, nodes=by_node)
+    if by_node:
+        return NodeIndex(
+            api,
+            node=node_name,
+            label=settings.pod_identifier_label,
+            ranges=ranges,
+            names=names,
+            on_handover=on_handover,
+            on_ready=on_ready,
+            on_found=on_found,
+            unhurried=not settings.follow,
+            observe=observe,
+        ), names
+    return ClusterIndex(
+        api,
+        node=node_name,
+        label=settings.pod_identifier_label,
+        ranges=ranges,
+        names=names,
+        on_handover=on_handover,
+        on_ready=on_ready,
+        observe=observe,
+    ), names
+
+
+def open_journal(settings: Settings, prefixes: Prefixes, saved: Saved, *, now_us: int) -> Journal:
+    """The journal, where an earlier run had got to, or at the time asked for. Raises JournalError."""
+    position = None if settings.journal_files else saved.position
+    since_us = settings.since_us
+    if position is not None and since_us is not None:
+        log.warning("--since is not used: the journal is read on from the stored position")
+    if since_us is None and settings.follow:
+        since_us = now_us - DEFAULT_LOOK_BACK_US
+    return Journal(
+        directory=settings.journal_directory,
+        files=settings.journal_files,
+        # Each drop is logged with all that its line says.
+        wanted=prefixes.wanted if settings.log_drops else KnownLines(prefixes).wanted,
+        needle=prefixes.needle,
+        position=position,
+        since_us=since_us,
+    )
+
+
+def open_ledger(settings: Settings, saved: Saved) -> Ledger:
+    """The ledger, with the flows and budgets of an earlier run."""
+    files = settings.journal_files
+    ledger = Ledger(
+        (s.flow for s in saved.flows),
+        next_id=saved.next_flow_id,
+        watermark_us=0 if files else saved.watermark_us,
+        last_stamp=0 if files else saved.last_stamp,
+        budget=None if files else saved.budget,
+        limits=Limits(
+            flows_per_address=settings.flows_per_address,
+            new_addresses=settings.new_addresses,
+            window_us=round(settings.budget_window_s * 1e6),
+            open_flows=settings.max_flows,
+        ),
+    )
+    if files:
+        # Files are read from their start each time: added to what is stored, a second run would count twice.
+        # As flows of their own they get the same names as before, and so update the same Events.
+        ledger.end_all()
+    return ledger
+
+
+def event_style(settings: Settings, node_name: str) -> EventStyle:
+    """How this installation's Events look."""
+    return EventStyle(settings.event_reason, settings.event_component, node_name, settings.pod_identifier)
