@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test check unit live system-test crash bench bench-index deb rpm clean
+.PHONY: help demo test check unit live system-test transcript crash bench bench-index deb rpm clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -41,6 +41,10 @@ live: ## Run, as root, the tests on this machine's kernel, journald and systemd;
 system-test: ## Boot a Debian 12 in a container, as root, install the package, and see it work; ARGS="-k name" selects
 	@tools/prepare debian live system
 	@tools/pytest debian -m system $(ARGS)
+
+transcript: ## Record README's transcript of install, enable and describe anew, as root
+	@tools/prepare debian live system
+	@.venv/debian/bin/python -m tests.system.record
 
 crash: ## Kill kiptail and its API server at random while packets drop, for minutes, as root; ARGS="--kills 200 kills"
 	@tools/prepare debian live
