@@ -147,13 +147,11 @@ def test_any_text_is_read(text: str) -> None:
     log_rules("iptables", parse_iptables(text, family="ip"))
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["expr", "log", "drop", "jump", "x"]), inner)
-    ),
-    max_leaves=8,
-)
+KEYS = st.sampled_from(["expr", "log", "drop", "jump", "target", "limit", "x"])
+leaves = st.none() | st.booleans() | st.integers() | st.text(max_size=8)
+shallow = leaves | st.dictionaries(KEYS, leaves, max_size=3) | st.lists(leaves, max_size=3)
+deep = shallow | st.dictionaries(KEYS, shallow, max_size=3) | st.lists(shallow, max_size=3)
+json_values = deep | st.dictionaries(KEYS, deep, max_size=3)
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(["chain", "rule", "table"]), json_values, max_size=1), max_size=5))
