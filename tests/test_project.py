@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from kiptail.options import OPTIONS
+from tests.system import record
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "kiptail"
@@ -205,3 +206,10 @@ def test_the_readme_names_every_option() -> None:
     for option in OPTIONS:
         if option.name != "config":
             assert f"`{option.flag}" in readme, option.flag
+
+
+def test_the_readme_shows_what_the_recorder_typed() -> None:
+    recorded = (ROOT / "README.md").read_text().split(record.BEGIN)[1].split(record.END)[0]
+    typed = [line[2:] for line in recorded.splitlines() if line.startswith(("# ", "$ "))]
+    assert typed == [*record.INSTALL, *record.LOOK, *record.DESCRIBE]
+    assert "Warning  PacketDrop" in recorded

@@ -105,6 +105,11 @@ class ServerProcess:
         """Let it go on."""
         self._signal(signal.SIGCONT)
 
+    @property
+    def admin_kubeconfig(self) -> Path:
+        """For those who may see and do everything."""
+        return self._config("admin", self._ca)
+
     def events(self) -> list[dict[str, Any]]:
         """All Events, as an administrator lists them."""
         items: list[dict[str, Any]] = self._get("/api/v1/events")["items"]
@@ -150,7 +155,7 @@ class ServerProcess:
 
     @contextlib.contextmanager
     def _asked(self, path: str, timeout: float) -> Iterator[http.client.HTTPResponse]:
-        config = json.loads(self._config("admin", self._ca).read_text())
+        config = json.loads(self.admin_kubeconfig.read_text())
         trusted = base64.b64decode(config["clusters"][0]["cluster"]["certificate-authority-data"]).decode()
         context = ssl.create_default_context(cadata=trusted)
         port = self._port.getsockname()[1]

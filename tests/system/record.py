@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from kiptail import __version__
 from tests.apiserver.process import ServerProcess
 from tests.netns import network
 from tests.pods import pod
-from tests.system.conftest import CLIENT, ROOT, WEB
+from tests.system.conftest import ROOT
 from tests.system.machine import Machine, booted
 from tests.system.root import debian_root
 
@@ -65,7 +66,10 @@ def main() -> int:
     """Record, and write it into README.md."""
     kubectl = shutil.which("kubectl", path=f"{os.environ['PATH']}:{ROOT / '.venv' / 'tools'}")
     assert kubectl is not None, "kubectl is missing: tools/prepare live"
-    pods = [pod("client", CLIENT, uid="uid-client"), pod("web-0", WEB, uid="uid-web-0")]
+    # Addresses of this run alone: the kernel's log still holds what an earlier one dropped.
+    net = f"10.244.{secrets.randbelow(250)}"
+    client, web = f"{net}.9", f"{net}.3"
+    pods = [pod("client", client, uid="uid-client"), pod("web-0", web, uid="uid-web-0")]
     with (
         tempfile.TemporaryDirectory() as name,
         ServerProcess(Path(name) / "server", pods) as server,
@@ -73,17 +77,17 @@ def main() -> int:
         network() as wires,
         booted(root, Path(name) / "machine") as machine,
     ):
-        wires.add_pod("client", CLIENT)
-        wires.add_pod("web-0", WEB)
+        wires.add_pod("client", client)
+        wires.add_pod("web-0", web)
         wires.drop("calico-drop: ", "ct state new")
         subprocess.run([ROOT / "tools" / "deb", __version__, Path(name)], check=True, stdout=subprocess.DEVNULL)
         shutil.copy(Path(name) / f"kiptail_{__version__}_all.deb", machine.files / "srv")
         shutil.copy(server.kubeconfig, machine.files / "srv" / "kubeconfig")
         shown = _typed(machine, INSTALL)
-        wires.send("client", "tcp", WEB, 8080, count=37)
+        wires.send("client", "tcp", web, 8080, count=37)
         machine.until(lambda: [event["count"] for event in server.events()] == [37, 37], "both ends are told")
         time.sleep(6)  # STATUS is renewed every 5 s
-        shown += [*_typed(machine, LOOK), *_described(kubectl, server.kubeconfig)]
+        shown += [*_typed(machine, LOOK), *_described(kubectl, server.admin_kubeconfig)]
     text = "\n".join(shown)
     readme = ROOT / "README.md"
     content = readme.read_text()
