@@ -143,7 +143,8 @@ def test_all_well(node: Node) -> None:
     assert told == "'kt-drop:' seen 3 times in the last hour; a drop follows (nftables inet kiptail forward)"
     assert topics["node"][0]["text"] == "1 pod runs on node node-1"
     assert topics["rights"][0]["text"] == (
-        "may list pods, watch pods, create events, patch events, list nodes, list services"
+        "may list pods of its node, watch pods of its node, list pods, create events, patch events, list nodes,"
+        " list services"
     )
     assert "as kiptail" in topics["server"][0]["text"]
     assert {"version", "journal", "storage", "limits", "credential", "clock", "state", "kubeconfig"} <= set(topics)
