@@ -213,3 +213,9 @@ def test_the_readme_shows_what_the_recorder_typed() -> None:
     typed = [line[2:] for line in recorded.splitlines() if line.startswith(("# ", "$ "))]
     assert typed == [*record.INSTALL, *record.LOOK, *record.DESCRIBE]
     assert "Warning  PacketDrop" in recorded
+
+
+def test_the_architecture_names_every_module() -> None:
+    rooms = (ROOT / "docs" / "architecture.md").read_text().split("## Rooms")[1].split("## ")[0]
+    named = {name for row in rooms.splitlines() if row.startswith("| `") for name in re.findall(r"`(\w+)`", row)}
+    assert {path.stem for path in modules() if not path.stem.startswith("__")} - named == set()
