@@ -18,9 +18,7 @@ demo: ## See what kiptail makes of a recorded journal; needs no cluster and writ
 test: ## Run everything: the checks, then all tests with Debian 12's package versions and with PyPI's newest
 	@tools/prepare pypi debian live system
 	@$(MAKE) check
-	@# Minutes on the real kernel and journald, so once each: crashes with the oldest libraries, outages with the newest.
-	@tools/pytest debian --ignore=tests/test_outages.py
-	@tools/pytest pypi -m "not system" --ignore=tests/crash --ignore=tests/test_floods.py
+	@tools/test
 
 check: ## Run the linters: ruff, mypy --strict, import-linter (which holds the architecture), systemd-analyze on the units
 	@tools/prepare pypi
