@@ -25,7 +25,13 @@ log = logging.getLogger(__name__)
 #: ``PRAGMA user_version`` of the schema below.
 SCHEMA_VERSION = 2
 
-_INTERVALS = """
+#: The tables that version 2 brought: a new file and one that is brought up to it get the same.
+_SINCE_2 = """
+-- The flows that an address was admitted with, as digests one after the other.
+CREATE TABLE budget (
+    address TEXT NOT NULL, side TEXT NOT NULL, since_us INTEGER NOT NULL, flows BLOB NOT NULL,
+    PRIMARY KEY (address, side)
+) WITHOUT ROWID;
 -- Since when and until when pods of this node owned their addresses; NULL: the latter is not over.
 CREATE TABLE interval (
     address TEXT NOT NULL, key TEXT NOT NULL, since_us INTEGER NOT NULL, until_us INTEGER,
@@ -70,13 +76,8 @@ CREATE TABLE endpoint (
     sent_count INTEGER, sent_message TEXT, sent_at_us INTEGER, writes INTEGER, rounds INTEGER, given_up TEXT,
     PRIMARY KEY (flow_id, side)
 ) WITHOUT ROWID;
--- The flows that an address was admitted with, as digests one after the other.
-CREATE TABLE budget (
-    address TEXT NOT NULL, side TEXT NOT NULL, since_us INTEGER NOT NULL, flows BLOB NOT NULL,
-    PRIMARY KEY (address, side)
-) WITHOUT ROWID;
 """
-    + _INTERVALS
+    + _SINCE_2
 )
 
 #: What makes a file of each version one of the next.
@@ -98,12 +99,8 @@ ALTER TABLE endpoint DROP COLUMN namespace;
 ALTER TABLE endpoint DROP COLUMN pod;
 ALTER TABLE endpoint DROP COLUMN uid;
 ALTER TABLE endpoint DROP COLUMN label;
-CREATE TABLE budget (
-    address TEXT NOT NULL, side TEXT NOT NULL, since_us INTEGER NOT NULL, flows BLOB NOT NULL,
-    PRIMARY KEY (address, side)
-) WITHOUT ROWID;
 """
-    + _INTERVALS,
+    + _SINCE_2,
 }
 
 #: The write-ahead log is folded back into the file at so many pages of 4 KiB. SQLite's own 1,000 would let a file
