@@ -1,4 +1,4 @@
-"""Raw journal fields → typed :class:`Entry` (pure); which entries are trusted; the time of a drop.
+"""What the raw fields of a journal entry say (pure): whether the kernel wrote it, when, and what.
 
 Field names are those of systemd.journal-fields(7). Times are whole microseconds: *realtime* since the epoch,
 *monotonic* since the machine's boot.
@@ -15,7 +15,6 @@ __all__ = [
     "MESSAGE_LIMIT",
     "MISSED_MESSAGE_ID",
     "MOST_DIGITS",
-    "Entry",
     "Position",
     "SourceClock",
     "is_trusted",
@@ -44,16 +43,6 @@ DELAY_LIMIT_US = 600_000_000
 MOST_DIGITS = 18
 
 _MISSED = re.compile(rb"Missed ([0-9]{1,20}) kernel messages")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One trusted kernel log line that may be a netfilter line."""
-
-    message: str
-    #: When the kernel wrote it, µs since the epoch: journald's receipt less the delay the source timestamp
-    #: shows.
-    time_us: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ tests/test_fastline.py holds them equal.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from kiptail.entry import text_of
 from kiptail.flow import EPHEMERAL_PORT, FlowKey, flow_key
@@ -26,8 +26,8 @@ LONGEST = 2_048
 
 # What stands between the addresses and the protocol in a line without IP options, extension headers and fragments.
 _MIDDLE = (
-    rb" LEN=\d+ (?:TOS=0x[0-9A-F]+ PREC=0x[0-9A-F]+ TTL=\d+ ID=\d+ (?:CE )?(?:DF )?(?:MF )?"
-    rb"|TC=\d+ HOPLIMIT=\d+ FLOWLBL=\d+ )PROTO="
+    rb" LEN=\d++ (?:TOS=0x[0-9A-F]++ PREC=0x[0-9A-F]++ TTL=\d++ ID=\d++ (?:CE )?+(?:DF )?+(?:MF )?+"
+    rb"|TC=\d++ HOPLIMIT=\d++ FLOWLBL=\d++ )PROTO="
 )
 
 #: Behind the addresses, a line whose flow its one group tells: as its destination port is below 30000, it is no reply,
@@ -46,8 +46,9 @@ _ADDRESSES = re.compile(rb" SRC=[0-9A-Fa-f:.]+ DST=[0-9A-Fa-f:.]+\Z")
 _MISLEADING = (b" PROTO=", b" SPT=", b" DPT=", b" TYPE=", b" CODE=", b" ACK ")
 
 
-class KnownLine(NamedTuple):
-    """What all lines with the same constant parts say."""
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownLine:
+    """What all lines with the same constant parts say. Two are equal only when they are the same: that is fast."""
 
     key: FlowKey
     #: Verdict and protocol, as they are counted.

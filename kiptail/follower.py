@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from kiptail.entry import Entry, Position
+from kiptail.entry import Position
 from kiptail.errors import StoreUnavailableError, one_line
 from kiptail.fastline import KnownLine
 from kiptail.flow import Flow, flow_key
@@ -23,8 +24,8 @@ __all__ = ["Follower", "Intake", "JournalReader", "Ledgerbook", "Step"]
 log = logging.getLogger(__name__)
 drop_log = logging.getLogger("kiptail.drops")
 
-#: Wanted entries a batch: small enough that signals and the watchdog are served, large enough to be cheap.
-BATCH = 1_000
+#: Wanted lines a batch: small enough that signals and the watchdog are served, large enough to be cheap.
+BATCH = 2_000
 #: Counts of flows that are known already are committed so often at most, in seconds.
 COUNT_INTERVAL = 1.0
 #: The position alone is committed so often, in seconds.
@@ -48,10 +49,13 @@ class JournalReader(Protocol):
 
 
 class BatchLike(Protocol):
-    """Entries, and whether they were the last for now."""
+    """Lines, when the kernel wrote them, and whether they were the last for now."""
 
     @property
-    def entries(self) -> Sequence[Entry | tuple[KnownLine, int]]: ...
+    def lines(self) -> Sequence[KnownLine | str]: ...
+
+    @property
+    def times_us(self) -> Sequence[int]: ...
 
     @property
     def at_end(self) -> bool: ...
@@ -125,7 +129,7 @@ class Follower:
             horizon_us = 0
             if self._expire_after is not None:
                 horizon_us = round((self._wall() - self._expire_after) * 1e6)
-            self._count_all(batch.entries, horizon_us)
+            self._count_all(batch.lines, batch.times_us, horizon_us)
         now = self._clock()
         at_once = not self.trouble and (self._ledger.opened or self._uncommitted >= MAX_UNCOMMITTED)
         if at_once or (now >= self._commit_at and (self._uncommitted or now >= self._position_at)):
@@ -180,42 +184,62 @@ class Follower:
             self._denied_at = now + DENIED_INTERVAL
         self._denied = self._ledger.denied
 
-    def _count_all(self, entries: Iterable[Entry | tuple[KnownLine, int]], horizon_us: int) -> None:
-        """Count a batch; what is known of a line stands for the rest of :meth:`_count`, 0.2 µs instead of 5."""
-        drops, add = self.intake.drops, self._ledger.add
-        uncommitted = 0
-        for entry in entries:
-            if isinstance(entry, Entry):
-                self._count(entry, horizon_us)
-                continue
-            (key, kind, told), time_us = entry
-            if time_us < horizon_us:
-                self.intake.expired += 1
-                uncommitted += 1
-                continue
-            drops[kind] = drops.get(kind, 0) + 1
-            if told:
-                add(key, time_us)
-                uncommitted += 1
-        self._uncommitted += uncommitted
+    def _count_all(self, lines: Sequence[KnownLine | str], times_us: Sequence[int], horizon_us: int) -> None:
+        if self._count_together(lines, times_us, horizon_us):
+            return
+        for line, time_us in zip(lines, times_us, strict=True):
+            if isinstance(line, str):
+                self._count(line, time_us, horizon_us)
+            else:
+                self._count_known(line, time_us, horizon_us)
 
-    def _count(self, entry: Entry, horizon_us: int) -> None:
-        drop = parse(entry.message)
+    def _count_together(self, lines: Sequence[KnownLine | str], times_us: Sequence[int], horizon_us: int) -> bool:
+        """Count a batch by its different lines, 0.3 µs a drop instead of 0.6; False when it has to be drop by drop."""
+        if not times_us or times_us[0] < horizon_us or times_us != sorted(times_us):
+            return False
+        counts = Counter(lines)
+        last_us = dict(zip(lines, times_us, strict=True))
+        first_us = dict(zip(reversed(lines), reversed(times_us), strict=True))
+        known = [line for line in counts if isinstance(line, KnownLine)]
+        told = [(line.key, counts[line], first_us[line], last_us[line]) for line in known if line.told]
+        if len(known) < len(counts) or not self._ledger.add_together(told):
+            return False
+        for line in known:
+            self._seen(line.kind, counts[line])
+        self._uncommitted += sum(count for _, count, *_ in told)
+        return True
+
+    def _count_known(self, line: KnownLine, time_us: int, horizon_us: int) -> None:
+        if time_us < horizon_us:
+            self._expired()
+            return
+        self._seen(line.kind)
+        if line.told:
+            self._ledger.add(line.key, time_us)
+            self._uncommitted += 1
+
+    def _count(self, line: str, time_us: int, horizon_us: int) -> None:
+        drop = parse(line)
         rule = self._prefixes.match(drop.prefix) if drop.prefix is not None else None
         if rule is None:
             return
-        if entry.time_us < horizon_us:
-            self.intake.expired += 1
-            self._uncommitted += 1  # decided once: a position behind it is committed soon
+        if time_us < horizon_us:
+            self._expired()
             return
         if isinstance(drop, Unparsed):
             self.intake.unparsed += 1
-            log.debug("not understood (%s): %s", drop.reason, one_line(entry.message))
+            log.debug("not understood (%s): %s", drop.reason, one_line(line))
             return
-        kind = (rule.verdict.value, drop.protocol)
-        self.intake.drops[kind] = self.intake.drops.get(kind, 0) + 1
+        self._seen((rule.verdict.value, drop.protocol))
         if self._log_drops:
-            drop_log.info("%s", json.dumps({"time_us": entry.time_us, **to_json_dict(drop, rule)}))
+            drop_log.info("%s", json.dumps({"time_us": time_us, **to_json_dict(drop, rule)}))
         if rule.verdict is not Verdict.LOG:
-            self._ledger.add(flow_key(drop, rule.text, rule.verdict.value), entry.time_us)
+            self._ledger.add(flow_key(drop, rule.text, rule.verdict.value), time_us)
             self._uncommitted += 1
+
+    def _seen(self, kind: tuple[str, str], count: int = 1) -> None:
+        self.intake.drops[kind] = self.intake.drops.get(kind, 0) + count
+
+    def _expired(self) -> None:
+        self.intake.expired += 1
+        self._uncommitted += 1  # decided once: a position behind it is committed soon

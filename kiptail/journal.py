@@ -21,7 +21,6 @@ import logging
 import select
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, cast
@@ -42,7 +41,7 @@ from kiptail.reader import (
     running_boot,
     unreadable,
 )
-from kiptail.scan import JournalCounts, Read, Scanner
+from kiptail.scan import Batch, JournalCounts, Scanner
 
 __all__ = ["Batch", "Journal", "JournalCounts"]
 
@@ -59,14 +58,6 @@ _BUSY_SECONDS = 2.0
 _PASS_SECONDS = 5.0
 _UNTOLD_SECONDS = 60.0
 _REOPEN_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Wanted entries in journal order; ``at_end``: nothing more can be read now, so :meth:`Journal.wait`."""
-
-    entries: list[Read]
-    at_end: bool
 
 
 class Journal:
@@ -135,25 +126,26 @@ class Journal:
         self._reader = self._fd = None
 
     def read(self, limit: int) -> Batch:
-        """The next wanted entries: at most ``limit``, what is there, or what a quarter of a second finds."""
-        entries: list[Read] = []
+        """The next wanted lines: at most ``limit``, what is there, or what a quarter of a second finds."""
+        batch = Batch()
         try:
             if self._reader is None:
                 self._at_end = not self._open_again()
                 if self._at_end:
-                    return Batch(entries, at_end=True)
+                    return Batch(at_end=True)
             self._process()
-            self._at_end = self._scan(entries, limit)
+            self._at_end = self._scan(batch, limit)
             if self._at_end:
                 self._skip = None
-                self._at_end = self._pass_ignored(entries, limit)
+                self._at_end = self._pass_ignored(batch, limit)
         except OSError as error:
             self._at_end = not self._recovers(error)
         else:
             if self.trouble:
                 log.info("%s can be read again", self._source)
                 self.trouble = ""
-        return Batch(entries, self._at_end)
+        batch.at_end = self._at_end
+        return batch
 
     def wait(self, timeout: float, wakeup_fd: int | None) -> None:
         """Wait for new entries, for at most ``timeout`` seconds and never more than 0.1.
@@ -189,12 +181,12 @@ class Journal:
 
     # Scanning
 
-    def _scan(self, entries: list[Read], limit: int) -> bool:
-        """Append wanted entries; True at the journal's end."""
+    def _scan(self, batch: Batch, limit: int) -> bool:
+        """Append wanted lines; True at the journal's end."""
         scanned = self.counts.scanned
         try:
             skip = self._was_read if self._skip is not None else None
-            return self._scanner.scan(cast(Reader, self._reader), entries, limit, skip)
+            return self._scanner.scan(cast(Reader, self._reader), batch, limit, skip)
         finally:
             if self.counts.scanned > scanned:
                 self._busy_until = time.monotonic() + _BUSY_SECONDS
@@ -233,7 +225,7 @@ class Journal:
             # The file is gone. What came after the last wanted entry will be looked at once more.
             self._place = self._scanner.mark or self._place
 
-    def _pass_ignored(self, entries: list[Read], limit: int) -> bool:
+    def _pass_ignored(self, batch: Batch, limit: int) -> bool:
         """At the end, move the position over what the matches leave out; True when still at the end.
 
         The journal's last entry is asked for, and then read on to the end once more. When that finds nothing,
@@ -252,7 +244,7 @@ class Journal:
         last, end_us = self._source.end()
         self._process()
         scanned = self.counts.scanned
-        if not self._scan(entries, limit):
+        if not self._scan(batch, limit):
             return False
         told = reader._get_end() >= end_us
         if not told and now < self._untold_due:

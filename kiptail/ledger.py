@@ -7,7 +7,7 @@ the journal, so that reading the same entries again leads to the same flows. The
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kiptail.budget import Budgets, BudgetState, Limits
@@ -132,6 +132,34 @@ class Ledger:
         self.denied += len(SIDES) - len(own) - len(folded)
         self.untold += not own and not folded
         return flow
+
+    def add_together(self, drops: Sequence[tuple[FlowKey, int, int, int]]) -> bool:
+        """Count drops in any order, if it is the same as :meth:`add` in the order of their times; else nothing.
+
+        ``drops`` tells of each key how many there are, and the first and the last of their times. It is the same
+        when the order decides nothing: all flows are open, tell both sides, do not end in between, and their
+        addresses did not change hands.
+        """
+        open_flows, handovers = self._open, self._handovers
+        before_us = self._watermark_us
+        latest_us = max((last_us for *_, last_us in drops), default=0)
+        if latest_us >= self._sweep_at_us:
+            return False
+        flows = []
+        for key, *_ in drops:
+            flow = open_flows.get(key)
+            if flow is None or flow.sides != SIDES or latest_us - flow.seen_us > self._idle_us:
+                return False
+            if handovers and (key.src in handovers or key.dst in handovers):
+                return False
+            flows.append(flow)
+        for flow, (_, count, first_us, last_us) in zip(flows, drops, strict=True):
+            flow.count += count
+            flow.first_us, flow.last_us = min(flow.first_us, first_us), max(flow.last_us, last_us)
+            flow.seen_us = max(flow.seen_us, before_us, last_us)
+            self._changed[flow.id] = flow
+        self._watermark_us = max(before_us, latest_us)
+        return True
 
     def hand_over(self, handovers: Mapping[str, int]) -> None:
         """Addresses changed hands at these times: drops after it belong to other flows than those before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable
@@ -11,8 +12,9 @@ from kiptail.entry import (
     DELAY_LIMIT_US,
     DRIFT,
     MOST_DIGITS,
-    Entry,
     SourceClock,
+    is_trusted,
+    microseconds,
     missed_messages,
     source_delay,
     text_of,
@@ -20,16 +22,9 @@ from kiptail.entry import (
 from kiptail.fastline import KnownLine
 from kiptail.reader import Place, Reader, field
 
-__all__ = ["JournalCounts", "Read", "Scanner"]
+__all__ = ["Batch", "JournalCounts", "Scanner"]
 
 log = logging.getLogger(__name__)
-
-#: What is given out: an entry that is to be read, or what is known to stand in it and when the kernel wrote it.
-Read = Entry | tuple[KnownLine, int]
-
-#: A wanted entry as the reader gives it: line, _TRANSPORT, SYSLOG_FACILITY, _SOURCE_MONOTONIC_TIMESTAMP, receipt
-#: (monotonic, with its boot, and real time).
-_Found = tuple[KnownLine | bytes, bytes, bytes, bytes, tuple[int, bytes], int]
 
 #: Entries between two looks at the clock, and seconds after which a scan ends in any case: a journal on a slow
 #: disk must not keep signals and the watchdog waiting.
@@ -38,12 +33,24 @@ _SCAN_SECONDS = 0.25
 
 
 @dataclass(slots=True)
+class Batch:
+    """Wanted lines that the kernel wrote, in journal order: two columns, for an object a line is 0.15 µs of 4."""
+
+    #: What is known to stand in each line, or its text.
+    lines: list[KnownLine | str] = dataclasses.field(default_factory=list)
+    #: When the kernel wrote each, µs since the epoch.
+    times_us: list[int] = dataclasses.field(default_factory=list)
+    #: Nothing more can be read now.
+    at_end: bool = False
+
+
+@dataclass(slots=True)
 class JournalCounts:
     """What has been seen since the start. They only grow."""
 
     #: Kernel entries (and journald's notices of missed ones) looked at.
     scanned: int = 0
-    #: Entries given out.
+    #: Lines given out.
     wanted: int = 0
     #: Entries that looked wanted but were not written by the kernel.
     untrusted: int = 0
@@ -59,62 +66,50 @@ class JournalCounts:
 
 
 class Scanner:
-    """Picks the wanted entries out of what a reader gives."""
+    """Picks the wanted lines out of what a reader gives."""
 
     def __init__(self, wanted: Callable[[bytes], object], clock: SourceClock | None, needle: bytes = b"") -> None:
         """``wanted`` is asked with each raw MESSAGE that holds ``needle``; ``clock`` is an earlier scanner's.
 
-        When it gives a :class:`KnownLine`, that is given out instead of an :class:`Entry`.
+        When it gives a :class:`KnownLine`, that is given out instead of the text.
         """
         self.counts = JournalCounts()
         #: What :func:`~kiptail.entry.source_delay` knows by now.
         self.clock = clock
-        #: The place, less the cursor, of the last wanted entry that the last scan found.
-        self.mark: Place | None = None
+        #: The last line's receipt, if the last scan found any: monotonic time, with its boot, and real time.
+        self._last: tuple[int, bytes, int] | None = None
         self._wanted, self._needle = wanted, needle
 
-    def scan(
-        self, reader: Reader, entries: list[Read], limit: int, skip: Callable[[Reader], bool] | None = None
-    ) -> bool:
-        """Append wanted entries, up to ``limit`` of them; True at the journal's end. OSError.
+    @property
+    def mark(self) -> Place | None:
+        """The place, less the cursor, of the last line that the last scan found."""
+        if self._last is None:
+            return None
+        monotonic_us, boot, realtime_us = self._last
+        return Place("", boot.hex(), monotonic_us, realtime_us)
+
+    def scan(self, reader: Reader, batch: Batch, limit: int, skip: Callable[[Reader], bool] | None = None) -> bool:
+        """Append wanted lines, until the batch has ``limit``; True at the journal's end. OSError.
 
         It ends after a quarter of a second, too. Entries for which ``skip`` holds are only counted.
         """
         following, get, wanted, needle = reader._next, reader._get, self._wanted, self._needle
-        get_all, get_monotonic, get_realtime = reader._get_all, reader._get_monotonic, reader._get_realtime
         deadline = time.monotonic() + _SCAN_SECONDS
-        limit -= len(entries)
+        before = len(batch.lines)
         scanned = 0
-        in_flood = False
-        found: list[_Found] = []
+        unread = False
+        self._last = None
         try:
             while True:
                 for _ in range(_SCAN_STEP):
-                    if not following():
+                    if unread:
+                        unread = False
+                    elif not following():
                         return True
-                    scanned += 1
-                    if skip is not None and skip(reader):
-                        continue
-                    if in_flood:
-                        # After a known line another one is likely. For those, all fields at once are faster than one
-                        # after the other: 10 % of all that a drop takes. A field that occurs twice is a list here.
-                        try:
-                            fields = get_all()
-                            message, source = fields["MESSAGE"], fields["_SOURCE_MONOTONIC_TIMESTAMP"]
-                            transport, facility = fields["_TRANSPORT"], fields["SYSLOG_FACILITY"]
-                            if (
-                                transport == b"kernel" and facility == b"0"
-                                and message.__class__ is source.__class__ is bytes
-                                and needle in message
-                                and (line := wanted(message)).__class__ is KnownLine
-                            ):  # fmt: skip
-                                found.append((line, transport, facility, source, get_monotonic(), get_realtime()))
-                                if len(found) >= limit:
-                                    return False
-                                continue
-                        except (LookupError, ValueError, OSError):
-                            pass
-                        in_flood = False
+                    else:
+                        scanned += 1
+                        if skip is not None and skip(reader):
+                            continue
                     try:
                         message = get("MESSAGE")
                     except (LookupError, ValueError, OSError):
@@ -125,61 +120,88 @@ class Scanner:
                             self.counts.unreadable += 1
                             continue
                     if needle in message and (line := wanted(message)):
-                        in_flood = isinstance(line, KnownLine)
-                        self._find(reader, line if isinstance(line, KnownLine) else message, found)
-                        if len(found) >= limit:
+                        self._take(reader, line if isinstance(line, KnownLine) else text_of(message), batch)
+                        if isinstance(line, KnownLine) and skip is None:
+                            unread = self._take_known(reader, batch, limit)
+                        if len(batch.lines) >= limit:
                             return False
                     elif message.startswith(b"Missed "):
                         self._count_missed(reader, message)
-                if time.monotonic() >= deadline:
+                if not unread and time.monotonic() >= deadline:
                     return False
         finally:
             self.counts.scanned += scanned
-            self._give_out(found, entries)
+            self.counts.wanted += len(batch.lines) - before
 
-    def _find(self, reader: Reader, line: KnownLine | bytes, found: list[_Found]) -> None:
-        """Append the wanted entry that the reader is at."""
+    def _take(self, reader: Reader, line: KnownLine | str, batch: Batch) -> None:
+        """Append the line of the entry that the reader is at, if the kernel wrote it."""
         try:
-            transport, facility = field(reader, "_TRANSPORT"), field(reader, "SYSLOG_FACILITY")
-            source = field(reader, "_SOURCE_MONOTONIC_TIMESTAMP")
-            found.append((line, transport, facility, source, reader._get_monotonic(), reader._get_realtime()))
+            if not is_trusted(field(reader, "_TRANSPORT"), field(reader, "SYSLOG_FACILITY")):
+                self.counts.untrusted += 1
+                return
+            source_us = microseconds(field(reader, "_SOURCE_MONOTONIC_TIMESTAMP"))
+            realtime_us, (monotonic_us, boot) = reader._get_realtime(), reader._get_monotonic()
         except OSError:
             # Damaged, or gone; then _next() will say so. Trying again for ever would help nobody.
             self.counts.unreadable += 1
+            return
+        delay_us = 0
+        if source_us is not None:
+            self.clock, delay_us = source_delay(self.clock, boot.hex(), monotonic_us, source_us)
+        batch.lines.append(line)
+        batch.times_us.append(realtime_us - delay_us)
+        self._last = monotonic_us, boot, realtime_us
 
-    def _give_out(self, found: list[_Found], entries: list[Read]) -> None:
-        """Append those that the kernel wrote, with the time when it did.
+    def _take_known(self, reader: Reader, batch: Batch, limit: int) -> bool:
+        """Append known lines as long as one follows the other; True when the reader is then at an entry to be read.
 
-        It does what is_trusted(), microseconds() and source_delay() do, and calls them where something is out of the
-        ordinary only: three calls for each entry would be 0.25 µs of 5.
+        After a known line another one is likely. For those, all fields at once are faster than one after the other,
+        and what :meth:`_take` calls is done in place, with the clock as it stays for a while: 3.5 µs instead of 6.
+        Whatever is out of the ordinary is left to be read like any other entry.
         """
-        clock, boot_id, hexed = self.clock, "", b""
-        #: Until when, by printk's clock, ``clock`` stays as it is.
+        following, get_all, wanted = reader._next, reader._get_all, self._wanted
+        get_monotonic, get_realtime = reader._get_monotonic, reader._get_realtime
+        add_line, add_time = batch.lines.append, batch.times_us.append
+        known_boot = b""
+        #: Until when, by printk's clock, ``self.clock`` stays as it is.
         offset_us = until_us = 0
-        before, last = len(entries), None
-        for one in found:
-            line, transport, facility, source, (monotonic_us, boot), realtime_us = one
-            if transport != b"kernel" or facility != b"0":
-                self.counts.untrusted += 1
-                continue
-            if boot != hexed:
-                hexed, boot_id, until_us = boot, boot.hex(), 0
-            time_us = realtime_us
-            if source.isdigit() and len(source) <= MOST_DIGITS:
+        scanned = 0
+        monotonic_us = realtime_us = 0
+        boot = b""
+        try:
+            for _ in range(limit - len(batch.lines)):
+                if not following():
+                    return False
+                scanned += 1
+                try:
+                    fields = get_all()
+                    message, source = fields["MESSAGE"], fields["_SOURCE_MONOTONIC_TIMESTAMP"]
+                    if not (
+                        fields["_TRANSPORT"] == b"kernel"
+                        and fields["SYSLOG_FACILITY"] == b"0"
+                        # A field that occurs twice is a list here.
+                        and message.__class__ is source.__class__ is bytes
+                        and source.isdigit()
+                        and len(source) <= MOST_DIGITS
+                        and (line := wanted(message)).__class__ is KnownLine
+                    ):
+                        return True
+                    realtime_us, (monotonic_us, boot) = get_realtime(), get_monotonic()  # both or neither
+                except (LookupError, ValueError, OSError):
+                    return True
                 source_us = int(source)
                 delay_us = monotonic_us - source_us - offset_us
-                if source_us >= until_us or not 0 < delay_us <= DELAY_LIMIT_US:
-                    clock, delay_us = source_delay(clock, boot_id, monotonic_us, source_us)
-                    offset_us, until_us = clock.offset_us, clock.monotonic_us + DRIFT
-                time_us -= delay_us
-            entries.append((line, time_us) if isinstance(line, KnownLine) else Entry(text_of(line), time_us))
-            last = one
-        self.clock = clock
-        self.counts.wanted += len(entries) - before
-        self.mark = None
-        if last is not None:
-            *_, (monotonic_us, boot), realtime_us = last
-            self.mark = Place("", boot.hex(), monotonic_us, realtime_us)
+                if source_us >= until_us or not 0 < delay_us <= DELAY_LIMIT_US or boot != known_boot:
+                    clock, delay_us = source_delay(self.clock, boot.hex(), monotonic_us, source_us)
+                    self.clock = clock
+                    known_boot, offset_us, until_us = boot, clock.offset_us, clock.monotonic_us + DRIFT
+                add_line(line)
+                add_time(realtime_us - delay_us)
+            return False
+        finally:
+            self.counts.scanned += scanned
+            if boot:
+                self._last = monotonic_us, boot, realtime_us
 
     def _count_missed(self, reader: Reader, message: bytes) -> None:
         """Count journald's notice of lost kernel messages; a kernel line that only reads like one is none."""

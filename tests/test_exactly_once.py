@@ -16,15 +16,17 @@ from hypothesis import strategies as st
 
 from kiptail.budget import Limits
 from kiptail.dispatch import Dispatcher
-from kiptail.entry import Entry, Position
+from kiptail.entry import Position
 from kiptail.errors import ApiError, StoreUnavailableError
 from kiptail.event import EventStyle
+from kiptail.fastline import KnownLine, KnownLines
 from kiptail.flow import Flow
 from kiptail.follower import Follower
 from kiptail.ledger import IDLE_US, Changes, Ledger
 from kiptail.locate import Endpoint, Kind
 from kiptail.ownership import PodRef
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
+from kiptail.scan import Batch
 from kiptail.store import Store
 
 SECOND = 1_000_000
@@ -34,6 +36,7 @@ LINE = (
     "calico-drop: IN=a OUT=b MAC= SRC={src} DST={dst} LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=1 DF PROTO=TCP"
     " SPT=40000 DPT={port} WINDOW=64240 RES=0x00 SYN URGP=0 "
 )
+PREFIXES = Prefixes([PrefixRule("calico-drop:", Verdict.DROP)])
 #: Budgets that no example exceeds, and some that most do.
 AMPLE = Limits(flows_per_address=1_000, new_addresses=1_000)
 TIGHT = Limits(flows_per_address=1, open_flows=8)
@@ -76,24 +79,25 @@ class Clock:
 
 
 @dataclass
-class Page:
-    entries: list[Entry]
-    at_end: bool
-
-
-@dataclass
 class Reader:
     """The journal from an entry on; ``allowed`` more entries have been written so far."""
 
     drops: Journal
     at: int
     allowed: int = 0
+    known: KnownLines = field(default_factory=lambda: KnownLines(PREFIXES))
 
-    def read(self, limit: int) -> Page:
+    def read(self, limit: int) -> Batch:
         end = min(len(self.drops), self.at + self.allowed)
-        page = [Entry(LINE.format(src=s, dst=d, port=p), time_us) for s, d, p, time_us in self.drops[self.at : end]]
+        page = self.drops[self.at : end]
         self.at, self.allowed = end, 0
-        return Page(page, at_end=True)
+        lines = [self.understood(LINE.format(src=s, dst=d, port=p)) for s, d, p, _ in page]
+        return Batch(lines, [time_us for *_, time_us in page], at_end=True)
+
+    def understood(self, text: str) -> KnownLine | str:
+        """As the journal gives a line out."""
+        line = self.known.wanted(text.encode())
+        return line if isinstance(line, KnownLine) else text
 
     def position(self) -> Position | None:
         return Position(str(self.at), "boot", self.at, T0, None) if self.at else None
@@ -206,7 +210,7 @@ class Process:
         )
         self.follower = Follower(
             journal=self.reader,
-            prefixes=Prefixes([PrefixRule("calico-drop:", Verdict.DROP)]),
+            prefixes=PREFIXES,
             ledger=ledger,
             book=disk,
             offer=self._arrive,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kiptail import fastline
-from kiptail.entry import MESSAGE_LIMIT, Entry, is_trusted, microseconds, source_delay, text_of
+from kiptail import fastline, scan
+from kiptail.entry import MESSAGE_LIMIT, MISSED_MESSAGE_ID, is_trusted, microseconds, source_delay, text_of
 from kiptail.fastline import LONGEST, MAX_KNOWN, KnownLine, KnownLines, understood
 from kiptail.journal import Journal
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
+from kiptail.scan import Batch
 from tests.corpus import samples
 from tests.corpus.printer import printed
 from tests.journald import BOOT, Fields, export_to_journal, fields_of, kernel_entry
@@ -33,11 +35,21 @@ def plain(port: int = 80, source: int = 40_000, flags: str = "SYN", length: int 
     return LINE.format(length=length, id=number, source=source, port=port, flags=flags).encode()
 
 
+def contents(line: KnownLine | None) -> tuple[object, ...] | None:
+    return dataclasses.astuple(line) if line else None
+
+
+def read_thoroughly(batch: Batch, prefixes: Prefixes) -> list[tuple[object, int]]:
+    """What stands in each line, and when it was written."""
+    lines = [line if isinstance(line, KnownLine) else understood(line, prefixes) for line in batch.lines]
+    return list(zip(map(contents, lines), batch.times_us, strict=True))
+
+
 def assert_alike(lines: KnownLines, prefixes: Prefixes, message: bytes) -> None:
     """What is said of the line is what the thorough reading gives, or that it has to be read."""
     said = lines.wanted(message)
     if isinstance(said, KnownLine):
-        assert said == understood(text_of(message), prefixes)
+        assert contents(said) == contents(understood(text_of(message), prefixes))
     else:
         assert said == prefixes.wanted(message)
 
@@ -157,12 +169,13 @@ def test_the_longest_known_line_is_no_longer_than_a_message() -> None:
 
 
 START = 1_800_000_000_000_000
+OTHER_BOOT = "b0070000000000000000000000000002"
 
 
 def journal_lines() -> Iterable[Fields]:
     """Drops and others, delayed and not, of two boots, with fields missing and forged."""
     for n in range(120):
-        boot = BOOT if n < 80 else "b0070000000000000000000000000002"
+        boot = BOOT if n < 80 else OTHER_BOOT
         monotonic = 10_000_000 + n * 1_700
         fields: dict[str, str | int | None] = {"_SOURCE_MONOTONIC_TIMESTAMP": monotonic - n * 37 % 900}
         match n % 12:
@@ -178,6 +191,28 @@ def journal_lines() -> Iterable[Fields]:
                 fields["_SOURCE_MONOTONIC_TIMESTAMP"] = monotonic - 3_000_000
         message = plain(80 + n % 3, number=n) if n % 4 else b"eth0: link up"
         yield kernel_entry(message, realtime_us=START + n * 1_700, monotonic_us=monotonic, boot_id=boot, **fields)
+
+
+def a_flood() -> Iterable[Fields]:
+    """One flow's drops right after each other, of two boots, with what is out of the ordinary among them."""
+    for n in range(120):
+        monotonic = 1_000_000_000 + n * 10
+        fields: dict[str, str | int | None] = {"_SOURCE_MONOTONIC_TIMESTAMP": monotonic - 50 - n % 7}
+        match n:
+            case 20:
+                fields["_SOURCE_MONOTONIC_TIMESTAMP"] = monotonic + 5
+            case 30:
+                fields["_SOURCE_MONOTONIC_TIMESTAMP"] = 1_000
+            case 40:
+                fields["_SOURCE_MONOTONIC_TIMESTAMP"] = "9" * 19
+            case 50:
+                fields |= {"_TRANSPORT": "driver", "MESSAGE_ID": MISSED_MESSAGE_ID}
+            case 60:
+                fields["_SOURCE_MONOTONIC_TIMESTAMP"] = "x"
+            case n if n > 72:
+                fields["_SOURCE_MONOTONIC_TIMESTAMP"] = monotonic - 80 - n % 7
+        boot = BOOT if n <= 72 else OTHER_BOOT
+        yield kernel_entry(plain(number=n), realtime_us=START + n * 10, monotonic_us=monotonic, boot_id=boot, **fields)
 
 
 def naively_dated(directory: Path) -> list[tuple[str, int]]:
@@ -198,8 +233,11 @@ def naively_dated(directory: Path) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_known_lines_are_counted_at_the_same_times_and_places(size: int, tmp_path: Path) -> None:
-    export_to_journal(journal_lines(), tmp_path / "journal" / "x.journal")
+@pytest.mark.parametrize("lines", [journal_lines, a_flood])
+def test_known_lines_are_counted_at_the_same_times_and_places(
+    size: int, lines: Callable[[], Iterable[Fields]], tmp_path: Path
+) -> None:
+    export_to_journal(lines(), tmp_path / "journal" / "x.journal")
     prefixes = Prefixes(RULES)
     readings = []
     for wanted, needle in ((prefixes.wanted, b""), (KnownLines(prefixes).wanted, prefixes.needle)):
@@ -209,18 +247,42 @@ def test_known_lines_are_counted_at_the_same_times_and_places(size: int, tmp_pat
             while not at_end:
                 batch = journal.read(size)
                 at_end = batch.at_end
-                for entry in batch.entries:
-                    if isinstance(entry, Entry):
-                        said.append((understood(entry.message, prefixes), entry.time_us))
-                    else:
-                        said.append(entry)
+                said += read_thoroughly(batch, prefixes)
                 places.append(journal.position())
         readings.append((said, places, journal.counts))
     assert readings[0] == readings[1]
     naive = naively_dated(tmp_path / "journal")
-    assert readings[0][0] == [(understood(text, prefixes), time_us) for text, time_us in naive]
+    assert readings[0][0] == [(contents(understood(text, prefixes)), time_us) for text, time_us in naive]
     assert len({clock for _, places, _ in readings for place in places if (clock := place.clock)}) > 3 or size == 1000
     assert len(readings[0][0]) > 60
+
+
+def test_a_scan_that_ends_at_once_leaves_no_line_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ends a run of known lines is read before the scan ends."""
+    monkeypatch.setattr(scan, "_SCAN_STEP", 1)
+    monkeypatch.setattr(scan, "_SCAN_SECONDS", 0.0)
+    export_to_journal(a_flood(), tmp_path / "journal" / "x.journal")
+    times_us: list[int] = []
+    with Journal(directory=tmp_path / "journal", wanted=KnownLines(Prefixes(RULES)).wanted) as journal:
+        at_end = False
+        while not at_end:
+            batch = journal.read(1000)
+            times_us, at_end = times_us + batch.times_us, batch.at_end
+    assert times_us == [time_us for _, time_us in naively_dated(tmp_path / "journal")]
+
+
+def test_known_lines_that_were_read_already_are_skipped(tmp_path: Path) -> None:
+    """After a start whose cursor is not found."""
+    export_to_journal(a_flood(), tmp_path / "journal" / "x.journal")
+    known = KnownLines(Prefixes(RULES))
+    with Journal(directory=tmp_path / "journal", wanted=known.wanted) as journal:
+        journal.read(25)
+        position = journal.position()
+        assert position is not None
+        undisturbed = journal.read(25), journal.position()
+    position = dataclasses.replace(position, cursor="")
+    with Journal(directory=tmp_path / "journal", wanted=known.wanted, position=position) as journal:
+        assert (journal.read(25), journal.position()) == undisturbed
 
 
 @pytest.mark.parametrize("name", ["MESSAGE", "SYSLOG_FACILITY", "_SOURCE_MONOTONIC_TIMESTAMP"])
@@ -243,8 +305,8 @@ def test_a_field_that_occurs_twice_is_read_alike(name: str, tmp_path: Path) -> N
     export_to_journal(lines, tmp_path / "journal" / "x.journal")
     prefixes = Prefixes(RULES)
     with Journal(directory=tmp_path / "journal", wanted=KnownLines(prefixes).wanted) as journal:
-        fast = journal.read(100).entries
+        fast = read_thoroughly(journal.read(100), prefixes)
     with Journal(directory=tmp_path / "journal", wanted=prefixes.wanted) as journal:
-        slow = [(understood(entry.message, prefixes), entry.time_us) for entry in journal.read(100).entries]  # type: ignore[union-attr]
+        slow = read_thoroughly(journal.read(100), prefixes)
     assert fast == slow
     assert len(fast) >= 16

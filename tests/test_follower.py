@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from dataclasses import dataclass, field
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from kiptail.budget import Limits
-from kiptail.entry import Entry, Position
+from kiptail.entry import Position
 from kiptail.errors import StateError, StoreUnavailableError
+from kiptail.fastline import KnownLine, KnownLines
 from kiptail.flow import Flow
 from kiptail.follower import MAX_UNCOMMITTED, Follower, Step
 from kiptail.ledger import IDLE_US, Changes, Ledger
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
+from kiptail.scan import Batch
 
 T0 = 1_800_000_000_000_000
 LINE = (
@@ -21,24 +27,25 @@ LINE = (
 )
 
 
-@dataclass
-class Page:
-    entries: list[Entry]
-    at_end: bool
+PREFIXES = Prefixes([PrefixRule("calico-drop:", Verdict.DROP), PrefixRule("seen:", Verdict.LOG)])
+
+#: What is known of a line, or its text; and when the kernel wrote it.
+Line = tuple[KnownLine | str, int]
 
 
 @dataclass
 class Script:
     """A journal that gives its pages one after the other."""
 
-    pages: list[list[Entry]]
+    pages: list[list[Line]]
     read_pages: int = 0
 
-    def read(self, limit: int) -> Page:
+    def read(self, limit: int) -> Batch:
         if self.read_pages == len(self.pages):
-            return Page([], at_end=True)
+            return Batch(at_end=True)
+        page = self.pages[self.read_pages]
         self.read_pages += 1
-        return Page(self.pages[self.read_pages - 1], self.read_pages == len(self.pages))
+        return Batch([line for line, _ in page], [time_us for _, time_us in page], self.read_pages == len(self.pages))
 
     def position(self) -> Position | None:
         return Position(f"page {self.read_pages}", "b", self.read_pages, T0, None)
@@ -67,7 +74,7 @@ class Clock:
 
 @dataclass
 class Stage:
-    pages: list[list[Entry]]
+    pages: list[list[Line]]
     expire_after: float | None = None
     keep_position: bool = True
     limits: Limits = field(default_factory=Limits)
@@ -75,10 +82,9 @@ class Stage:
     def __post_init__(self) -> None:
         self.journal, self.book, self.clock = Script(self.pages), Book(), Clock()
         self.offered: list[Flow] = []
-        rules = [PrefixRule("calico-drop:", Verdict.DROP), PrefixRule("seen:", Verdict.LOG)]
         self.follower = Follower(
             journal=self.journal,
-            prefixes=Prefixes(rules),
+            prefixes=PREFIXES,
             ledger=Ledger(limits=self.limits),
             book=self.book,
             offer=self.offered.extend,
@@ -89,8 +95,8 @@ class Stage:
         )
 
 
-def entry(port: int = 80, prefix: str = "calico-drop:", at_us: int = T0) -> Entry:
-    return Entry(LINE.format(prefix=prefix, port=port), at_us)
+def entry(port: int = 80, prefix: str = "calico-drop:", at_us: int = T0) -> tuple[str, int]:
+    return LINE.format(prefix=prefix, port=port), at_us
 
 
 def test_a_new_flow_is_committed_at_once_and_offered_after_that() -> None:
@@ -141,7 +147,7 @@ def test_files_do_not_move_the_stored_position() -> None:
 
 def test_lines_are_told_apart() -> None:
     cut = LINE.format(prefix="calico-drop:", port=80)[:48]
-    lines = [entry(), entry(prefix="seen:"), entry(prefix="other:"), Entry(cut, T0), Entry("no netfilter line", T0)]
+    lines = [entry(), entry(prefix="seen:"), entry(prefix="other:"), (cut, T0), ("no netfilter line", T0)]
     stage = Stage([lines])
     stage.follower.step()
     intake = stage.follower.intake
@@ -225,7 +231,7 @@ def test_folding_is_said_once_for_each_address_and_direction(caplog: pytest.LogC
 
 def test_too_many_new_addresses_are_said_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
     line = LINE.format(prefix="calico-drop:", port=80)
-    pages = [[Entry(line.replace("10.0.0.1", f"10.{page}.0.{n}"), T0) for n in range(4)] for page in range(3)]
+    pages = [[(line.replace("10.0.0.1", f"10.{page}.0.{n}"), T0) for n in range(4)] for page in range(3)]
     stage = Stage(pages, limits=Limits(new_addresses=1))
     for _ in pages:
         stage.follower.step()
@@ -253,3 +259,83 @@ def test_a_state_that_cannot_be_mended_ends_the_run() -> None:
     stage.book.commit = broken  # type: ignore[method-assign]
     with pytest.raises(StateError, match="damaged"):
         stage.follower.step()
+
+
+# Counted together, or one by one
+
+#: The same flow in two lines (from other interfaces), more flows, one that is only logged; what is never known.
+TEXTS = [
+    entry()[0],
+    entry()[0].replace("IN=a", "IN=other"),
+    entry(port=81)[0],
+    entry()[0].replace("10.0.0.1", "10.0.0.9"),
+    entry(prefix="seen:")[0],
+    entry()[0].replace(" DF ", " FRAG:64 "),
+    "calico-drop: IN=a OUT=b",
+]
+known = KnownLines(PREFIXES)
+LINES = [line if isinstance(line := known.wanted(text.encode()), KnownLine) else text for text in TEXTS]
+
+#: Seconds: most within minutes of each other, some beyond what a flow lasts.
+times = st.integers(0, 200) | st.integers(0, 3 * IDLE_US // 1_000_000)
+batches = st.lists(st.tuples(st.sampled_from(LINES[:4]) | st.sampled_from(LINES), times), max_size=12)
+rising = batches.map(lambda batch: sorted(batch, key=lambda one: one[1]))
+
+
+@given(
+    pages=st.lists(rising | batches, max_size=6),
+    handovers=st.lists(st.dictionaries(st.sampled_from(["10.0.0.1", "10.0.0.9"]), times), max_size=6),
+    flows_per_address=st.sampled_from([1, 100]),
+    expire_after=st.sampled_from([None, 100.0]),
+)
+@example([[(LINES[0], 0)], [(LINES[0], 5), (LINES[1], 6), (LINES[0], 7)]], [], 100, None)
+@example([[(LINES[0], 0)], [(LINES[0], 10)], [(LINES[0], 5)]], [{"10.0.0.1": 6}], 100, None)
+@example([[(LINES[0], 100)], [(LINES[0], 19), (LINES[0], 20)]], [], 100, 100.0)
+@example([[(LINES[0], 1)], [(LINES[3], 1_800)], [(LINES[0], 1_830)]], [], 100, None)
+@example([[(LINES[0], 0), (LINES[3], 59)], [(LINES[3], 59), (LINES[3], 60)], [(LINES[0], 1_830)]], [], 100, None)
+@example([[(LINES[0], 50)], [(LINES[0], 3), (LINES[0], 4)]], [], 100, None)
+@example([[(LINES[0], 0), (LINES[3], 50)], [(LINES[0], 3), (LINES[0], 4)]], [], 100, None)
+def test_lines_are_counted_together_as_they_are_one_by_one(
+    pages: list[list[tuple[KnownLine | str, int]]],
+    handovers: list[dict[str, int]],
+    flows_per_address: int,
+    expire_after: float | None,
+) -> None:
+    def us(seconds: int) -> int:
+        return T0 + (seconds - 120) * 1_000_000
+
+    outcomes = []
+    for one_by_one in (False, True):
+        script = [[(line, us(seconds)) for line, seconds in page] for page in pages]
+        stage = Stage(script, expire_after, limits=Limits(flows_per_address=flows_per_address))
+        follower = stage.follower
+        if one_by_one:
+            follower._count_together = lambda *_: False  # type: ignore[method-assign]
+        states: list[object] = []
+        for _, changed in itertools.zip_longest(pages, handovers[: len(pages)], fillvalue={}):
+            follower.step()
+            follower.hand_over({address: us(seconds) for address, seconds in changed.items()})
+            states.append((copy.deepcopy(follower._ledger.changes()), follower._uncommitted, len(follower._ledger)))
+        outcomes.append((states, stage.offered, stage.book.commits, follower.intake))
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize(
+    ("batch", "together"),
+    [
+        pytest.param([(LINES[n % 3], T0 + n) for n in range(99)], True, id="known flows"),
+        pytest.param([(LINES[4], T0), (LINES[0], T0)], True, id="one that is only logged"),
+        pytest.param([(LINES[0], T0), (LINES[3], T0)], False, id="a new flow"),
+        pytest.param([(LINES[0], T0), (LINES[5], T0)], False, id="an unusual line"),
+        pytest.param([(LINES[0], T0 + 1), (LINES[0], T0)], False, id="not in the order of their times"),
+    ],
+)
+def test_what_is_counted_together(
+    batch: list[tuple[KnownLine | str, int]], together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_by_one: list[object] = []
+    stage = Stage([[(line, T0) for line in LINES[:3]], batch])
+    stage.follower.step()
+    monkeypatch.setattr(Follower, "_count_known", lambda _self, line, *_: one_by_one.append(line))
+    stage.follower.step()
+    assert (one_by_one == []) is together
