@@ -66,8 +66,9 @@ class _Bench:
             away: Row(f"state file after {state_hours} h of churn, the cluster {'away' if away else 'there'}", "KiB")
             for away in (False, True)
         }
-        #: Of a node, measured once.
-        self.node: list[Row] = []
+        #: Of a node, by name.
+        self._node: dict[str, Row] = {}
+        self.soak: list[Row] = []
 
     @property
     def rows(self) -> list[Row]:
@@ -80,7 +81,8 @@ class _Bench:
             self._parser,
             *self._ledger.values(),
             *self._state.values(),
-            *self.node,
+            *self._node.values(),
+            *self.soak,
         ]
 
     def warm_up(self) -> None:
@@ -110,6 +112,12 @@ class _Bench:
         for flows, row in self._ledger.items():
             row.samples.append(count_drops(self._drops[flows]))
 
+    def run_node(self, flows: int) -> None:
+        """Measure a node once, with each index."""
+        for index in ("cluster", "node"):
+            for figure in measure_node(index, flows):
+                self._node.setdefault(figure.name, Row(figure.name, figure.unit)).samples.append(figure.value)
+
 
 def main() -> int:
     """Run the benchmark; returns the exit code."""
@@ -124,12 +132,12 @@ def main() -> int:
         for number in range(arguments.runs):
             _say(f"run {number + 1} of {arguments.runs}")
             bench.run(number)
-        if os.geteuid() == 0 and not arguments.skip_node:
-            _say("a node: packets, kernel, journald, API server")
-            bench.node += measure_node()
+        for number in range(arguments.node_runs if os.geteuid() == 0 else 0):
+            _say(f"a node: packets, kernel, journald, API server; run {number + 1} of {arguments.node_runs}")
+            bench.run_node(arguments.flows)
         if arguments.soak:
             _say(f"a soak of {arguments.soak:g} minutes")
-            bench.node += soak(arguments.soak)
+            bench.soak += soak(arguments.soak)
     except FileNotFoundError as error:
         _say(f"error: {error.filename} is missing; `make bench` as root installs what is needed")
         return 1
@@ -174,8 +182,13 @@ def _arguments() -> argparse.Namespace:
         "--state-hours", type=_positive, default=2, metavar="N", help="hours of churn for the state file [%(default)s]"
     )
     parser.add_argument(
-        "--skip-node", action="store_true", help="leave out what needs root and takes two minutes: a node with packets"
-    )
+        "--node-runs", type=int, default=1, metavar="N",
+        help="how often to measure a node with packets, which needs root and takes nine minutes [%(default)s]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--flows", type=_positive, default=1_000, metavar="N",
+        help="flows of a node, ten a second, at most 2,500 [%(default)s]",
+    )  # fmt: skip
     parser.add_argument(
         "--soak",
         type=float,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import secrets
 import subprocess
@@ -12,11 +11,11 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.programs import BenchError
-from bench.report import Row
 from tests.apiserver.process import ServerProcess
 from tests.journald import Journald
 from tests.netns import Network, network
@@ -25,20 +24,20 @@ from tests.running import Kiptail
 
 __all__ = ["measure_node", "memory_of"]
 
-_LEFT = [f"10.244.1.{n}" for n in range(1, 11)]
-_RIGHT = [f"10.244.2.{n}" for n in range(1, 11)]
 _FLOODING, _FLOODED = "10.244.3.1", "10.244.4.1"
-#: Each pair loses one packet, with so many seconds between two of them.
-_PAIRS = [(source, target) for source in _LEFT for target in _RIGHT]
+#: Flows that an address may have at each side before they are folded, and the fewest addresses that make flows of it.
+_FLOWS_PER_ADDRESS = 20
+#: A flow loses one packet, with so many seconds between two of them.
 _PAUSE = 0.1
-#: Drops a second of the flood, and how long it lasts before and while the pairs lose theirs, in seconds.
+#: Drops a second of the flood, and how long it lasts before and after the flows in it, in seconds.
 _RATE = 5_000
-_AHEAD = 5.0
+_AHEAD = 20.0
+_BEHIND = 5.0
 _IDLE_SECONDS = 30.0
 #: What is not there after so many seconds never comes.
 _PATIENCE = 30.0
 
-#: Sends through a socket that it inherits: descriptor, address, packets a second, seconds.
+#: Sends through a socket that it inherits (descriptor, address, packets a second, seconds), and says how many.
 _FLOOD = """
 import socket, sys, time
 sender, rate, seconds = socket.socket(fileno=int(sys.argv[1])), float(sys.argv[3]), float(sys.argv[4])
@@ -48,30 +47,43 @@ while (passed := time.monotonic() - begin) < seconds:
         sender.sendto(b"x", (sys.argv[2], 9))
         sent += 1
     time.sleep(0.002)
+print(sent)
 """
+
+
+@dataclass(frozen=True, slots=True)
+class _Figure:
+    """What was measured once."""
+
+    name: str
+    unit: str
+    value: float
 
 
 class _Node:
     """What is measured, and what it runs on."""
 
-    def __init__(self, net: Network, server: ServerProcess, kiptail: Kiptail) -> None:
-        self._net, self._server, self._kiptail = net, server, kiptail
-        self._sockets = {source: net.udp("left", source) for source in _LEFT}
+    def __init__(self, net: Network, server: ServerProcess, kiptail: Kiptail, sources: Iterable[str]) -> None:
+        self._server, self._kiptail = server, kiptail
+        self._sockets = {source: net.udp("left", source) for source in sources}
         self._flooding = net.udp("flooding", _FLOODING)
         #: When both Events of a port's flow were there.
         self._told: dict[int, float] = {}
-        self._thread = threading.Thread(target=self._watch, name="events", daemon=True)
-        self._thread.start()
+        #: The most memory so far, without the journal's pages, in MiB.
+        self.peak = 0.0
+        self.sent = 0
+        for work in (self._watch_events, self._watch_memory):
+            threading.Thread(target=work, name=work.__name__, daemon=True).start()
 
     def close(self) -> None:
         for each in (*self._sockets.values(), self._flooding):
             each.close()
 
-    def latencies(self, first_port: int) -> list[float]:
+    def latencies(self, pairs: Sequence[tuple[str, str]], first_port: int) -> list[float]:
         """Seconds from the packet to both Events, sorted; each pair loses one, to a port of its own."""
         sent: dict[int, float] = {}
         begin = time.monotonic()
-        for number, (source, target) in enumerate(_PAIRS):
+        for number, (source, target) in enumerate(pairs):
             time.sleep(max(0.0, begin + number * _PAUSE - time.monotonic()))
             sent[first_port + number] = time.monotonic()
             self._sockets[source].sendto(b"x", (target, first_port + number))
@@ -86,8 +98,11 @@ class _Node:
     def flood(self, seconds: float) -> Iterator[None]:
         """Drops of one flow, sent by a process of its own."""
         command = [sys.executable, "-c", _FLOOD, str(self._flooding.fileno()), _FLOODED, str(_RATE), str(seconds)]
-        with subprocess.Popen(command, pass_fds=[self._flooding.fileno()]):  # noqa: S603 - fixed
+        with subprocess.Popen(  # noqa: S603 - fixed
+            command, pass_fds=[self._flooding.fileno()], stdout=subprocess.PIPE, text=True
+        ) as flooding:
             yield
+            self.sent = int(flooding.communicate()[0])
 
     def flood_count(self) -> int:
         """The count of the flood's Event at its sender, once it no longer grows."""
@@ -99,11 +114,10 @@ class _Node:
         return count
 
     def cpu(self) -> float:
-        """Seconds that kiptail has computed."""
-        fields = Path(f"/proc/{self._kiptail.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Seconds that kiptail has computed: its CPU clock (clock_getcpuclockid(3)); /proc counts in 0.01 s."""
+        return time.clock_gettime(~self._kiptail.pid << 3 | 2)
 
-    def _watch(self) -> None:
+    def _watch_events(self) -> None:
         ends: Counter[int] = Counter()
         for event in self._server.new_events():
             port = re.search(r" port (\d+)/UDP$", event["message"])
@@ -111,6 +125,12 @@ class _Node:
                 ends[int(port[1])] += 1
                 if ends[int(port[1])] == 2:
                     self._told[int(port[1])] = time.monotonic()
+
+    def _watch_memory(self) -> None:
+        with contextlib.suppress(OSError):  # it has ended
+            while True:
+                self.peak = max(self.peak, _without_journal(self._kiptail.pid))
+                time.sleep(0.25)
 
 
 def memory_of(pid: int) -> tuple[float, float]:
@@ -122,60 +142,93 @@ def memory_of(pid: int) -> tuple[float, float]:
     return int(anonymous[1]) / 1024, int(file[1]) / 1024
 
 
-def measure_node() -> list[Row]:
-    """One node from start to stop, as rows; needs root."""
-    rows: list[Row] = []
+def _without_journal(pid: int) -> float:
+    """A process' memory in MiB less the pages of journal files, which the kernel takes back when it likes."""
+    kib, journal = 0, False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if line.startswith("Rss:"):
+            kib += 0 if journal else int(line.split()[1])
+        elif re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            journal = ".journal" in line
+    return kib / 1024
 
-    def row(name: str, unit: str, value: float) -> None:
-        rows.append(Row(name, unit, [value]))
+
+def measure_node(index: str, flows: int) -> list[_Figure]:
+    """One node from start to stop, with ``flows`` flows twice; needs root."""
+    figures: list[_Figure] = []
+
+    def tell(name: str, unit: str, value: float) -> None:
+        figures.append(_Figure(f"{index} index: {name}", unit, value))
 
     def remember(when: str) -> None:
         for kind, value in zip(("RssAnon", "RssFile"), memory_of(kiptail.pid), strict=True):
-            row(f"node: memory {when}, {kind}", "MiB", value)
+            tell(f"memory {when}, {kind}", "MiB", value)
 
-    def quantiles(name: str, latencies: list[float]) -> None:
+    def quantiles(name: str, latencies: Sequence[float]) -> None:
         for percent in (50, 99):
             at = min(len(latencies) - 1, len(latencies) * percent // 100)
-            row(f"node: packet to Events, {name}, p{percent}", "ms", latencies[at] * 1000)
+            tell(f"packet to Events, {name}, p{percent}", "ms", latencies[at] * 1000)
 
+    quiet, flooded, left, right = _pairs(flows)
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         prefix = f"kt-{secrets.token_hex(4)}:"
         net = stack.enter_context(network())
-        for name, addresses in (("left", _LEFT), ("right", _RIGHT), ("flooding", [_FLOODING]), ("flooded", [_FLOODED])):
+        for name, addresses in (("left", left), ("right", right), ("flooding", [_FLOODING]), ("flooded", [_FLOODED])):
             net.add_pod(name, *addresses)
         net.drop(f"{prefix} ")
         journald = stack.enter_context(Journald(directory / "journald"))
-        addresses = [*_LEFT, *_RIGHT, _FLOODING, _FLOODED]
-        pods = [pod(f"pod-{n}", address, uid=f"uid-{n}") for n, address in enumerate(addresses)]
+        # The targets are another node's: an index of one node has to look them up.
+        nodes = {"worker-3": (*left, _FLOODING), "worker-4": (*right, _FLOODED)}
+        pods = [
+            pod(f"pod-{address}", address, uid=f"uid-{address}", node=node)
+            for node, addresses in nodes.items()
+            for address in addresses
+        ]
         server = stack.enter_context(ServerProcess(directory / "cluster", pods))
         begin = time.monotonic()
         kiptail = Kiptail(
             directory,
-            "--kubeconfig", server.kubeconfig, "--journal-directory", journald.directory,
+            "--kubeconfig", server.kubeconfig, "--journal-directory", journald.directory, "--pod-index", index,
             "--state-directory", directory / "state", "--prefix", prefix, "--node-name", "worker-3",
             "--since", "now", "--repeat-interval", "10s", "--metrics-address", "off",
         )  # fmt: skip
         stack.enter_context(kiptail)
-        row("node: start to READY", "ms", (time.monotonic() - begin) * 1000)
-        node = _Node(net, server, kiptail)
+        tell("start to READY", "ms", (time.monotonic() - begin) * 1000)
+        node = _Node(net, server, kiptail, left)
         stack.callback(node.close)
 
         time.sleep(5.0)
         remember("idle")
         before = node.cpu()
         time.sleep(_IDLE_SECONDS)
-        row(f"node: CPU idle, over {_IDLE_SECONDS:.0f} s", "%", (node.cpu() - before) / _IDLE_SECONDS * 100)
+        tell(f"CPU idle, over {_IDLE_SECONDS:.0f} s", "%", (node.cpu() - before) / _IDLE_SECONDS * 100)
 
-        quantiles("10 flows a second", node.latencies(20_000))
+        quantiles(f"{flows:,} flows, 10 a second", node.latencies(quiet, 20_000))
 
         before = node.cpu()
-        with node.flood(_AHEAD + len(_PAIRS) * _PAUSE + _AHEAD):
-            time.sleep(_AHEAD)
-            quantiles(f"during {_RATE:,} drops/s", node.latencies(21_000))
+        with node.flood(_AHEAD + flows * _PAUSE + _BEHIND):
+            time.sleep(_BEHIND)
+            steady, since = node.cpu(), time.monotonic()
+            time.sleep(_AHEAD - _BEHIND)
+            drops = _RATE * (time.monotonic() - since)
+            tell(f"CPU a drop, of {_RATE:,} a second", "µs", (node.cpu() - steady) / drops * 1e6)
+            quantiles(f"the same during {_RATE:,} drops/s", node.latencies(flooded, 20_000 + flows))
             remember("in the flood")
         counted = node.flood_count()
-        row("node: lines of the flood that the kernel's log held", "lines", counted)
-        row("node: CPU per 10,000 drops in the flood", "s", (node.cpu() - before) / counted * 10_000)
+        if counted != node.sent:
+            raise BenchError(f"{node.sent:,} packets of the flood were sent, {counted:,} counted")
+        tell("packets of the flood, sent and counted", "", counted)
+        tell("CPU a drop, with flood, new flows and Events", "µs", (node.cpu() - before) / counted * 1e6)
         remember("after the flood")
-    return rows
+        tell("memory without the journal's pages, most", "MiB", node.peak)
+    return figures
+
+
+def _pairs(flows: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]], list[str], list[str]]:
+    """Source and target of so many flows, of as many others, and all sources and targets: as few as budgets allow."""
+    each = max(_FLOWS_PER_ADDRESS, -(-flows // _FLOWS_PER_ADDRESS))
+    left, right = ([f"10.244.{net}.{number}" for number in range(1, 2 * each + 1)] for net in (1, 2))
+    pairs = [(n % each, (n + n // each) % each) for n in range(flows)]
+    first, second = ([(left[s + shift], right[t + shift]) for s, t in pairs] for shift in (0, each))
+    return first, second, left, right

@@ -197,8 +197,8 @@ class _Daemon:
         if self._backlog:
             self._await_index()
         while not self._stop.is_set():
+            self._apply_handovers()  # what is known before a drop is read is known when it is counted
             step = self._follower.step()
-            self._apply_handovers()
             now = time.monotonic()
             if watchdog and now >= beat_at:
                 self._notifier.tell("WATCHDOG=1")

@@ -131,7 +131,8 @@ class Poster:
             and (self._clock() < patient_until or not dispatcher.index_current())
         ):
             dispatcher.place_waiting()
-            time.sleep(0.02)
+            if dispatcher.unplaced():
+                time.sleep(0.02)
         dispatcher.place_waiting(final=True)
         if dispatcher.sender.unreachable and not self._drain:
             return  # the next start goes on with what is stored

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -410,6 +411,7 @@ def as_nobody(program: str, *, prefix: Sequence[str] = ()) -> str:
 
 TRY_TO_READ = """
 from pathlib import Path
+from typing import Any
 from kiptail.journal import Journal
 from kiptail.scan import Batch
 from kiptail.errors import JournalError
@@ -717,7 +719,7 @@ def test_waiting_ends_at_once_by_the_wakeup_descriptor(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("entries", "timeout", "least", "most"),
     [
-        pytest.param([noise(1)], 60, 0.09, 0.2, id="quiet"),
+        pytest.param([noise(1)], 0.25, 0.24, 0.4, id="quiet"),
         pytest.param([drop(1)], 60, 0.018, 0.08, id="soon after a kernel line"),
         pytest.param([noise(1)], 0.01, 0.009, 0.08, id="less than a poll"),
         pytest.param([noise(1)], -1, 0, 0.05, id="no time left"),
@@ -729,12 +731,46 @@ def test_how_long_a_wait_lasts(
     export_to_journal(entries, directory / "a.journal")
     with Journal(directory=directory, wanted=drop_lines) as journal:
         drain(journal)
+        drain(journal)
         times = []
         for _ in range(5):
             started = time.monotonic()
             journal.wait(timeout, None)
             times.append(time.monotonic() - started)
     assert least <= sorted(times)[2] <= most
+
+
+def test_a_wait_ends_a_poll_after_something_was_written(directory: Path) -> None:
+    """And so does the next one: the list of all entries may have it before the list of those that match."""
+    export_to_journal([noise(1)], directory / "a.journal")
+
+    def waited(timeout: float) -> float:
+        drain(journal)
+        started = time.monotonic()
+        journal.wait(timeout, None)
+        return time.monotonic() - started
+
+    with Journal(directory=directory, wanted=drop_lines) as journal:
+        reader = Ends(journal._reader)
+        journal._reader = reader  # type: ignore[assignment]
+        assert waited(5) < 0.2, "nothing is known of the end yet"
+        threading.Timer(0.15, setattr, (reader, "later_us", 1)).start()
+        assert 0.14 < waited(5) < 0.4
+        assert waited(5) < 0.2
+        assert waited(0.5) > 0.49
+
+
+class Ends:
+    """A reader to which the journal's end seems later than it is."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader, self.later_us = reader, 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._reader, name)
+
+    def _get_end(self) -> int:
+        return self._reader._get_end() + self.later_us
 
 
 def test_a_signal_is_served_while_waiting(directory: Path) -> None:
