@@ -19,12 +19,12 @@ from kiptail.dispatch import Dispatcher
 from kiptail.errors import ClusterError, JournalError, KiptailError, StateError, one_line
 from kiptail.follower import Follower, Step
 from kiptail.locate import Locator
-from kiptail.metrics import Metrics, MetricsServer
 from kiptail.names import Names
 from kiptail.nodeindex import NodeIndex
 from kiptail.notify import Notifier
+from kiptail.observed import Unobserved
 from kiptail.ownership import Handover
-from kiptail.parts import connect, event_style, open_index, open_journal, open_ledger
+from kiptail.parts import connect, event_style, open_index, open_journal, open_ledger, open_metrics
 from kiptail.podindex import ClusterIndex
 from kiptail.podmemory import PodMemory
 from kiptail.poster import Poster
@@ -75,7 +75,7 @@ class _Daemon:
         stack.callback(self._notifier.close)
         self._handovers: dict[str, int] = {}
         self._handover_lock = threading.Lock()
-        self._metrics = Metrics()
+        self._metrics = open_metrics(settings)
 
         prefixes = Prefixes(PrefixRule(p.text, Verdict(p.verdict)) for p in settings.prefixes)
         pods = load_pods(settings.pods, label=settings.pod_identifier_label) if settings.pods else None
@@ -163,8 +163,7 @@ class _Daemon:
         self._start_cluster()
         if self._stop.is_set():
             return 1 if self._stop.crashed else 0
-        if not self._settings.dry_run:
-            self._serve_metrics()
+        self._serve_metrics()
         self._poster.start()
         source: object = self._settings.journal_directory or "this machine's journal"
         if self._settings.journal_files:
@@ -307,8 +306,10 @@ class _Daemon:
 
     def _serve_metrics(self) -> None:
         address = self._settings.metrics_address
-        if address is None:
+        if address is None or isinstance(self._metrics, Unobserved):
             return
+        from kiptail.metrics import MetricsServer  # noqa: PLC0415 - see open_metrics()
+
         try:
             self._metrics.read_from(self._report.readings)
             server = MetricsServer(self._metrics, address, obstacles=self._report.obstacles)

@@ -80,7 +80,10 @@ class KnownLines:
         # A later OUT= would be taken for the kernel's.
         if len(message) > LONGEST or message.find(b" OUT=", start) >= 0:
             return self._prefixes.wanted(message)
-        return self._known.get(constant) or self._learn(message, start, constant)
+        try:
+            return self._known[constant]
+        except KeyError:
+            return self._learn(message, start, constant)
 
     def _learn(self, message: bytes, start: int, constant: tuple[object, ...]) -> KnownLine | bool:
         """Read a line thoroughly, and remember it if what is behind ``start`` can only say what ``constant`` tells."""

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 drop_log = logging.getLogger("kiptail.drops")
 
 #: Wanted lines a batch: small enough that signals and the watchdog are served, large enough to be cheap.
-BATCH = 2_000
+BATCH = 4_000
 #: Counts of flows that are known already are committed so often at most, in seconds.
 COUNT_INTERVAL = 1.0
 #: The position alone is committed so often, in seconds.

@@ -8,7 +8,6 @@ import socketserver
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from http.server import ThreadingHTTPServer
-from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -16,8 +15,9 @@ from prometheus_client.exposition import MetricsHandler
 
 from kiptail import __version__
 from kiptail.errors import one_line
+from kiptail.observed import Reading
 
-__all__ = ["Metrics", "MetricsServer", "Reading"]
+__all__ = ["Metrics", "MetricsServer"]
 
 log = logging.getLogger(__name__)
 
@@ -28,18 +28,8 @@ READY_PATHS = ("/-/ready", "/healthz")
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class Reading(NamedTuple):
-    """One value that a part of kiptail keeps anyway."""
-
-    name: str
-    help: str
-    value: float
-    labels: dict[str, str] = {}  # noqa: RUF012 - never changed
-    counter: bool = True
-
-
 class Metrics:
-    """What can be scraped."""
+    """What can be scraped; an :class:`~kiptail.observed.Observer`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

@@ -13,7 +13,7 @@ from kiptail.follower import Follower
 from kiptail.indexstats import IndexStats
 from kiptail.journal import Journal
 from kiptail.ledger import Ledger
-from kiptail.metrics import Reading
+from kiptail.observed import Reading
 from kiptail.poster import Poster
 from kiptail.tally import Tally
 
