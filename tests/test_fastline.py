@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kiptail import fastline, scan
 from kiptail.entry import MESSAGE_LIMIT, MISSED_MESSAGE_ID, is_trusted, microseconds, source_delay, text_of
-from kiptail.fastline import LONGEST, MAX_KNOWN, KnownLine, KnownLines, understood
+from kiptail.fastline import LONGEST, MAX_KNOWN, MAX_SHAPES, KnownLine, KnownLines, understood
 from kiptail.journal import Journal
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.scan import Batch
@@ -80,6 +80,11 @@ def test_lines_of_the_kernel_say_the_same_whatever_was_seen_before(lines: list, 
 @example(["PROTO=TCP SPT=1 DPT=80 ", "PROTO=TCP SPT=1 DPT=80 IN=x OUT=y SRC=1.1.1.1 DST=2.2.2.2 "], HEAD)
 @example(["PROTO=TCP SPT=80 DPT=40000 RES=0x00 ACK ", "PROTO=TCP SPT=80 DPT=40000 RES=0x00 [ ACK "], HEAD)
 @example(["PROTO=TCP SPT=1 DPT=8 ", "PROTO=UDP SPT=1 DPT=8 ", "PROTO=ICMP TYPE=8 CODE=0 "], HEAD)
+@example([f"PROTO=UDP SPT={s} DPT={d} LEN=8 " for s in (53, 40_000, 50_000) for d in (40_000, 50_000, 53)], HEAD)
+@example(["PROTO=UDP SPT=53 DPT=40000 LEN=8 ", "PROTO=UDP SPT=40000 DPT=53 LEN=8 "], HEAD)
+@example(["PROTO=TCP SPT=1 DPT=80 SYN ", "PRO1TO=TCP SPT= DPT=80 SYN "], HEAD)
+@example(["PROTO=TCP SPT=1 DPT=80 SYN ", "PROTO=TCP SPT= DPT1=80 SYN "], HEAD)
+@example(["PROTO=TCP SPT=1 DPT=50000 [ ACK ", "PROTO=TCP SPT=1 DPT=50000 [ SYN "], HEAD)
 @example(["SPT=80 DPT=40000 SYN ", "SPT=81 DPT=40000 SYN "], HEAD.replace("SRC=", "ACK SRC=") + "PROTO=TCP ")
 @example(["DST=10.0.0.2 ", "DST=10.0.0.3 "], HEAD.replace(" DST=10.0.0.2", "") + "PROTO=TCP SPT=1 DPT=80 ")
 def test_piles_of_keys_and_values_say_the_same(texts: list[str], head: str) -> None:
@@ -151,6 +156,29 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(read) == 1
 
 
+def test_what_is_remembered_of_shapes_is_bounded() -> None:
+    known = KnownLines(Prefixes(RULES))
+    for n in range(MAX_SHAPES + 10):
+        known.wanted(plain() + b"x" * (n % 50) + b"y" * (n // 50) + b" ")
+        assert len(known._spots) <= MAX_SHAPES
+    assert len(known._spots) == 10
+
+
+def test_tcp_options_are_no_shapes() -> None:
+    """Each packet's timestamps would be another one."""
+    known = KnownLines(Prefixes(RULES))
+    assert isinstance(known.wanted(plain() + b"OPT (0101080A00AF3B7C) "), KnownLine)
+    assert known._spots == {}
+
+
+@pytest.mark.parametrize("line", [plain(), plain(50_000), plain(flags="ACK"), LINE_6.encode()])
+def test_two_look_ups_are_enough_for_a_known_line(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = KnownLines(Prefixes(RULES))
+    first = known.wanted(line)
+    monkeypatch.delattr(KnownLines, "_look_closer")
+    assert known.wanted(line) is first
+
+
 def test_other_rules_lines_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     read = parses(monkeypatch)
     assert KnownLines(Prefixes(RULES)).wanted(plain().replace(b"drop:", b"other")) is False
@@ -159,13 +187,16 @@ def test_other_rules_lines_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_longest_known_line_is_no_longer_than_a_message() -> None:
     """A byte that is no UTF-8 becomes four characters; longer text is not read."""
-    assert 4 * LONGEST <= MESSAGE_LIMIT
+    assert 4 * (2 * LONGEST + len(" LEN=")) <= MESSAGE_LIMIT
     line = plain()
     prefixes = Prefixes(RULES)
     known = KnownLines(prefixes)
     known.wanted(line)
+    head, cut, tail = line.partition(b" LEN=")
     for length in (LONGEST, LONGEST + 1, MESSAGE_LIMIT + 1):
-        assert_alike(known, prefixes, line + b"\xff" * (length - len(line)))
+        for _ in range(2):
+            assert_alike(known, prefixes, head + cut + tail.ljust(length, b"\xff"))
+            assert_alike(known, prefixes, b"\xff" * (length - len(head)) + b" " + line)
 
 
 START = 1_800_000_000_000_000
