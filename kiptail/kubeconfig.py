@@ -1,29 +1,32 @@
 """From a kubeconfig file to a session: credential, certificates and connection pools.
 
-The only module that imports ``kubernetes``, and of it only what loads a kubeconfig and configures a pool of
-connections: that is the same from 22.6 (urllib3 1.26) to 37 (urllib3 2), and typed models cost 20 MB more.
+The only module that imports ``kubernetes``, and only for a user whose credential an exec plugin or an auth provider
+gives: the import takes 0.3 s and 29 MiB, and what else stands in a kubeconfig needs a few lines.
 
-For a daemon it is stricter than the loader: an exec plugin that hangs is killed, what the loader logs becomes an
-error or one warning, and a private key that stands in the kubeconfig does not stay behind in ``/tmp``.
+For a daemon it is stricter than that package's loader: an exec plugin that hangs is killed, what the loader logs
+becomes an error or one warning, and a private key that stands in the kubeconfig does not stay behind in ``/tmp``.
 """
 
 from __future__ import annotations
 
 import atexit
+import base64
 import contextlib
-import io
 import logging
 import math
 import shutil
+import ssl
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import urllib3
+import yaml
 from urllib3.exceptions import InsecureRequestWarning
 
 from kiptail.errors import ClusterError, one_line
@@ -41,6 +44,8 @@ EXEC_TIMEOUT_S = 30
 #: After an exec plugin failed to renew a token, the time until it is run again.
 EXEC_PAUSE_S = 30.0
 KUBECONFIG_BYTES = 4 << 20
+#: Connections that are kept: requests are made by a few threads.
+_CONNECTIONS = 10
 
 #: Keys of a kubeconfig's user whose tokens expire, and are renewed by the loader.
 _PROVIDERS = ("exec", "auth-provider")
@@ -75,12 +80,12 @@ class Session:
 class Credential:
     """The bearer token or password of a kubeconfig's user; none where a client certificate is all."""
 
-    def __init__(self, configuration: Any, token_file: TokenFile | None, *, expires: bool) -> None:
-        """``configuration`` is a loaded kubernetes.client.Configuration. Raises ClusterError.
+    def __init__(self, ask: Callable[[], str | None], token_file: TokenFile | None, *, expires: bool) -> None:
+        """``ask`` gives scheme and secret of the Authorization header. Raises ClusterError.
 
         ``expires``: it comes from a plugin or provider, that is to be asked again before it is out of date.
         """
-        self._configuration = configuration
+        self._ask = ask
         self._token_file = token_file
         self._lock = threading.Lock()
         self._renew_at = -math.inf if expires else math.inf
@@ -102,7 +107,7 @@ class Credential:
     def _renewed(self) -> str | None:
         with _loader_messages() as complaints:
             try:
-                value = self._configuration.auth_settings().get("BearerToken", {}).get("value")
+                value = self._ask()
             except Exception as error:  # exec plugins and auth providers raise anything
                 raise ClusterError(f"cannot renew the credential: {why(error)}") from error
         if complaints:
@@ -111,7 +116,7 @@ class Credential:
             self._renew_at = time.monotonic() + EXEC_PAUSE_S
         if value is None:
             return None
-        scheme, _, token = str(value).partition(" ")
+        scheme, _, token = value.partition(" ")
         clean = clean_token(token, "the token of the kubeconfig's user")
         return f"{scheme} {clean}"
 
@@ -130,19 +135,30 @@ def open_session(path: Path, context: str | None, server: str | None, tokens: To
     elif tokens is not None and isinstance(user.get("token"), str) and user.keys().isdisjoint(_PROVIDERS):
         user["token"] = tokens.choose(user["token"].strip())
     stamps.update((file, stamp(file)) for file in files.values())
-    try:
-        configuration, pool, certificate = _load(path, cluster, user)
-    except ClusterError:
-        raise
-    except Exception as error:  # the loader checks no types, and plugins and providers raise anything
-        raise ClusterError(f"the kubeconfig {path} cannot be used: {why(error)}") from error
+    where, expires = f"the kubeconfig {path}", not user.keys().isdisjoint(_PROVIDERS)
+    verify = not cluster.get("insecure-skip-tls-verify")
+    with contextlib.ExitStack() as stack:
+        ca_file = _file(stack, cluster, "certificate-authority", files)
+        if expires:
+            configuration = stack.enter_context(_loaded(path, cluster, user))
+            cert_file, key_file = configuration.cert_file, configuration.key_file
+            ask = _plugins_word(configuration)
+        else:
+            cert_file, key_file = (_file(stack, user, key, files) for key in ("client-certificate", "client-key"))
+            ask = _users_word(where, user)
+        tls = tls_context(where, verify=verify, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
+        certificate = Path(cert_file).read_bytes() if cert_file else b""
+    if not verify:
+        urllib3.disable_warnings(InsecureRequestWarning)  # said once, by KubeApi
+    # What it logs, it raises too.
+    logging.getLogger("urllib3").setLevel(logging.CRITICAL)
     return Session(
         server=cluster["server"],
-        credential=Credential(configuration, token_file, expires=not user.keys().isdisjoint(_PROVIDERS)),
+        credential=Credential(ask, token_file, expires=expires),
         user_name=common_name(certificate),
         certificate_life=validity(certificate),
-        verified=bool(configuration.verify_ssl),
-        pool=pool,
+        verified=verify,
+        pool=_pool(where, cluster, tls),
         stamps=stamps,
     )
 
@@ -150,23 +166,68 @@ def open_session(path: Path, context: str | None, server: str | None, tokens: To
 def read_kubeconfig(path: Path) -> Json:
     """The file's document. Raises ClusterError, without the text at fault: that may be a secret."""
     data = read_file(path, "the kubeconfig", KUBECONFIG_BYTES, hint="; name another with --kubeconfig")
-    from kubernetes.config.kube_config import KubeConfigMerger  # noqa: PLC0415 - as in _load()
-
     try:
-        document = KubeConfigMerger(io.BytesIO(data)).config
-    except Exception as error:  # noqa: BLE001 - YAML's, ConfigException, RecursionError
+        document = yaml.safe_load(data)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
         where = f": {one_line(problem)} in line {mark.line + 1}" if problem and mark else ""
         raise ClusterError(f"the kubeconfig {path} is empty or not valid YAML{where}") from None
+    if document is None:
+        raise ClusterError(f"the kubeconfig {path} is empty or not valid YAML")
     if not isinstance(document, dict) or not isinstance(document.get("clusters"), list):
         raise ClusterError(f"{path} is not a kubeconfig: it lists no clusters")
     return document
 
 
-def _load(path: Path, cluster: Json, user: Json) -> tuple[Any, urllib3.PoolManager, bytes]:
-    """What ``kubernetes`` makes of the mappings: Configuration, connection pools, the client certificate."""
-    # Here, for it takes 0.2 s and 20 to 30 MB that a dry run with --pods does without.
-    from kubernetes.client import ApiClient, Configuration  # noqa: PLC0415
+def _file(stack: contextlib.ExitStack, mapping: Json, key: str, files: Mapping[str, Path]) -> str | None:
+    """The path of a certificate or key; one that stands in the kubeconfig is a file, its owner's, for a moment."""
+    data = mapping.get(f"{key}-data")
+    if not data:
+        return str(files[key]) if key in files else None
+    file = stack.enter_context(tempfile.NamedTemporaryFile())  # noqa: SIM115 - the stack closes it
+    file.write(base64.b64decode(data))
+    file.flush()
+    return file.name
+
+
+def _users_word(where: str, user: Json) -> Callable[[], str | None]:
+    """The token, or name and password, that stands in the kubeconfig. Raises ClusterError."""
+    given = [user[key] for key in ("token", "username", "password") if user.get(key)]
+    if not all(isinstance(value, str) for value in given):
+        raise ClusterError(f"{where}: the user's token, username or password is no text")
+    word = None
+    if user.get("token"):
+        word = f"Bearer {user['token'].strip()}"
+    elif user.get("username") and user.get("password"):
+        word = urllib3.make_headers(basic_auth=f"{user['username']}:{user['password']}")["authorization"]
+    return lambda: word
+
+
+def _pool(where: str, cluster: Json, tls: ssl.SSLContext) -> urllib3.PoolManager:
+    """Connection pools, whose connections are those of :mod:`kiptail.kubecall`. Raises ClusterError."""
+    options: Json = {"maxsize": _CONNECTIONS, "ssl_context": tls, "cert_reqs": tls.verify_mode}
+    if cluster.get("tls-server-name"):
+        options["server_hostname"] = cluster["tls-server-name"]
+    proxy = cluster.get("proxy-url")
+    try:
+        pool = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
+    except Exception as error:
+        raise ClusterError(
+            f"{where}: the proxy-url {one_line(str(proxy), 100)} cannot be used: {why(error)}"
+        ) from error
+    pool.pool_classes_by_scheme = {
+        scheme: breakable(pool_class) for scheme, pool_class in pool.pool_classes_by_scheme.items()
+    }
+    return pool
+
+
+@contextlib.contextmanager
+def _loaded(path: Path, cluster: Json, user: Json) -> Iterator[Any]:
+    """A kubernetes.client.Configuration, with what plugins and providers say; its files last as long as the context.
+
+    Raises ClusterError.
+    """
+    from kubernetes.client import Configuration  # noqa: PLC0415 - see above
     from kubernetes.config import kube_config  # noqa: PLC0415
 
     document = {
@@ -182,41 +243,30 @@ def _load(path: Path, cluster: Json, user: Json) -> tuple[Any, urllib3.PoolManag
     )
     configuration = Configuration()
     try:
-        with _loader_messages() as complaints:
-            loader.load_and_set(configuration)
+        try:
+            with _loader_messages() as complaints:
+                loader.load_and_set(configuration)
+        except Exception as error:  # the loader checks no types, and plugins and providers raise anything
+            raise ClusterError(f"the kubeconfig {path} cannot be used: {why(error)}") from error
         if "exec" in user and not configuration.api_key and not configuration.cert_file:
             reason = complaints[-1] if complaints else "it gave neither a token nor a certificate"
             raise ClusterError(f"the kubeconfig {path}: the exec plugin failed: {reason}")
-        tls = tls_context(
-            f"the kubeconfig {path}",
-            verify=configuration.verify_ssl,
-            ca_file=configuration.ssl_ca_cert,
-            cert_file=configuration.cert_file,
-            key_file=configuration.key_file,
-        )
-        certificate = Path(configuration.cert_file).read_bytes() if configuration.cert_file else b""
+        yield configuration
     finally:
         # The loader writes inline certificates and keys to files that stay while the process runs. They are
         # loaded now. (temp_file_path would not do: 22.6 looks for the removed files at the next reading.)
         kube_config._cleanup_temp_files()
         atexit.unregister(kube_config._cleanup_temp_files)  # or there would be one more after each reading
-    # 22.6 does not know these two.
-    if cluster.get("proxy-url"):
-        configuration.proxy = cluster["proxy-url"]
-    pool: urllib3.PoolManager = ApiClient(configuration).rest_client.pool_manager
-    for key in ("ca_certs", "ca_cert_data", "cert_file", "key_file"):
-        pool.connection_pool_kw.pop(key, None)
-    pool.connection_pool_kw["ssl_context"] = tls
-    if cluster.get("tls-server-name"):
-        pool.connection_pool_kw["server_hostname"] = cluster["tls-server-name"]
-    pool.pool_classes_by_scheme = {
-        scheme: breakable(pool_class) for scheme, pool_class in pool.pool_classes_by_scheme.items()
-    }
-    if not configuration.verify_ssl:
-        urllib3.disable_warnings(InsecureRequestWarning)  # said once, by KubeApi
-    # What it logs, it raises too. Configuration() sets the level, in 22.6.
-    logging.getLogger("urllib3").setLevel(logging.CRITICAL)
-    return configuration, pool, certificate
+
+
+def _plugins_word(configuration: Any) -> Callable[[], str | None]:
+    """What the plugin or provider says, asked again when it is out of date."""
+
+    def ask() -> str | None:
+        word = configuration.auth_settings().get("BearerToken", {}).get("value")
+        return None if word is None else str(word)
+
+    return ask
 
 
 def _limit_exec_plugin(user: Json) -> None:

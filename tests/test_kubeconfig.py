@@ -6,6 +6,7 @@ import json
 import logging
 import ssl
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -94,6 +95,12 @@ UNUSABLE: dict[str, tuple[object, dict[str, str], str]] = {
         kubeconfig(user={"token": "se\ncret"}),
         {},
         "the token of the kubeconfig's user is empty or holds blanks",
+    ),
+    "token is a number": (kubeconfig(user={"token": 5}), {}, "the user's token, username or password is no text"),
+    "proxy is no URL": (
+        kubeconfig(cluster={"server": "https://h", "proxy-url": "ftp://h"}),
+        {},
+        "the proxy-url ftp://h cannot be used",
     ),
     "client certificate is missing": (
         kubeconfig(user={"client-certificate": "c.crt", "client-key": "c.key"}),
@@ -282,6 +289,38 @@ def test_requests_go_through_the_proxy_of_the_kubeconfig(tmp_path: Path) -> None
         assert failure(lambda: list_pods(api)).status == 502
         assert proxy.heads[0].startswith("GET http://cluster.invalid/api/v1/pods?")
         api.close()
+
+
+@pytest.mark.parametrize(
+    ("user", "header"),
+    [
+        ({"username": "ann", "password": "p w"}, "authorization: basic yw5uonagdw=="),
+        ({"username": "ann", "password": "p w", "token": " secret\n"}, "authorization: bearer secret"),
+        ({"username": "ann"}, ""),
+    ],
+    ids=["name and password", "token as well", "no password"],
+)
+def test_what_the_user_says_of_himself(user: dict[str, str], header: str, tmp_path: Path) -> None:
+    with RawServer(reply(b"", status="502 No route")) as server:
+        path = write(tmp_path / "k", kubeconfig(cluster={"server": server.url}, user=user))
+        api = KubeApi.from_kubeconfig(path)
+        assert failure(lambda: list_pods(api)).status == 502
+        lines = [line.lower() for line in server.heads[0].splitlines()]
+        assert [line for line in lines if line.startswith("authorization")] == ([header] if header else [])
+        api.close()
+
+
+@pytest.mark.parametrize("needed", [False, True], ids=["token", "plugin"])
+def test_the_kubernetes_package_is_loaded_for_plugins_only(needed: bool, tmp_path: Path) -> None:
+    """It takes 29 MiB."""
+    user = plugin(tmp_path / "plugin", credential(token="t")) if needed else {"token": "t"}
+    path = write(tmp_path / "k", kubeconfig(user=user))
+    code = (
+        "import pathlib, sys; from kiptail.kubeapi import KubeApi; KubeApi.from_kubeconfig(pathlib.Path(sys.argv[1]));"
+        " print('kubernetes' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{needed}\n"
 
 
 def test_a_wrong_ca_and_a_missing_one_are_untrusted(opened: Callable[..., KubeApi]) -> None:

@@ -95,12 +95,12 @@ def test_options_are_completed() -> None:
 def test_the_package_depends_on_what_the_program_imports() -> None:
     required = re.search(r"install_requires =\n((?: +\S.*\n)+)", (ROOT / "setup.cfg").read_text())
     assert required is not None
-    names = re.findall(r"(?m)^ +([a-z-]+)", required[1])
-    debian = {"systemd-python": "systemd"}
+    names = re.findall(r"(?m)^ +([a-z0-9-]+)", required[1])
+    debian = {"systemd-python": "systemd", "pyyaml": "yaml"}
     control = (ROOT / "packaging/debian/control").read_text().split("\nDepends:")[1]
     spec = (ROOT / "packaging/rpm/kiptail.spec").read_text()
     for name in names:
         assert re.search(rf"\bpython3-{debian.get(name, name)}\b", control), name
-    fedora = debian | {"prometheus-client": "prometheus_client", "dnspython": "dns"}
+    fedora = debian | {"prometheus-client": "prometheus_client", "dnspython": "dns", "pyyaml": "pyyaml"}
     for name in names:
         assert re.search(rf"(?m)^Requires: +python3-{fedora.get(name, name)}\b", spec), name
