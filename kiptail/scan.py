@@ -162,12 +162,11 @@ class Scanner:
         following, get_all, wanted = reader._next, reader._get_all, self._wanted
         get_monotonic, get_realtime = reader._get_monotonic, reader._get_realtime
         add_line, add_time = batch.lines.append, batch.times_us.append
-        known_boot = b""
-        #: Until when, by printk's clock, ``self.clock`` stays as it is.
-        offset_us = until_us = 0
+        # Of the entry before.
+        monotonic_us, boot, realtime_us = 0, b"", 0
+        # The clock as it stays, in this boot, until printk's time is ``until_us``.
+        known_boot, offset_us, until_us = b"", 0, 0
         scanned = 0
-        monotonic_us = realtime_us = 0
-        boot = b""
         try:
             for _ in range(limit - len(batch.lines)):
                 if not following():
@@ -192,9 +191,8 @@ class Scanner:
                 source_us = int(source)
                 delay_us = monotonic_us - source_us - offset_us
                 if source_us >= until_us or not 0 < delay_us <= DELAY_LIMIT_US or boot != known_boot:
-                    clock, delay_us = source_delay(self.clock, boot.hex(), monotonic_us, source_us)
-                    self.clock = clock
-                    known_boot, offset_us, until_us = boot, clock.offset_us, clock.monotonic_us + DRIFT
+                    self.clock, delay_us = source_delay(self.clock, boot.hex(), monotonic_us, source_us)
+                    known_boot, offset_us, until_us = boot, self.clock.offset_us, self.clock.monotonic_us + DRIFT
                 add_line(line)
                 add_time(realtime_us - delay_us)
             return False
