@@ -20,7 +20,7 @@ from kiptail.prefixes import Prefixes, Verdict
 __all__ = ["KnownLine", "KnownLines", "understood"]
 
 #: So many different lines are remembered, about 1 KiB each, and so many shapes, 0.4 KiB each.
-MAX_KNOWN = 8_192
+MAX_KNOWN = 2_048
 MAX_SHAPES = 2_048
 
 MAX_PORT = 65_535
@@ -61,6 +61,8 @@ class KnownLines:
         self._prefixes = prefixes
         #: By head, protocol, and the value that tells the flow.
         self._known: dict[tuple[object, ...], KnownLine] = {}
+        #: Those that were known before ``_known`` was full the last time: who does not come again is forgotten.
+        self._older: dict[tuple[object, ...], KnownLine] = {}
         #: Of tails, by their shape: protocol, and where that value is.
         self._spots: dict[bytes, tuple[bytes, slice]] = {}
 
@@ -90,7 +92,14 @@ class KnownLines:
             protocol, spot = (protocol, slice(*usual.span(3))) if icmp is None else (icmp, slice(*usual.span(5)))
             self._remember_shape(tail, protocol, spot)
             constant = (head, protocol, tail[spot])
-        return self._known.get(constant) or self._learn(message, head, constant)
+        line = self._known.get(constant)
+        if line is not None:
+            return line
+        line = self._older.get(constant)
+        if line is None:
+            return self._learn(message, head, constant)
+        self._remember(constant, line)
+        return line
 
     def _remember_shape(self, tail: bytes, protocol: bytes, spot: slice) -> None:
         # TCP options are printed in hexadecimal: a shape for each.
@@ -105,10 +114,13 @@ class KnownLines:
         if line is None:
             return True
         if _ADDRESSES.search(head) and not any(text in head for text in _MISLEADING):
-            if len(self._known) >= MAX_KNOWN:
-                self._known.clear()
-            self._known[constant] = line
+            self._remember(constant, line)
         return line
+
+    def _remember(self, constant: tuple[object, ...], line: KnownLine) -> None:
+        if len(self._known) >= MAX_KNOWN // 2:
+            self._older, self._known = self._known, {}
+        self._known[constant] = line
 
 
 def understood(text: str, prefixes: Prefixes) -> KnownLine | None:

@@ -146,14 +146,16 @@ def test_a_flow_is_read_once(lines: list[bytes], monkeypatch: pytest.MonkeyPatch
     assert len(read) == 1
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_remembered_is_bounded_and_what_comes_again_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     known = KnownLines(Prefixes(RULES))
-    for n in range(MAX_KNOWN + 10):
-        known.wanted(plain(number=n).replace(b"10.0.0.1", b"10.%d.%d.1" % (n // 250, n % 250)))
-        assert len(known._known) <= MAX_KNOWN
     read = parses(monkeypatch)
-    assert isinstance(known.wanted(plain()), KnownLine)
-    assert len(read) == 1
+    for n in range(2 * MAX_KNOWN):
+        assert isinstance(known.wanted(plain()), KnownLine)
+        known.wanted(plain(number=n).replace(b"10.0.0.1", b"10.%d.%d.1" % (n // 250, n % 250)))
+        assert len(known._known) + len(known._older) <= MAX_KNOWN
+    assert len([text for text in read if "SRC=10.0.0.1 " in text]) == 1
+    assert isinstance(known.wanted(plain().replace(b"10.0.0.1", b"10.0.1.1")), KnownLine)
+    assert len([text for text in read if "SRC=10.0.1.1 " in text]) == 2, "the oldest is forgotten"
 
 
 def test_what_is_remembered_of_shapes_is_bounded() -> None:
