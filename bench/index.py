@@ -21,6 +21,7 @@ from typing import Any
 
 from bench.programs import BenchError
 from bench.report import machine, versions
+from tests.pods import NoNames
 
 _ROOT = Path(__file__).parent.parent
 _BUILD = _ROOT / "build" / "bench"
@@ -29,19 +30,6 @@ _REALISTIC = _ROOT / "tests" / "wire" / "48-pod-realistic.json"
 #: Pods of a node.
 _PER_NODE = 50
 _WAYS = ("cluster, streamed", "cluster, in pages", "node", "typed list of the Python client")
-
-
-class _Nameless:
-    """No nodes or Services have names: what is measured is the pods."""
-
-    def settled(self) -> bool:
-        return True
-
-    def name(self, address: str) -> str:
-        return ""
-
-    def no_pod(self, address: str) -> bool:
-        return False
 
 
 def main() -> int:
@@ -165,7 +153,7 @@ def _index(way: str, kubeconfig: Path, node: str) -> int:
         "label": None,
         "node": node,
         "ranges": PodRanges(),
-        "names": _Nameless(),
+        "names": NoNames(),
         "on_handover": lambda handovers: None,
         "on_ready": lambda: None,
     }

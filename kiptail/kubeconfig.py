@@ -1,29 +1,23 @@
 """From a kubeconfig file to a session: credential, certificates and connection pools.
 
-The only module that imports ``kubernetes``, and only for a user whose credential an exec plugin or an auth provider
-gives: the import takes 0.3 s and 29 MiB, and what else stands in a kubeconfig needs a few lines.
-
-For a daemon it is stricter than that package's loader: an exec plugin that hangs is killed, what the loader logs
-becomes an error or one warning, and a private key that stands in the kubeconfig does not stay behind in ``/tmp``.
+For a daemon it is strict: a private key that stands in the kubeconfig does not stay behind in ``/tmp``, and what is
+wrong with a certificate is said at the start.
 """
 
 from __future__ import annotations
 
-import atexit
 import base64
 import contextlib
 import logging
 import math
-import shutil
 import ssl
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import urllib3
 import yaml
@@ -33,22 +27,18 @@ from kiptail.errors import ClusterError, one_line
 from kiptail.kubecall import breakable
 from kiptail.kubecontext import Json, choose, named_files, usable_server
 from kiptail.kubefiles import Stamp, TokenFile, clean_token, read_file, stamp, why
+from kiptail.kubeplugin import PROVIDERS, loaded, loader_messages, plugins_word
 from kiptail.kubetls import common_name, tls_context, validity
 
 __all__ = ["Credential", "Session", "Tokens", "open_session", "read_kubeconfig"]
 
 log = logging.getLogger(__name__)
 
-#: An exec plugin that takes longer is killed.
-EXEC_TIMEOUT_S = 30
 #: After an exec plugin failed to renew a token, the time until it is run again.
 EXEC_PAUSE_S = 30.0
 KUBECONFIG_BYTES = 4 << 20
 #: Connections that are kept: requests are made by a few threads.
 _CONNECTIONS = 10
-
-#: Keys of a kubeconfig's user whose tokens expire, and are renewed by the loader.
-_PROVIDERS = ("exec", "auth-provider")
 
 
 class Tokens(Protocol):
@@ -105,7 +95,7 @@ class Credential:
             return self._value
 
     def _renewed(self) -> str | None:
-        with _loader_messages() as complaints:
+        with loader_messages() as complaints:
             try:
                 value = self._ask()
             except Exception as error:  # exec plugins and auth providers raise anything
@@ -130,19 +120,19 @@ def open_session(path: Path, context: str | None, server: str | None, tokens: To
     token_file = TokenFile(files.pop("tokenFile")) if "tokenFile" in files else None
     if token_file is not None:
         # As in kubectl, it wins over the others.
-        for key in ("tokenFile", "token", *_PROVIDERS):
+        for key in ("tokenFile", "token", *PROVIDERS):
             user.pop(key, None)
-    elif tokens is not None and isinstance(user.get("token"), str) and user.keys().isdisjoint(_PROVIDERS):
+    elif tokens is not None and isinstance(user.get("token"), str) and user.keys().isdisjoint(PROVIDERS):
         user["token"] = tokens.choose(user["token"].strip())
     stamps.update((file, stamp(file)) for file in files.values())
-    where, expires = f"the kubeconfig {path}", not user.keys().isdisjoint(_PROVIDERS)
+    where, expires = f"the kubeconfig {path}", not user.keys().isdisjoint(PROVIDERS)
     verify = not cluster.get("insecure-skip-tls-verify")
     with contextlib.ExitStack() as stack:
         ca_file = _file(stack, cluster, "certificate-authority", files)
         if expires:
-            configuration = stack.enter_context(_loaded(path, cluster, user))
+            configuration = stack.enter_context(loaded(path, cluster, user))
             cert_file, key_file = configuration.cert_file, configuration.key_file
-            ask = _plugins_word(configuration)
+            ask = plugins_word(configuration)
         else:
             cert_file, key_file = (_file(stack, user, key, files) for key in ("client-certificate", "client-key"))
             ask = _users_word(where, user)
@@ -219,89 +209,3 @@ def _pool(where: str, cluster: Json, tls: ssl.SSLContext) -> urllib3.PoolManager
         scheme: breakable(pool_class) for scheme, pool_class in pool.pool_classes_by_scheme.items()
     }
     return pool
-
-
-@contextlib.contextmanager
-def _loaded(path: Path, cluster: Json, user: Json) -> Iterator[Any]:
-    """A kubernetes.client.Configuration, with what plugins and providers say; its files last as long as the context.
-
-    Raises ClusterError.
-    """
-    from kubernetes.client import Configuration  # noqa: PLC0415 - see above
-    from kubernetes.config import kube_config  # noqa: PLC0415
-
-    document = {
-        "current-context": "kiptail",
-        "contexts": [{"name": "kiptail", "context": {"cluster": "kiptail", "user": "kiptail"}}],
-        "clusters": [{"name": "kiptail", "cluster": cluster}],
-        "users": [{"name": "kiptail", "user": user}],
-    }
-    _limit_exec_plugin(user)
-    # Not load_kube_config(): it takes a colon in a path for a separator.
-    loader = kube_config.KubeConfigLoader(
-        config_dict=document, active_context="kiptail", config_base_path=str(path.parent)
-    )
-    configuration = Configuration()
-    try:
-        try:
-            with _loader_messages() as complaints:
-                loader.load_and_set(configuration)
-        except Exception as error:  # the loader checks no types, and plugins and providers raise anything
-            raise ClusterError(f"the kubeconfig {path} cannot be used: {why(error)}") from error
-        if "exec" in user and not configuration.api_key and not configuration.cert_file:
-            reason = complaints[-1] if complaints else "it gave neither a token nor a certificate"
-            raise ClusterError(f"the kubeconfig {path}: the exec plugin failed: {reason}")
-        yield configuration
-    finally:
-        # The loader writes inline certificates and keys to files that stay while the process runs. They are
-        # loaded now. (temp_file_path would not do: 22.6 looks for the removed files at the next reading.)
-        kube_config._cleanup_temp_files()
-        atexit.unregister(kube_config._cleanup_temp_files)  # or there would be one more after each reading
-
-
-def _plugins_word(configuration: Any) -> Callable[[], str | None]:
-    """What the plugin or provider says, asked again when it is out of date."""
-
-    def ask() -> str | None:
-        word = configuration.auth_settings().get("BearerToken", {}).get("value")
-        return None if word is None else str(word)
-
-    return ask
-
-
-def _limit_exec_plugin(user: Json) -> None:
-    """Run an exec plugin under timeout(1): the loader would wait for ever for one that hangs."""
-    plugin, timeout = user.get("exec"), shutil.which("timeout")
-    # On a terminal the loader lets the plugin ask questions, which takes time and the terminal.
-    if not isinstance(plugin, dict) or not isinstance(plugin.get("command"), str) or not timeout:
-        return
-    if sys.stdout is not None and sys.stdout.isatty():
-        return
-    plugin["args"] = ["-k", "5", str(EXEC_TIMEOUT_S), plugin["command"], *(plugin.get("args") or [])]
-    plugin["command"] = timeout
-
-
-@contextlib.contextmanager
-def _loader_messages() -> Iterator[list[str]]:
-    """What the loader logs in this thread, its only way to tell that an exec plugin failed."""
-    caught: list[str] = []
-    thread = threading.get_ident()
-
-    def catch(record: logging.LogRecord) -> bool:
-        if record.thread != thread or not record.pathname.endswith("kube_config.py"):
-            return True
-        text = one_line(record.getMessage())
-        late = text.startswith("exec: process returned 124")
-        caught.append(f"the exec plugin took longer than {EXEC_TIMEOUT_S} s" if late else text)
-        return False
-
-    root = logging.getLogger()
-    # logging.error(), which the loader calls, installs a handler that writes to stderr when there is none.
-    handler = logging.NullHandler()
-    root.addHandler(handler)
-    root.addFilter(catch)
-    try:
-        yield caught
-    finally:
-        root.removeFilter(catch)
-        root.removeHandler(handler)

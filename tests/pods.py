@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["pod"]
+__all__ = ["NoNames", "pod"]
+
+
+class NoNames:
+    """A cluster without nodes and Services."""
+
+    def settled(self) -> bool:
+        return True
+
+    def name(self, address: str) -> str:
+        return ""
+
+    def no_pod(self, address: str) -> bool:
+        return False
 
 
 def pod(

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from kiptail import kubeconfig as kubeconfig_module
-from kiptail import kubetls
+from kiptail import kubeplugin, kubetls
 from kiptail.errors import ClusterError
 from kiptail.kubeapi import KubeApi
+from kiptail.kubeconfig import KUBECONFIG_BYTES
 from tests.apiserver import ApiServer
 from tests.apiserver.certificates import authority
 from tests.kube import (
@@ -159,7 +159,7 @@ def test_a_kubeconfig_that_may_not_be_read_is_told_from_a_missing_one(
 def test_a_kubeconfig_of_many_megabytes_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "large"
     with path.open("wb") as file:
-        file.truncate(kubeconfig_module.KUBECONFIG_BYTES + 1)
+        file.truncate(KUBECONFIG_BYTES + 1)
     with pytest.raises(ClusterError, match="is larger than 4 MiB"):
         KubeApi.from_kubeconfig(path)
 
@@ -457,7 +457,7 @@ def test_a_plugin_that_fails_ends_the_start(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(kubeconfig_module, "EXEC_TIMEOUT_S", 1)
+    monkeypatch.setattr(kubeplugin, "EXEC_TIMEOUT_S", 1)
     path = write(tmp_path / "k", kubeconfig(user=plugin(tmp_path / "plugin", script)))
     handlers = list(logging.getLogger().handlers)
     with pytest.raises(ClusterError) as caught:

@@ -17,7 +17,7 @@ from kiptail.ownership import Handover
 from kiptail.podindex import ClusterIndex
 from kiptail.podranges import PodRanges
 from tests.apiserver import ApiServer, Disturbance
-from tests.pods import pod
+from tests.pods import NoNames, pod
 
 #: How long the watch is tormented, in seconds; 60 holds as well.
 TORTURE_S = 15.0
@@ -25,19 +25,6 @@ TORTURE_S = 15.0
 
 def now_us() -> int:
     return time.time_ns() // 1000
-
-
-class NoNames:
-    """A cluster without nodes and Services."""
-
-    def settled(self) -> bool:
-        return True
-
-    def name(self, address: str) -> str:
-        return ""
-
-    def no_pod(self, address: str) -> bool:
-        return False
 
 
 class Watcher:
