@@ -23,6 +23,7 @@ from tests.netns import all_netns
 __all__ = [
     "BOOT",
     "ROOT_NEEDED",
+    "GrowingJournal",
     "Journald",
     "export_to_journal",
     "fields_of",
@@ -265,25 +266,57 @@ def kernel_entry(
     return {key: value for key, value in entry.items() if value is not None}
 
 
-def export_to_journal(entries: Iterable[Fields], path: Path) -> None:
-    """Write a journal file with these entries, in this order (systemd-journal-remote(8)).
+class GrowingJournal:
+    """A journal file that systemd-journal-remote(8) writes while it is read, as journald's own is.
 
-    To a file that is there they are added. Each names ``__REALTIME_TIMESTAMP``, ``__MONOTONIC_TIMESTAMP``
-    (µs) and ``_BOOT_ID``. A field with a list of values occurs that often. More than about 80,000 entries
-    make more than one file: ``NAME@….journal``.
+    What was appended is in the file within milliseconds: the file is mapped into memory by who writes and who reads
+    it. An entry names ``__REALTIME_TIMESTAMP``, ``__MONOTONIC_TIMESTAMP`` (µs) and ``_BOOT_ID``. A field with a list of
+    values occurs that often. More than about 80,000 entries make more than one file: ``NAME@….journal``.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with subprocess.Popen(
-        [_JOURNAL_REMOTE, "-o", str(path), "-"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as remote:
-        assert remote.stdin is not None
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._remote = subprocess.Popen(
+            [_JOURNAL_REMOTE, "-o", str(path), "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def __enter__(self) -> GrowingJournal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._remote.stdin is not None
+        # What could not be written fails here once more.
+        with contextlib.suppress(BrokenPipeError):
+            self._remote.stdin.close()
+        code = self._remote.wait(120)
+        assert kind is not None or code == 0, "systemd-journal-remote failed"
+
+    def append(self, *entries: Fields) -> None:
+        """Add entries, in this order."""
+        self.extend(entries)
+
+    def entries(self) -> list[dict[str, str]]:
+        """What is in the file so far, as journalctl(1) tells it; nothing while there is no file."""
+        return fields_of(self._path.parent) if self._path.exists() else []
+
+    def extend(self, entries: Iterable[Fields]) -> None:
+        """Add entries, in this order."""
+        assert self._remote.stdin is not None
         for entry in entries:
-            remote.stdin.write(_export(entry) + b"\n")
-        remote.stdin.close()
-        assert remote.wait(120) == 0, "systemd-journal-remote failed"
+            self._remote.stdin.write(_export(entry) + b"\n")
+        self._remote.stdin.flush()
+
+
+def export_to_journal(entries: Iterable[Fields], path: Path) -> None:
+    """Write a journal file with these entries, in this order; to a file that is there they are added."""
+    with GrowingJournal(path) as journal:
+        journal.extend(entries)
 
 
 def fields_of(journal: Path) -> list[dict[str, str]]:

@@ -11,6 +11,7 @@ import functools
 import itertools
 import subprocess
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,6 +129,7 @@ class Authority:
 
 
 _home: list[Path] = []
+_making = threading.Lock()
 
 
 def live_in(directory: Path) -> None:
@@ -143,9 +145,15 @@ def _new_authority() -> Authority:
     return Authority(Path(directory.name))
 
 
-@functools.lru_cache(maxsize=1)
 def authority() -> Authority:
     """The CA of this process's test servers."""
+    # lru_cache alone would let two threads that ask first each make one.
+    with _making:
+        return _authority()
+
+
+@functools.lru_cache(maxsize=1)
+def _authority() -> Authority:
     return Authority(_home[0]) if _home else _new_authority()
 
 
