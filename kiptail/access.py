@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from kiptail.errors import ApiError, ClusterError
+from kiptail.rights import Identity, grant_remedy
 
 __all__ = ["POST_RIGHTS", "Reviewer", "Right", "require_rights", "watch_rights"]
 
@@ -38,6 +39,9 @@ class Reviewer(Protocol):
     def allowed(self, verb: str, resource: str, *, field_selector: tuple[str, str] | None = None) -> bool | None:
         """By SelfSubjectAccessReview; None when that cannot be asked. Raises ApiError."""
 
+    def identity(self) -> Identity:
+        """Whom the API server takes this for, as far as can be found out."""
+
 
 def require_rights(api: Reviewer, rights: Iterable[Right], *, must_answer: bool) -> None:
     """Raise :class:`ClusterError` when the cluster refuses: certificate, credential or a missing right.
@@ -52,13 +56,12 @@ def require_rights(api: Reviewer, rights: Iterable[Right], *, must_answer: bool)
     except ApiError as error:
         if error.untrusted:
             raise ClusterError(
-                f"the certificate of the API server {api.server} is not trusted: {error};"
-                " put the cluster's CA into the kubeconfig"
+                f"the certificate of the API server {api.server} is not trusted: {error}", remedy=error.remedy
             ) from error
         if error.status == 401:
             raise ClusterError(
-                f"the API server {api.server} does not accept the credential (401 Unauthorized);"
-                " renew the token or certificate in the kubeconfig"
+                f"the API server {api.server} does not accept the credential (401 Unauthorized)",
+                remedy="renew the token or certificate in the kubeconfig",
             ) from error
         if not error.transient:
             raise ClusterError(f"the API server {api.server} refuses: {error}") from error
@@ -68,6 +71,18 @@ def require_rights(api: Reviewer, rights: Iterable[Right], *, must_answer: bool)
         wanted = ", ".join(
             f"{verb} {resource}" + (f" with {'='.join(field)}" if field else "") for verb, resource, field in missing
         )
+        identity = api.identity()
+        remedies = [
+            grant_remedy(
+                identity,
+                right.verb,
+                right.resource,
+                node=right.field[1] if right.field else None,
+                every_pod=right.field is None,
+            )
+            for right in missing
+        ]
+        # Several rights often have the same remedy.
         raise ClusterError(
-            f"the cluster does not allow this credential to {wanted}; grant it as `kiptail manifests` does"
+            f"the cluster does not allow this credential to {wanted}", remedy="; ".join(dict.fromkeys(remedies))
         )

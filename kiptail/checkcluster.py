@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from kiptail.checkfacts import Answer, ClusterFacts, Finding, Level, Life, ago, span
+from kiptail.checkfacts import Answer, ClusterFacts, Finding, Level, Life, Need, ago, plural, span
+from kiptail.rights import Identity, grant_remedy
 
 __all__ = ["cluster_findings"]
 
@@ -16,9 +17,15 @@ _SKEWED = 30.0
 #: … and by more than this, drops are told at wrong times.
 _WRONG = 300.0
 
+_MAKE = "`kiptail kubeconfig` writes one, run with an administrator's kubeconfig"
+_RENEW = "renew it: `kiptail kubeconfig`, run with an administrator's kubeconfig, writes another"
+#: A kubelet's credential is the kubelet's to renew; ``kiptail kubeconfig`` makes none of that kind.
+_RENEW_KUBELET = (
+    "name the certificate that the kubelet renews (kubeadm: /var/lib/kubelet/pki/kubelet-client-current.pem);"
+    " if it is the one that is used, `journalctl -u kubelet` says why it is old"
+)
 _ENDS = {
-    "untrusted": ("put the cluster's CA into the kubeconfig, or use the name that is in the server's certificate"),
-    "unauthorized": "renew the token or certificate: `kiptail kubeconfig`, run with an administrator's kubeconfig",
+    "untrusted": "see to the certificates of the API server and of the CA in the kubeconfig",
     "unreachable": "see to address, firewall and proxy; the kubeconfig's server can be overridden with --server",
     "refused": "see the API server's message",
 }
@@ -26,10 +33,11 @@ _ENDS = {
 
 def cluster_findings(facts: ClusterFacts, *, now: float) -> Iterator[Finding]:
     """One line each. ``now`` is in seconds since the epoch."""
-    if facts.refusal or not facts.kubeconfig:
-        text = facts.refusal or "no kubeconfig is configured"
-        remedy = "`kiptail kubeconfig` writes one, run with an administrator's kubeconfig; see --kubeconfig"
-        yield Finding("kubeconfig", Level.PROBLEM, text, remedy)
+    if not facts.kubeconfig:
+        yield Finding("kubeconfig", Level.PROBLEM, "no kubeconfig is configured", f"{_MAKE}; see --kubeconfig")
+        return
+    if facts.refusal:
+        yield Finding("kubeconfig", Level.PROBLEM, facts.refusal, facts.refusal_remedy or _MAKE)
         return
     yield Finding("kubeconfig", Level.OK, f"{facts.kubeconfig} can be used")
     if not facts.verified:
@@ -40,30 +48,33 @@ def cluster_findings(facts: ClusterFacts, *, now: float) -> Iterator[Finding]:
             "put certificate-authority-data into the kubeconfig instead",
         )
     if facts.life is not None:
-        yield _life(facts.life, now)
+        yield _life(facts.life, now, _renewal(facts.identity))
     answer = facts.answer
     if answer is None:
         return
     if answer.kind != "ok":
-        remedy = _ENDS.get(answer.kind, "")
+        remedy = answer.remedy or _ENDS.get(answer.kind, "")
+        if answer.kind == "unauthorized":
+            remedy = _renewal(facts.identity)
         if facts.life is not None and facts.life.ends is not None and facts.life.ends <= now:
             if answer.kind == "unauthorized":
                 return  # which is said already
             remedy = "renew the credential, then look again"
         yield Finding("server", Level.PROBLEM, f"{facts.server}: {answer.text}", remedy)
         return
-    user = f", as {facts.user}" if facts.user else ""
+    user = f", as {facts.identity.user}" if facts.identity.user else ""
     yield Finding("server", Level.OK, f"{facts.server} answers{user} ({answer.text})")
     yield _clock(answer)
     yield from _rights(facts)
-    yield _node(facts)
+    yield from _node(facts)
 
 
-def _life(life: Life, now: float) -> Finding:
-    topic, renew = (
-        "credential",
-        "renew it: `kiptail kubeconfig`, run with an administrator's kubeconfig, writes another",
-    )
+def _renewal(identity: Identity) -> str:
+    return _RENEW_KUBELET if identity.node else _RENEW
+
+
+def _life(life: Life, now: float, renewal: str) -> Finding:
+    topic = "credential"
     if life.begins is not None and life.begins > now + _SKEWED:
         text = f"the {life.kind} is not valid before {_moment(life.begins)}, {ago(life.begins, now)}"
         return Finding(topic, Level.PROBLEM, text, "set this host's clock right (timedatectl), or renew the credential")
@@ -71,10 +82,10 @@ def _life(life: Life, now: float) -> Finding:
         return Finding(topic, Level.OK, f"the {life.kind} does not say when it expires")
     if life.ends <= now:
         text = f"the {life.kind} expired {ago(life.ends, now)}, {_moment(life.ends)}"
-        return Finding(topic, Level.PROBLEM, text, renew)
+        return Finding(topic, Level.PROBLEM, text, renewal)
     text = f"the {life.kind} expires {ago(life.ends, now)}, {_moment(life.ends)}"
     if life.ends - now < _SOON and life.kind != "token":
-        return Finding(topic, Level.WARNING, text, renew)
+        return Finding(topic, Level.WARNING, text, renewal)
     return Finding(topic, Level.OK, text)
 
 
@@ -84,7 +95,7 @@ def _clock(answer: Answer) -> Finding:
         return Finding(topic, Level.OK, "the API server does not tell its time")
     beyond = max(0.0, abs(answer.skew) - answer.margin)
     if beyond <= _SKEWED:
-        return Finding(topic, Level.OK, f"this host's clock and the API server's agree within {_SKEWED:.0f} s")
+        return Finding(topic, Level.OK, f"this host's clock and the API server's agree within {span(_SKEWED)}")
     direction = "behind" if answer.skew > 0 else "ahead of"
     text = f"this host's clock is {span(answer.skew)} {direction} the API server's"
     level = Level.PROBLEM if beyond > _WRONG else Level.WARNING
@@ -94,33 +105,63 @@ def _clock(answer: Answer) -> Finding:
 def _rights(facts: ClusterFacts) -> Iterator[Finding]:
     topic = "rights"
     granted = [need.right for need in facts.needs if need.allowed]
-    unknown = [need.right for need in facts.needs if need.allowed is None]
+    unknown = [need.right for need in facts.needs if need.allowed is None and not need.trouble]
+    unanswered = [need for need in facts.needs if need.allowed is None and need.trouble]
     if granted:
         yield Finding(topic, Level.OK, f"may {', '.join(granted)}")
     if unknown:
         text = f"may not ask whether it may {', '.join(unknown)}"
         yield Finding(topic, Level.WARNING, text, "let it create selfsubjectaccessreviews (system:basic-user does)")
+    if unanswered:
+        text = f"no answer to whether it may {', '.join(need.right for need in unanswered)}: {unanswered[0].trouble}"
+        yield Finding(topic, Level.WARNING, text, "look again; if that does not help, see the API server's log")
     for need in facts.needs:
-        if need.allowed is False:
-            remedy = "`kiptail manifests | kubectl apply -f -` grants it"
+        if need.allowed is False and not _is_of_another_node(facts, need):
             level = Level.WARNING if need.optional else Level.PROBLEM
-            yield Finding(topic, level, f"may not {need.right}, {need.purpose}", remedy)
+            yield Finding(topic, level, f"may not {need.right}, {need.purpose}", _remedy(facts.identity, need))
 
 
-def _node(facts: ClusterFacts) -> Finding:
-    topic = "node"
-    if facts.node_pods is None:
-        text = f"the pods of node {facts.node_name} could not be listed: {facts.node_trouble or 'no right to'}"
-        return Finding(topic, Level.WARNING, text, "grant the right to list pods, then look again")
-    if facts.node_pods == 0:
-        return Finding(
+def _remedy(identity: Identity, need: Need) -> str:
+    every_pod = need.node is None and not need.optional
+    return grant_remedy(identity, need.verb, need.resource, node=need.node, every_pod=every_pod)
+
+
+def _is_of_another_node(facts: ClusterFacts, need: Need) -> bool:
+    """Whether the node's name is what is wrong: :func:`_node` says that, once for all such rights."""
+    return bool(facts.identity.node) and need.node is not None and need.node != facts.identity.node
+
+
+def _node(facts: ClusterFacts) -> Iterator[Finding]:
+    topic, own = "node", facts.identity.node
+    if own and own != facts.node_name:
+        lacking = [need.verb for need in facts.needs if need.allowed is False and _is_of_another_node(facts, need)]
+        text = f"the node is called {facts.node_name} here, and the credential is that of {own}'s kubelet"
+        if lacking:
+            text += f", which may not {' or '.join(lacking)} the pods of {facts.node_name}"
+            remedy = grant_remedy(facts.identity, "list", "pods", node=facts.node_name)
+            yield Finding(topic, Level.PROBLEM, text, remedy)
+        else:
+            level = Level.WARNING if facts.node_pods else Level.PROBLEM
+            yield Finding(topic, level, text, f"use {own} (--node-name {own}), if that is this machine")
+    elif facts.node_pods is None:
+        reading = [need for need in facts.needs if need.verb == "list" and need.resource == "pods"]
+        if facts.node_forbidden and any(need.allowed is False for need in reading):
+            return  # which is said already
+        remedy = "look again; if that does not help, see the API server's log"
+        if facts.node_forbidden:
+            remedy = grant_remedy(facts.identity, "list", "pods", node=facts.node_name)
+        text = f"the pods of node {facts.node_name} could not be listed: {facts.node_trouble}"
+        yield Finding(topic, Level.WARNING, text, remedy)
+    elif facts.node_pods == 0:
+        yield Finding(
             topic,
             Level.PROBLEM,
             f"no pod runs on a node named {facts.node_name}",
             "if `kubectl get nodes` shows this machine under another name, set --node-name",
         )
-    pods = "1 pod runs" if facts.node_pods == 1 else f"{facts.node_pods} pods run"
-    return Finding(topic, Level.OK, f"{pods} on node {facts.node_name}")
+    else:
+        verb = "runs" if facts.node_pods == 1 else "run"
+        yield Finding(topic, Level.OK, f"{plural(facts.node_pods, 'pod')} {verb} on node {facts.node_name}")
 
 
 def _moment(seconds: float) -> str:

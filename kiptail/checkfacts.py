@@ -8,8 +8,11 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from kiptail.firewall import LogRule
+from kiptail.rights import NOBODY, Identity
 
 __all__ = [
+    "NEEDS_ROOT",
+    "NOT_INSTALLED",
     "Answer",
     "ClusterFacts",
     "Finding",
@@ -21,8 +24,14 @@ __all__ = [
     "RuleFacts",
     "StateFacts",
     "ago",
+    "plural",
     "span",
 ]
+
+#: Why a firewall's rules could not be read, where that says what to do.
+NEEDS_ROOT, NOT_INSTALLED = "needs root", "not installed"
+#: What is nearer than this, in seconds, is now.
+_JUST_NOW = 1.0
 
 
 class Level(StrEnum):
@@ -124,10 +133,18 @@ class Need(NamedTuple):
     """A right, as it is told, and what goes without it."""
 
     right: str
+    #: None: that could not be found out.
     allowed: bool | None
     purpose: str
     #: kiptail works without it.
     optional: bool = False
+    verb: str = ""
+    #: A plural of the core group.
+    resource: str = ""
+    #: Only this node's pods are asked for.
+    node: str | None = None
+    #: Why it could not be found out; "" where the server does not let this user ask.
+    trouble: str = ""
 
 
 class Answer(NamedTuple):
@@ -140,6 +157,8 @@ class Answer(NamedTuple):
     #: Its clock less this host's, in seconds, and how far that can be wrong; None when it did not say.
     skew: float | None = None
     margin: float = 0.0
+    #: What to do, where the error itself knows.
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +169,11 @@ class ClusterFacts:
     kubeconfig: str = ""
     #: Why the kubeconfig cannot be used; "" when it can.
     refusal: str = ""
+    #: What to do about that, where the error knows.
+    refusal_remedy: str = ""
     server: str = ""
-    #: Whom the server takes this for, or the certificate's name; "" when not known.
-    user: str = ""
+    #: Whom the server takes this for; while it has not said, whom the credential says.
+    identity: Identity = NOBODY
     verified: bool = True
     life: Life | None = None
     #: None when it was not asked.
@@ -161,21 +182,30 @@ class ClusterFacts:
     node_name: str = ""
     #: Pods on a node of this name; None when it could not be found out.
     node_pods: int | None = None
-    #: Why not.
+    #: Why not, and whether that was for want of the right.
     node_trouble: str = ""
+    node_forbidden: bool = False
 
 
 def span(seconds: float) -> str:
-    """``3 days``: a time in its largest unit."""
+    """``3 days``, ``1 hour``, ``90 minutes``: rounded, in the largest unit of which it is one, or two and more."""
     seconds = abs(seconds)
-    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
-        if seconds >= size:
-            number = int(seconds // size)
-            return f"{number} {unit}{'' if number == 1 else 's'}"
-    number = int(seconds)
-    return f"{number} second{'' if number == 1 else 's'}"
+    count, unit, size = round(seconds), "second", 1
+    for larger, factor in (("minute", 60), ("hour", 60), ("day", 24)):
+        if count != factor and count < 2 * factor:
+            break
+        size *= factor
+        count, unit = round(seconds / size), larger
+    return plural(count, unit)
+
+
+def plural(count: int, noun: str, several: str = "") -> str:
+    """``1 rule``, ``2 rules``; ``several`` is the plural where an s does not make it."""
+    return f"{count} {noun if count == 1 else several or noun + 's'}"
 
 
 def ago(then: float, now: float) -> str:
-    """``3 days ago``, ``in 5 minutes``."""
+    """``3 days ago``, ``just now``, ``in 5 minutes``."""
+    if abs(then - now) < _JUST_NOW:
+        return "just now"
     return f"{span(now - then)} ago" if then <= now else f"in {span(then - now)}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kiptail.checkfacts import Finding, HostFacts, JournalFacts, Level, StateFacts, ago
-from kiptail.checkprefixes import count_of, prefix_findings, where
+from kiptail.checkfacts import Finding, HostFacts, JournalFacts, Level, StateFacts, ago, plural, span
+from kiptail.checkprefixes import SHOW_RULES, count_of, prefix_findings, where
 from kiptail.errors import one_line
 
 __all__ = ["host_findings"]
@@ -13,6 +13,8 @@ __all__ = ["host_findings"]
 #: Less free space than this is worth a word, and than that the state cannot be kept (in bytes).
 _LITTLE_ROOM = 64 << 20
 _NO_ROOM = 1 << 20
+#: A message that is later than now by more, in seconds, is from before the clock was set back.
+_AHEAD = 5.0
 #: The kernel's level of a LOG rule's line unless the rule says otherwise, and the names journald has for less.
 _LOG_LEVEL = 4
 _STRICTER = ("emerg", "alert", "crit", "err", "0", "1", "2", "3")
@@ -58,8 +60,10 @@ def _journal(journal: JournalFacts, now: float) -> Iterator[Finding]:
             "set MaxLevelStore=debug in /etc/systemd/journald.conf and restart systemd-journald",
         )
     else:
-        last = ago(journal.last_kernel_at, now)
-        yield Finding("journal", Level.OK, f"{journal.source} is readable; its last kernel message came {last}")
+        last = f"came {ago(journal.last_kernel_at, now)}"
+        if journal.last_kernel_at > now + _AHEAD:
+            last = f"is {span(journal.last_kernel_at - now)} ahead of this host's clock"
+        yield Finding("journal", Level.OK, f"{journal.source} is readable; its last kernel message {last}")
     if journal.persistent:
         yield Finding("storage", Level.OK, "the journal is persistent: it outlives a reboot")
     elif journal.runtime:
@@ -73,7 +77,7 @@ def _journal(journal: JournalFacts, now: float) -> Iterator[Finding]:
         yield Finding(
             "limits",
             Level.WARNING,
-            f"journald missed {journal.missed} kernel messages in the last hour: the kernel's buffer overran",
+            f"journald missed {plural(journal.missed, 'kernel message')} in the last hour: the kernel's buffer overran",
             "limit the LOG rules' rate, or boot with a larger log_buf_len=",
         )
 
@@ -89,7 +93,7 @@ def _limits(facts: HostFacts) -> Iterator[Finding]:
         told = f"{count_of(free)} without a rate limit ({where(free)}): a flood of packets is a flood of log lines"
         if console:
             told += f", also on the console (kernel.printk is {facts.console_level})"
-        yield Finding("limits", Level.WARNING, told, "`kiptail rules` shows rules with a limit")
+        yield Finding("limits", Level.WARNING, told, f"{SHOW_RULES} shows rules with a limit")
     elif rules:
         told = "every LOG rule has a rate limit: counts are of logged packets, there may have been more"
         yield Finding("limits", Level.OK, told)

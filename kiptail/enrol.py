@@ -21,6 +21,8 @@ from kiptail.kubeapi import KubeApi
 from kiptail.kubeconfig import read_kubeconfig
 from kiptail.kubecontext import choose, named_files, usable_server
 from kiptail.kubefiles import CREDENTIAL_BYTES, read_file, why, write_secret
+from kiptail.manifests import ACCOUNT
+from kiptail.rights import manifests_command
 
 __all__ = ["Wanted", "administrators_kubeconfig", "make_kubeconfig", "save"]
 
@@ -59,11 +61,7 @@ def make_kubeconfig(wanted: Wanted) -> tuple[bytes, list[str]]:
         try:
             token = api.request_token(wanted.namespace, wanted.account, seconds=round(wanted.duration))
         except ApiError as error:
-            hint = {
-                404: ": apply `kiptail manifests` first",
-                403: ": this takes an administrator's kubeconfig",
-            }.get(error.status or 0, "")
-            raise ClusterError(f"{error}{hint}") from error
+            raise ClusterError(str(error), remedy=_remedy(wanted, error)) from error
     said = _warnings(wanted, entry, token)
     document = {
         "apiVersion": "v1",
@@ -74,6 +72,19 @@ def make_kubeconfig(wanted: Wanted) -> tuple[bytes, list[str]]:
         "current-context": "kiptail",
     }
     return json.dumps(document, indent=2).encode() + b"\n", said
+
+
+def _remedy(wanted: Wanted, error: ApiError) -> str:
+    if error.status == 404 and wanted.account == ACCOUNT:
+        return f"apply `{manifests_command(wanted.namespace)}` first"
+    if error.status == 404:
+        create = f"kubectl create serviceaccount {wanted.account} --namespace {wanted.namespace}"
+        return f"create it first (`{create}`) with the rights that `kiptail manifests` prints"
+    if error.status == 403:
+        return "this takes an administrator's kubeconfig"
+    if error.status == 401:
+        return "its credential is not accepted, it may have expired: name another with --kubeconfig"
+    return error.remedy
 
 
 def save(path: Path, data: bytes) -> None:
@@ -112,12 +123,19 @@ def _warnings(wanted: Wanted, entry: dict[str, Any], token: str) -> list[str]:
                 f"warning: the API server shortened the token's life from {span(wanted.duration)} to {span(life)}"
                 " (its --service-account-max-token-expiration)"
             )
-        said.append(f"the token expires {end}; a running kiptail renews it before, if it may (`kiptail manifests`)")
+        said.append(f"the token expires {end}; a running kiptail renews it before, if it may ({_renewing(wanted)})")
     if _is_loopback(entry["server"]):
         said.append(f"warning: {entry['server']} is this machine only: name the address for nodes with --server")
     if entry.get("insecure-skip-tls-verify"):
         said.append("warning: insecure-skip-tls-verify is taken over: anybody on the way can read the token")
     return said
+
+
+def _renewing(wanted: Wanted) -> str:
+    """What lets the account renew its token."""
+    if wanted.account == ACCOUNT:
+        return f"`{manifests_command(wanted.namespace)}`"
+    return "create serviceaccounts/token for itself"
 
 
 def _is_loopback(server: str) -> bool:

@@ -56,9 +56,17 @@ class JournalError(KiptailError):
 
 
 class ClusterError(KiptailError):
-    """The cluster refuses: a kubeconfig, certificate, credential or right that waiting will not mend."""
+    """The cluster refuses: a kubeconfig, certificate, credential or right that waiting will not mend.
+
+    ``remedy`` is what to do, for those who tell it apart from the ``problem``; the text has both.
+    """
 
     exit_code = 4
+
+    def __init__(self, problem: str, *, remedy: str = "") -> None:
+        super().__init__(f"{problem}; {remedy}" if remedy else problem)
+        self.problem = problem
+        self.remedy = remedy
 
 
 class StateError(KiptailError):
@@ -76,7 +84,8 @@ class ApiError(KiptailError):
 
     ``status`` is the HTTP status, or None when there was no answer (refused, reset, timed out, TLS).
     ``reason`` and ``causes`` are those of the ``metav1.Status`` body, where there was one.
-    ``retry_after`` is in seconds, from the header or the Status.
+    ``retry_after`` is in seconds, from the header or the Status. ``remedy`` is what to do about a certificate that
+    is not trusted.
     """
 
     def __init__(
@@ -89,6 +98,7 @@ class ApiError(KiptailError):
         retry_after: float | None = None,
         untrusted: bool = False,
         silent: bool = False,
+        remedy: str = "",
     ) -> None:
         super().__init__(one_line(message))
         self.status = status
@@ -97,6 +107,7 @@ class ApiError(KiptailError):
         self.retry_after = retry_after
         #: The server's certificate was not signed by the configured CA, or is for another name.
         self.untrusted = untrusted
+        self.remedy = remedy
         #: The connection was there, but nothing came for too long.
         self.silent = silent
 

@@ -12,6 +12,7 @@ when it changes, so are certificates and the kubeconfig, and everything after a 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from pathlib import Path
@@ -19,11 +20,12 @@ from typing import Any, Protocol, TypeAlias
 from urllib.parse import quote, urlencode
 
 from kiptail.credentials import Claims, claims_of
-from kiptail.errors import ApiError, one_line
+from kiptail.errors import ApiError, ClusterError, one_line
 from kiptail.kubeconfig import Session, Tokens, open_session
 from kiptail.kubeerrors import bad_answer
 from kiptail.kubetransport import Observe, Request, Transport
 from kiptail.kubewatch import WatchStream
+from kiptail.rights import NOBODY, Identity
 
 __all__ = ["KubeApi", "Observe", "OwnTokens", "WatchStream"]
 
@@ -38,7 +40,6 @@ WATCH_SILENCE_S = 150.0
 FILES_CHECK_S = 3.0
 LIST_BYTES = 64 << 20
 
-_NODE_USER = "system:node:"
 _STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 _PODS = "/api/v1/pods"
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -122,8 +123,7 @@ class KubeApi:
     @property
     def node_name(self) -> str | None:
         """NAME, where the credential is a kubelet's client certificate, for ``system:node:NAME``."""
-        name = self.user_name or ""
-        return name.removeprefix(_NODE_USER) or None if name.startswith(_NODE_USER) else None
+        return Identity(self.user_name or "").node or None
 
     def list_pods_page(
         self,
@@ -246,19 +246,34 @@ class KubeApi:
         body, date = self._transport.ask_dated(Request(what, "get", "GET", "/version"))
         return one_line(str(_document(what, body).get("gitVersion", "")), 60), date
 
-    def who(self) -> str:
-        """The user whom the server takes this for (a SelfSubjectReview, Kubernetes 1.28 and later); "" if unknown."""
+    def identity(self) -> Identity:
+        """Whom the server takes this for; where it does not tell, what the credential says of itself."""
+        with contextlib.suppress(ApiError):
+            told = self.who()
+            if told.user:
+                return told
+        claims = None
+        with contextlib.suppress(ClusterError):
+            claims = self.claims()
+        return Identity(self.user_name or (claims.subject if claims is not None else ""))
+
+    def who(self) -> Identity:
+        """Whom the server takes this for (a SelfSubjectReview, Kubernetes 1.28 and later), or :data:`NOBODY`."""
         what = "cannot ask who this is"
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
         try:
             body = self._transport.ask(Request(what, "review", "POST", _WHO, _encode(review)))
         except ApiError as error:
             if error.status in (403, 404):
-                return ""
+                return NOBODY
             raise
         status = _document(what, body).get("status")
         info = status.get("userInfo") if isinstance(status, dict) else None
-        return one_line(str(info.get("username", "")), 300) if isinstance(info, dict) else ""
+        if not isinstance(info, dict):
+            return NOBODY
+        groups = info.get("groups")
+        known = tuple(map(str, groups)) if isinstance(groups, list) else None
+        return Identity(one_line(str(info.get("username", "")), 300), known)
 
     def request_token(self, namespace: str, name: str, *, seconds: int) -> str:
         """A new token for a service account (a TokenRequest), good for about so long; the server has its own mind."""

@@ -27,10 +27,12 @@ def choose(path: Path, document: Json, wanted: str | None) -> tuple[Json, Json]:
     known = [str(entry["name"]) for entry in entries if isinstance(entry, dict) and "name" in entry]
     hint = f"it has {one_line(', '.join(known), 100)}" if known else "it has none"
     if not name:
-        raise ClusterError(f"the kubeconfig {path} has no current-context; name one with --context ({hint})")
+        problem = f"the kubeconfig {path} has no current-context ({hint})"
+        raise ClusterError(problem, remedy="name one with --context" if known else "")
     context = _entry(document, "contexts", "context", name)
     if context is None:
-        raise ClusterError(f"the kubeconfig {path} has no context {one_line(repr(name), 100)} ({hint})")
+        problem = f"the kubeconfig {path} has no context {one_line(repr(name), 100)} ({hint})"
+        raise ClusterError(problem, remedy="name one of these with --context" if known else "")
     cluster = _entry(document, "clusters", "cluster", context.get("cluster"))
     if cluster is None:
         raise ClusterError(f"the kubeconfig {path} has no cluster {one_line(repr(context.get('cluster')), 100)}")
@@ -82,7 +84,7 @@ def usable_server(path: Path, cluster: Json, server: str | None) -> str:
     url = server or cluster.get("server")
     where = "--server" if server else f"the kubeconfig {path}: the cluster's server"
     if not url:
-        raise ClusterError(f"the kubeconfig {path}: the cluster has no server; give one with --server")
+        raise ClusterError(f"the kubeconfig {path}: the cluster has no server", remedy="give one with --server")
     try:
         parts = urlsplit(str(url))
         usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) > 0

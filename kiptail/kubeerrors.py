@@ -56,7 +56,8 @@ def unreachable(at: str, error: Exception) -> ApiError:
     """The error for a request that got no answer, or not the whole of one; ``at`` has what, and the server."""
     for link in _chain(error):
         if isinstance(link, (ssl.SSLCertVerificationError, CertificateError)):
-            return ApiError(f"{at} is not trusted: {_distrust(link)}", untrusted=True)
+            reason, remedy = _distrust(link)
+            return ApiError(f"{at} is not trusted: {reason}", untrusted=True, remedy=remedy)
         if isinstance(link, ssl.SSLError):
             why = link.reason or link.__class__.__name__
             hint = " (does it speak TLS?)" if why == "WRONG_VERSION_NUMBER" else ""
@@ -92,16 +93,19 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         todo += [other for other in inner if isinstance(other, BaseException)]
 
 
-def _distrust(error: ssl.SSLCertVerificationError | CertificateError) -> str:
-    """Why the server's certificate was not accepted."""
+def _distrust(error: ssl.SSLCertVerificationError | CertificateError) -> tuple[str, str]:
+    """Why the server's certificate was not accepted, and what to do."""
     code = getattr(error, "verify_code", None)
     if code == 10:
-        return "its certificate has expired"
+        return "its certificate has expired", "renew the API server's certificate"
     if code == 9:
-        return "its certificate is not valid yet (is this host's clock right?)"
+        return "its certificate is not valid yet", "set this host's clock right (timedatectl)"
     if code in (18, 19, 20, 21):
-        return "its certificate is not signed by the certificate authority in the kubeconfig"
+        reason = "its certificate is not signed by the certificate authority in the kubeconfig"
+        return reason, "put the cluster's CA into the kubeconfig"
     if code in (None, 62, 64):
         detail = getattr(error, "verify_message", "") or str(error)
-        return f"its certificate is for another name: {detail}"
-    return f"its certificate is not accepted: {getattr(error, 'verify_message', '') or error}"
+        remedy = "use a name that is in it: --server, or tls-server-name in the kubeconfig"
+        return f"its certificate is for another name: {detail}", remedy
+    reason = f"its certificate is not accepted: {getattr(error, 'verify_message', '') or error}"
+    return reason, "see to the certificates of the API server and of the CA in the kubeconfig"

@@ -39,7 +39,8 @@ def read_file(path: Path, what: str, limit: int, *, hint: str = "") -> bytes:
     except FileNotFoundError as error:
         raise ClusterError(f"{what} {path} does not exist{hint}") from error
     except PermissionError as error:
-        raise ClusterError(f"{what} {path} may not be read by this user (uid {os.geteuid()})") from error
+        problem = f"{what} {path} may not be read by this user (uid {os.geteuid()})"
+        raise ClusterError(problem, remedy="run as root, or let this user read it") from error
     except (OSError, ValueError) as error:
         raise ClusterError(f"{what} {path} cannot be read: {why(error)}") from error
     if len(data) > limit:

@@ -44,12 +44,6 @@ FORBIDDEN_RETRY = 600.0
 #: A look-up that fails so often by itself is given up.
 MAX_FAILURES = 3
 
-#: What gives a kubelet the right, which it does not have by itself.
-HOW_TO_GRANT = (
-    "allow it with `kubectl create clusterrole kiptail-lookups --verb=list --resource=pods` and"
-    " `kubectl create clusterrolebinding kiptail-lookups --clusterrole=kiptail-lookups --group=system:nodes`"
-)
-
 
 class LookupApi(Protocol):
     """What is asked of the API server."""
@@ -78,14 +72,16 @@ class Lookups:
         label: str | None,
         found: Callable[[str, list[Pod], int], frozenset[str]],
         on_answer: Callable[[frozenset[str]], None],
+        how_to_grant: Callable[[], str],
     ) -> None:
-        """Both callbacks run in the pool's threads.
+        """The callbacks run in the pool's threads.
 
         ``found(address, pods, asked_us)`` takes the pods whose first address that is, or was, and tells which
-        addresses they have now. ``on_answer(addresses)`` follows: what awaited these can be told.
+        addresses they have now. ``on_answer(addresses)`` follows: what awaited these can be told. ``how_to_grant()``
+        says, when the right to list pods is missing, what to do; it may take a request.
         """
         self._api, self._label = api, label
-        self._found, self._on_answer = found, on_answer
+        self._found, self._on_answer, self._how_to_grant = found, on_answer, how_to_grant
         self._changed = threading.Condition()
         self._hits: TTLCache[str, bool] = TTLCache(MAX_HITS, HIT_TTL)
         self._misses: TTLCache[str, _Miss] = TTLCache(MAX_MISSES, MISS_TTL)
@@ -233,23 +229,13 @@ class Lookups:
 
     def _failed(self, address: str, error: ApiError) -> frozenset[str] | None:
         """What is not awaited any more; None where it still is."""
+        if error.status == 403:
+            return self._refused(address, error)
         with self._changed:
             self._under_way.discard(address)
             if self._closed:
                 return None
             now = time.monotonic()
-            if error.status == 403:
-                self.results["forbidden"] += 1
-                self._forbidden_until = now + FORBIDDEN_RETRY
-                self._due.clear()
-                if not self._complained:
-                    log.warning(
-                        "pods of other nodes are named by their addresses, for they cannot be looked up: %s; %s",
-                        error,
-                        HOW_TO_GRANT,
-                    )
-                self._complained = True
-                return frozenset()
             self.results["failed"] += 1
             self._not_before = now + max(self._backoff.pause(), min(error.retry_after or 0.0, 60.0))
             self._failures[address] += 1
@@ -261,3 +247,21 @@ class Lookups:
             log.debug("giving up looking up %s: %s", address, error)
             self._misses[address] = _Miss(0, now + MISS_PAUSE_CAP, MISS_PAUSE_CAP)
             return frozenset((address,))
+
+    def _refused(self, address: str, error: ApiError) -> frozenset[str] | None:
+        """As :meth:`_failed`, where the right is missing."""
+        with self._changed:
+            self._under_way.discard(address)
+            if self._closed:
+                return None
+            self.results["forbidden"] += 1
+            self._forbidden_until = time.monotonic() + FORBIDDEN_RETRY
+            self._due.clear()
+            complained, self._complained = self._complained, True
+        if not complained:
+            log.warning(
+                "pods of other nodes are named by their addresses, for they cannot be looked up: %s; %s",
+                error,
+                self._how_to_grant(),
+            )
+        return frozenset()

@@ -13,6 +13,7 @@ from kiptail.checkfacts import Answer, ClusterFacts, Life, Need
 from kiptail.credentials import Claims
 from kiptail.errors import ApiError, ClusterError, one_line
 from kiptail.kubeapi import KubeApi, OwnTokens
+from kiptail.rights import Identity
 from kiptail.settings import Settings
 
 __all__ = ["gather_cluster"]
@@ -37,13 +38,17 @@ def gather_cluster(settings: Settings, tokens: OwnTokens) -> ClusterFacts:
             tokens=tokens,
         )
     except ClusterError as error:
-        return ClusterFacts(path, refusal=one_line(str(error)))
+        return _unusable(path, error)
     with contextlib.closing(api):
         try:
             claims = api.claims()
         except ClusterError as error:
-            return ClusterFacts(path, refusal=one_line(str(error)), server=api.server)
+            return _unusable(path, error)
         return _ask(api, settings, path, claims)
+
+
+def _unusable(path: str, error: ClusterError) -> ClusterFacts:
+    return ClusterFacts(path, refusal=one_line(error.problem), refusal_remedy=one_line(error.remedy))
 
 
 def _ask(api: KubeApi, settings: Settings, path: str, claims: Claims | None) -> ClusterFacts:
@@ -52,22 +57,26 @@ def _ask(api: KubeApi, settings: Settings, path: str, claims: Claims | None) -> 
     answer = _answer(api)
     if answer.kind != "ok":
         return ClusterFacts(
-            path, server=api.server, verified=api.verified, life=life, answer=answer, node_name=node_name
+            path,
+            server=api.server,
+            identity=Identity(one_line(api.user_name or (claims.subject if claims else ""))),
+            verified=api.verified,
+            life=life,
+            answer=answer,
+            node_name=node_name,
         )
-    user = api.user_name or (claims.subject if claims else "")
-    with contextlib.suppress(ApiError):
-        user = api.who() or user
-    trouble, pods = "", None
+    identity = api.identity()
+    trouble, forbidden, pods = "", False, None
     try:
         selector = f"spec.nodeName={node_name}"
         page = api.list_pods_page(limit=_PAGE, field_selector=selector, resource_version="0")
         pods = len(page["items"])
     except ApiError as error:
-        trouble = str(error)
+        trouble, forbidden = str(error), error.status == 403
     return ClusterFacts(
         path,
         server=api.server,
-        user=one_line(user),
+        identity=identity,
         verified=api.verified,
         life=life,
         answer=answer,
@@ -75,6 +84,7 @@ def _ask(api: KubeApi, settings: Settings, path: str, claims: Claims | None) -> 
         node_name=node_name,
         node_pods=pods,
         node_trouble=trouble,
+        node_forbidden=forbidden,
     )
 
 
@@ -99,7 +109,7 @@ def _answer(api: KubeApi) -> Answer:
             kind = "unauthorized"
         elif error.unreachable:
             kind = "unreachable"
-        return Answer(kind, str(error))
+        return Answer(kind, str(error), remedy=error.remedy)
     after = time.time()
     skew = None
     with contextlib.suppress(ValueError, TypeError, OverflowError):
@@ -122,6 +132,7 @@ class _Wanted:
 
 def _needs(api: KubeApi, settings: Settings, node_name: str, claims: Claims | None) -> Iterator[Need]:
     for wanted in _wanted(str(settings.pod_index), node_name, claims):
+        trouble = ""
         try:
             allowed = api.allowed(
                 wanted.verb,
@@ -130,9 +141,18 @@ def _needs(api: KubeApi, settings: Settings, node_name: str, claims: Claims | No
                 namespace=wanted.namespace,
                 name=wanted.name,
             )
-        except ApiError:
-            allowed = None
-        yield Need(wanted.right, allowed, wanted.purpose, wanted.optional)
+        except ApiError as error:
+            allowed, trouble = None, str(error)
+        yield Need(
+            wanted.right,
+            allowed,
+            wanted.purpose,
+            wanted.optional,
+            wanted.verb,
+            wanted.resource,
+            wanted.selector[1] if wanted.selector else None,
+            trouble,
+        )
 
 
 def _wanted(pod_index: str, node_name: str, claims: Claims | None) -> Iterator[_Wanted]:

@@ -12,7 +12,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from kiptail.checkfacts import RuleFacts
+from kiptail.checkfacts import NEEDS_ROOT, NOT_INSTALLED, RuleFacts
 from kiptail.errors import one_line
 from kiptail.firewall import LogRule, log_rules
 from kiptail.rulesets import legacy_or_nft, parse_iptables, parse_nft
@@ -63,7 +63,7 @@ def gather_rules() -> RuleFacts:
         except (ValueError, RecursionError) as error:
             refusals["nft"] = one_line(str(error), 100)
     if not read and not refusals:
-        refusals["nft, iptables"] = "not installed"
+        refusals["nft, iptables"] = NOT_INSTALLED
     return RuleFacts(tuple(rules), tuple(read), refusals)
 
 
@@ -71,7 +71,7 @@ def _run(program: str, *arguments: str) -> tuple[str | None, str]:
     """What it prints, and why that is not all; None when there is no such program."""
     path = shutil.which(program, path=_PATH)
     if path is None:
-        return None, "not installed"
+        return None, NOT_INSTALLED
     said = os.memfd_create("stderr", os.MFD_CLOEXEC)
     try:
         with subprocess.Popen(  # noqa: S603 - fixed programs and arguments, no shell
@@ -95,7 +95,7 @@ def _run(program: str, *arguments: str) -> tuple[str | None, str]:
             return "", f"prints more than {_PROGRAM_BYTES >> 20} MiB"
         if code:
             if os.geteuid() != 0:
-                return "", "needs root"
+                return "", NEEDS_ROOT
             complaint = one_line(os.pread(said, 4_096, 0).decode(errors="replace"), 120)
             return "", complaint or f"ended with {code}"
         return output.decode(errors="replace"), ""

@@ -19,6 +19,7 @@ from typing import Protocol
 from kiptail.credentials import Claims, choose_token, claims_of, renew_at
 from kiptail.errors import ApiError, ClusterError, KiptailError
 from kiptail.kubefiles import CREDENTIAL_BYTES, read_file, why, write_secret
+from kiptail.rights import Identity, grant_remedy
 
 __all__ = ["KeptToken", "Renewer", "TokenApi"]
 
@@ -134,7 +135,7 @@ class Renewer:
         if allowed is False:
             self._complain(
                 f"the token of {namespace}/{name} cannot be renewed and expires {_moment(claims.expires)}:"
-                f" no right to {_RIGHT} for it; grant it as `kiptail manifests` does"
+                f" no right to {_RIGHT} for it; {_how_to_grant(claims)}"
             )
 
     def _renew(self, claims: Claims, now: float) -> float:
@@ -148,7 +149,7 @@ class Renewer:
                 raise ApiError(f"the API server gave {namespace}/{name} a token that is good for no longer")
         except (ApiError, ValueError) as error:
             end = "expires" if now < expires else "expired"
-            hint = f"; grant {_RIGHT} as `kiptail manifests` does" if getattr(error, "status", None) == 403 else ""
+            hint = f"; {_how_to_grant(claims)}" if getattr(error, "status", None) == 403 else ""
             self._complain(f"cannot renew the token, which {end} {_moment(expires)}: {error}{hint}")
             pause, self._retry = self._retry, min(2 * self._retry, RETRY_LAST)
             return pause
@@ -175,6 +176,10 @@ class Renewer:
     def _run(self) -> None:
         while not self._stop.is_set():
             self._stop.wait(self.step())
+
+
+def _how_to_grant(claims: Claims) -> str:
+    return grant_remedy(Identity(claims.subject), *_RIGHT.split())
 
 
 def _moment(seconds: float | None) -> str:

@@ -60,7 +60,7 @@ def test_it_writes_a_kubeconfig_that_works_and_that_nobody_else_can_read(admin: 
     assert token.encode() not in done.stderr
     assert admin.server.admin_token not in admin.out.read_text()
     api = KubeApi.from_kubeconfig(admin.out)
-    assert api.who() == "system:serviceaccount:kube-system:kiptail"
+    assert api.who().user == "system:serviceaccount:kube-system:kiptail"
     assert api.allowed("patch", "events") is True
     assert api.allowed("get", "pods") is False
     api.close()
@@ -118,7 +118,8 @@ def test_a_secret_is_not_shown_on_a_terminal(admin: Admin) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (("--service-account", "nobody"), 4, "apply `kiptail manifests` first"),
+        (("--namespace", "apps"), 4, "; apply `kiptail manifests --namespace apps` first"),
+        (("--service-account", "nobody"), 4, "(`kubectl create serviceaccount nobody --namespace kube-system`)"),
         (("--duration", "1m"), 2, "less than 10m"),
         (("--duration", "soon"), 2, "--duration"),
         (("--kubeconfig", "/no/such"), 4, "/no/such"),
@@ -135,6 +136,25 @@ def test_what_does_not_work_is_told_in_one_line(admin: Admin, arguments: tuple[s
     assert (done.returncode, len(lines)) == (code, 1), done.stderr
     assert told in lines[0]
     assert not admin.out.exists()
+
+
+def test_what_it_says_to_do_first_is_what_was_missing(admin: Admin) -> None:
+    done = admin.run("--namespace", "apps")
+    command = done.stderr.decode().split("`")[1].split()
+    admin.server.apply(run_kiptail(*command[1:]).stdout.decode())
+    done = admin.run("--namespace", "apps")
+    assert done.returncode == 0
+    assert b"renews it before, if it may (`kiptail manifests --namespace apps`)" in done.stderr
+    admin.server.serviceaccounts.put({"metadata": {"name": "agent", "namespace": "apps"}})
+    done = admin.run("--namespace", "apps", "--service-account", "agent")
+    assert b"if it may (create serviceaccounts/token for itself)" in done.stderr
+
+
+def test_an_administrators_credential_that_has_expired(admin: Admin) -> None:
+    admin.server.access.revoke_token(admin.server.admin_token)
+    done = admin.run()
+    assert done.returncode == 4
+    assert b"it may have expired: name another with --kubeconfig" in done.stderr
 
 
 def test_who_may_not_is_told_who_may(admin: Admin) -> None:

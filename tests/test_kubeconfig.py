@@ -49,7 +49,7 @@ UNUSABLE: dict[str, tuple[object, dict[str, str], str]] = {
     "no current context": (
         {**kubeconfig(), "current-context": ""},
         {},
-        "has no current-context; name one with --context (it has one)",
+        "has no current-context (it has one); name one with --context",
     ),
     "unknown context": (kubeconfig(), {"context": "two"}, "has no context 'two' (it has one)"),
     "no contexts": ({**kubeconfig(), "contexts": None}, {}, "has no context 'one' (it has none)"),

@@ -44,7 +44,9 @@ class Asker:
         self.api = Pods()
         self.found: list[tuple[str, list[str]]] = []
         self.answers: list[frozenset[str]] = []
-        self.lookups = Lookups(self.api, label=None, found=self._found, on_answer=self.answers.append)
+        self.lookups = Lookups(
+            self.api, label=None, found=self._found, on_answer=self.answers.append, how_to_grant=lambda: ""
+        )
 
     def _found(self, address: str, pods: list[Pod], asked_us: int) -> frozenset[str]:
         assert asked_us > T0

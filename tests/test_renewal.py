@@ -129,7 +129,7 @@ def test_a_renewed_token_that_is_refused_gives_way_to_the_kubeconfigs(place: Pla
     renewer.step()
     place.server.access.revoke_token(place.file.read_text().strip())
     api, _ = opened()
-    assert api.who() == SUBJECT
+    assert api.who().user == SUBJECT
     assert place.used() == place.first
 
 

@@ -13,6 +13,7 @@ import pytest
 from kiptail import starting
 from kiptail.access import Right
 from kiptail.errors import ApiError, ClusterError, StateError, StoreUnavailableError
+from kiptail.rights import NOBODY, Identity
 from kiptail.settings import Settings, resolve
 from kiptail.starting import Stopped, ask_cluster, open_store
 from kiptail.stopping import StopSignal
@@ -100,13 +101,20 @@ class Cluster:
             raise self.answer
         return self.answer
 
+    def identity(self) -> Identity:
+        return NOBODY
+
 
 RIGHTS = (Right("list", "pods"),)
 
 
 def test_a_refusal_ends_the_start(stop: StopSignal) -> None:
-    with pytest.raises(ClusterError, match="list pods"):
+    with pytest.raises(ClusterError, match="list pods") as caught:
         ask_cluster(Cluster(False), RIGHTS, stop, must_answer=False, patience=5.0)
+    assert "kiptail manifests" in str(caught.value), "what grants it"
+    with pytest.raises(ClusterError, match="create events") as caught:
+        ask_cluster(Cluster(False), [Right("create", "events")], stop, must_answer=False, patience=5.0)
+    assert "kubelet" not in str(caught.value)
 
 
 def test_a_silent_server_is_not_waited_for_long(stop: StopSignal, caplog: pytest.LogCaptureFixture) -> None:
