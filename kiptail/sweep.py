@@ -27,8 +27,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two sweeps, at least; up to a fifth is added, so that a cluster's nodes do not go together.
 INTERVAL = 600.0
-#: The first one follows its question after up to so many seconds.
+#: The first one follows its question after up to so many seconds, so that a cluster's nodes do not go together …
 FIRST_WITHIN = 20.0
+#: … and in a cluster of up to so many pods earlier: how many there are is asked after up to so many seconds.
+SMALL_CLUSTER, SMALL_FIRST_WITHIN = 500, 3.0
 #: In a cluster with more pods there is none; so long later it is tried again, in seconds.
 MAX_PODS = 5_000
 OFF_RETRY = 6 * 3600.0
@@ -73,6 +75,8 @@ class Sweep:
         self._swept_us = 0
         self._answered_us: TTLCache[str, int] = TTLCache(MAX_WAITING, INTERVAL)
         self._not_before = 0.0
+        #: Until then only a small cluster is swept.
+        self._small_until = 0.0
         self._retry = FAILED_RETRY
         self._off_until = 0.0
         self._thread: threading.Thread | None = None
@@ -102,7 +106,8 @@ class Sweep:
             if self._closed or at_us <= self._swept_us or now < self._off_until or len(self._awaited) >= MAX_WAITING:
                 return False
             if not self._awaited:
-                soon = now + random.uniform(0.0, FIRST_WITHIN)  # noqa: S311 - jitter, no secret
+                self._small_until = now + random.uniform(0.0, FIRST_WITHIN)  # noqa: S311 - jitter, no secret
+                soon = min(now + random.uniform(0.0, SMALL_FIRST_WITHIN), self._small_until)  # noqa: S311 - as above
                 self._not_before = max(self._not_before, soon)
                 self._changed.notify()
             self._awaited.add(address)
@@ -127,7 +132,9 @@ class Sweep:
             began, begin_us = time.monotonic(), time.time_ns() // 1000
             complete = False
             try:
-                complete = self._read_all(awaited)
+                if self._is_too_soon():
+                    continue
+                complete = time.monotonic() >= self._off_until and self._read_all(awaited)
                 self._retry = FAILED_RETRY
             except ApiError as error:
                 if self._closed:
@@ -165,6 +172,35 @@ class Sweep:
                 self._changed.wait(wait if self._awaited else None)
             return None
 
+    def _is_too_soon(self) -> bool:
+        """Not a small cluster, and not yet the time for another; asks how many pods there are. Raises ApiError."""
+        if time.monotonic() >= self._small_until:
+            return False
+        page = self._api.list_pods_page(limit=1)
+        read = len(items_of(page))
+        total = _total(page, read)
+        if self._is_too_large(total):
+            return False
+        # A page that is followed by others, without their count, does not show a small cluster.
+        counted = total > read or not next_page(page)
+        if total <= SMALL_CLUSTER and counted:
+            return False
+        with self._changed:
+            self._not_before = self._small_until
+        return True
+
+    def _is_too_large(self, total: int) -> bool:
+        """The cluster has too many pods: say so, and stop for long."""
+        if total <= MAX_PODS:
+            return False
+        self._off_until = time.monotonic() + OFF_RETRY
+        log.warning(
+            "the cluster has more than %d pods: other nodes' pods are not found by their second addresses;"
+            " --pod-index cluster finds them, with a credential that may list and watch all pods: a kubelet's may not",
+            MAX_PODS,
+        )
+        return True
+
     def _read_all(self, awaited: frozenset[str]) -> bool:
         """False when there are too many, or it was closed. Raises ApiError."""
         token, read = "", 0
@@ -173,15 +209,7 @@ class Sweep:
             items = items_of(page)
             read += len(items)
             self.pods += len(items)
-            more = (page.get("metadata") or {}).get("remainingItemCount")
-            total = read + (more if type(more) is int else 0)
-            if total > MAX_PODS:
-                self._off_until = time.monotonic() + OFF_RETRY
-                log.warning(
-                    "the cluster has more than %d pods: other nodes' pods are not found by their second addresses;"
-                    " --pod-index cluster finds them",
-                    MAX_PODS,
-                )
+            if self._is_too_large(_total(page, read)):
                 return False
             pods = [pod for item in items if (pod := reduce_pod(item, label=self._label))]
             token = next_page(page)
@@ -192,3 +220,9 @@ class Sweep:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed, PAGE_PAUSE)
         return False
+
+
+def _total(page: dict[str, Any], read: int) -> int:
+    """How many pods there are, when ``read`` of them have come up to this page; the server leaves a 0 out."""
+    more = (page.get("metadata") or {}).get("remainingItemCount")
+    return read + (more if type(more) is int else 0)

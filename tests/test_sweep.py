@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,20 +21,36 @@ def now_us() -> int:
 
 
 class Pods:
-    """An API server with some pods on one page."""
+    """An API server with some pods, of which two are given as objects, the others as empty ones."""
 
     def __init__(self) -> None:
         self.items = [pod("single", "10.0.0.1"), pod("dual", "10.0.0.2", "fd00::2")]
         for one in self.items:
             one["metadata"]["uid"] = one["metadata"]["name"]
         self.errors: list[ApiError] = []
-        self.asked = 0
+        self.counts = True
+        #: The limit of each request, and when it came.
+        self.limits: list[int] = []
+        self.times: list[float] = []
+
+    @property
+    def asked(self) -> int:
+        return len(self.limits)
+
+    def add(self, number: int) -> None:
+        self.items += [{}] * number
 
     def list_pods_page(self, *, limit: int, continue_token: str = "") -> dict[str, Any]:
-        self.asked += 1
+        self.limits.append(limit)
+        self.times.append(time.monotonic())
         if self.errors:
             raise self.errors.pop(0)
-        return {"items": self.items, "metadata": {}}
+        begin = int(continue_token or 0)
+        left = len(self.items) - begin - limit
+        metadata: dict[str, Any] = {"continue": str(begin + limit)} if left > 0 else {}
+        if left > 0 and self.counts:
+            metadata["remainingItemCount"] = left
+        return {"items": self.items[begin : begin + limit], "metadata": metadata}
 
 
 class Asker:
@@ -55,7 +72,7 @@ class Asker:
 
 @pytest.fixture
 def asker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Asker]:
-    monkeypatch.setattr(sweep, "FIRST_WITHIN", 0.1)
+    monkeypatch.setattr(sweep, "FIRST_WITHIN", 0.0)
     monkeypatch.setattr(sweep, "FAILED_RETRY", 0.05)
     asker = Asker()
     yield asker
@@ -106,3 +123,77 @@ def test_without_the_right_nobody_waits(asker: Asker) -> None:
     assert asker.answers == [{"fd00::2"}]
     assert not asker.sweep.ask("fd00::2", now_us())
     assert asker.sweep.pending == 0
+
+
+@pytest.fixture
+def late(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> Asker:
+    """The jitter is as long as it can be, and the size is asked for at once."""
+    monkeypatch.setattr(sweep, "FIRST_WITHIN", 1.0)
+    monkeypatch.setattr(sweep, "SMALL_FIRST_WITHIN", 0.0)
+    monkeypatch.setattr(random, "uniform", lambda low, high: high)
+    return asker
+
+
+@pytest.mark.parametrize("number", [2, 499, 500])
+def test_a_small_cluster_is_swept_at_once_for_one_request_more(late: Asker, number: int) -> None:
+    late.api.add(number - 2)
+    begin = time.monotonic()
+    assert late.sweep.ask("fd00::2", now_us())
+    late.wait(lambda: late.answers)
+    assert late.api.limits == [1, *([sweep.PAGE_LIMIT] * (2 if number > sweep.PAGE_LIMIT else 1))]
+    assert late.api.times[1] - begin < 0.9
+    assert late.sweep.pods == number
+    assert late.found == ["dual"]
+
+
+@pytest.mark.parametrize(("number", "counts"), [(501, True), (100, False)])
+def test_a_cluster_that_is_not_surely_small_is_swept_when_its_time_comes(
+    late: Asker, number: int, counts: bool
+) -> None:
+    late.api.add(number - 2)
+    late.api.counts = counts
+    begin = time.monotonic()
+    assert late.sweep.ask("fd00::2", now_us())
+    late.wait(lambda: late.api.asked)
+    assert late.sweep.ask("fd00::3", now_us())
+    assert late.sweep.pending == 2
+    late.wait(lambda: late.answers)
+    assert late.api.times[1] - begin >= 1.0
+    assert late.api.limits == [1, *([sweep.PAGE_LIMIT] * -(-number // sweep.PAGE_LIMIT))]
+    assert late.answers == [{"fd00::2", "fd00::3"}]
+
+
+def test_a_cluster_that_is_too_large_costs_one_request_for_one_pod(
+    late: Asker, caplog: pytest.LogCaptureFixture
+) -> None:
+    late.api.add(sweep.MAX_PODS)
+    assert late.sweep.ask("fd00::2", now_us())
+    late.wait(lambda: late.answers)
+    assert late.api.limits == [1]
+    assert not late.sweep.ask("fd00::2", now_us())
+    assert (late.sweep.sweeps, late.sweep.pods, late.sweep.pending) == (0, 0, 0)
+    assert caplog.text.count(f"more than {sweep.MAX_PODS} pods") == 1
+
+
+def test_a_failure_to_tell_the_size_is_tried_again(late: Asker) -> None:
+    late.api.errors = [ApiError("away"), ApiError("busy", status=429)]
+    assert late.sweep.ask("fd00::2", now_us())
+    late.wait(lambda: late.answers)
+    assert late.api.limits == [1, 1, 1, sweep.PAGE_LIMIT]
+
+
+def test_without_the_right_to_ask_for_the_size_nobody_waits(late: Asker) -> None:
+    late.api.errors = [ApiError("no", status=403)]
+    assert late.sweep.ask("fd00::2", now_us())
+    late.wait(lambda: late.answers)
+    assert late.api.limits == [1]
+    assert not late.sweep.ask("fd00::2", now_us())
+
+
+def test_a_sweep_whose_time_has_come_anyway_does_not_ask_for_the_size(
+    late: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "FIRST_WITHIN", 0.0)
+    assert late.sweep.ask("fd00::2", now_us())
+    late.wait(lambda: late.answers)
+    assert late.api.limits == [sweep.PAGE_LIMIT]
