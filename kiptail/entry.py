@@ -64,7 +64,8 @@ class Position:
     """How far the journal has been read: what the store keeps, and :class:`kiptail.journal.Journal` resumes.
 
     ``cursor`` is sd_journal_get_cursor(3)'s, or "" when the file that held the entry was gone before it was
-    asked for; the entry's times tell the place then, as they do when journald has moved the entry elsewhere.
+    asked for, or when reading begins at a time and no entry is before that; the times tell the place then, as they do
+    when journald has moved the entry elsewhere.
     """
 
     cursor: str

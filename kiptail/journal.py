@@ -31,8 +31,8 @@ from kiptail.reader import (
     Place,
     Reader,
     Source,
+    begin,
     go_after,
-    go_before,
     go_to,
     match_kernel,
     news,
@@ -88,12 +88,14 @@ class Journal:
         self.trouble = ""
         self._source, self._follow = Source(directory, tuple(files)), follow
         self._scanner = Scanner(wanted, position.clock if position else None, needle)
-        self._since_us = since_us
+        self._since_us = since_us if position is None else None
         #: The last place that is known. ``_moved``: the reader has got to a later entry since.
         self._place = (
             Place(position.cursor, position.boot_id, position.monotonic_us, position.realtime_us) if position else None
         )
         self._moved = False
+        #: The place where reading began at a time asked for; an earlier Journal's, if it is before all entries.
+        self._beginning = self._place if position and not position.cursor else None
         #: Set when a cursor was not found, until the journal's end: what is not later has been read already.
         self._skip: Place | None = None
         self._running_boot = running_boot()
@@ -184,7 +186,10 @@ class Journal:
         return self._scanner.counts
 
     def position(self) -> Position | None:
-        """The place up to which everything has been looked at; None when nothing has been yet."""
+        """The place after which reading goes on, known from the start.
+
+        None as long as nothing has been read of a journal that is read from its head.
+        """
         self._know_place()
         place = self._place
         if place is None:
@@ -196,7 +201,11 @@ class Journal:
         self._know_place()
         if self._place is None or (self._at_end and not self.trouble):
             return 0
-        return max(0, now_us - self._place.realtime_us)
+        done_us = self._place.realtime_us
+        if self._place == self._beginning and self._since_us is not None:
+            # That entry may be days old, and nothing before the time asked for was to be read.
+            done_us = max(done_us, self._since_us)
+        return max(0, now_us - done_us)
 
     # Scanning
 
@@ -303,6 +312,9 @@ class Journal:
 
     def _report_loss(self, reader: Reader, place: Place) -> None:
         """Count and log it when entries after ``place`` were deleted unread: all that is left is later."""
+        if place == self._beginning and not place.cursor:
+            # There was no entry before it, so the first one there is now says nothing of deleted ones.
+            return
         if reader._get_start() <= place.realtime_us or place.realtime_us <= self._reported_us:
             return
         start_us = self._source.deleted_until(place)
@@ -332,7 +344,8 @@ class Journal:
                     self._report_loss(reader, self._place)
                     go_after(reader, self._place, self._running_boot)
             elif self._since_us is not None:
-                go_before(reader, self._since_us)
+                # Before the matches are set, for after that the reader is at no entry.
+                self._place = self._beginning = begin(reader, self._since_us, self._running_boot)
             match_kernel(reader)
             on_error.pop_all()
         self._reader = reader

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,9 +24,9 @@ __all__ = [
     "Place",
     "Reader",
     "Source",
+    "begin",
     "field",
     "go_after",
-    "go_before",
     "go_to",
     "match_kernel",
     "news",
@@ -134,9 +136,12 @@ class Source:
         else:
             with contextlib.closing(self.open()) as reader:
                 if not reader.has_runtime_files() and not reader.has_persistent_files():
+                    # Root may read every journal.
+                    problem = "this machine has no journal: see whether systemd-journald runs"
+                    if os.geteuid() != 0:
+                        problem = f"this machine's journal cannot be read, or there is none: {_RIGHTS}"
                     raise JournalError(
-                        f"this machine's journal cannot be read, or there is none: {_RIGHTS}; "
-                        "in a container, mount the host's and name it with --journal-directory"
+                        f"{problem}; in a container, mount the host's and name it with --journal-directory"
                     )
 
 
@@ -227,23 +232,43 @@ def go_after(reader: Reader, place: Place, running: str) -> None:
         if reader._next():
             moments.append(reader._get_realtime())
         reader.flush_matches()
-    go_before(reader, min(moments))
+    _go_before(reader, min(moments))
 
 
-def go_before(reader: Reader, realtime_us: int) -> None:
-    """Put ``reader`` on the entry before the first of ``realtime_us`` or later.
+def _go_before(reader: Reader, realtime_us: int) -> bool:
+    """Put ``reader`` on the entry before the first of ``realtime_us`` or later; False, and at the head, without one.
 
     Leaving it at "that time" instead would hide later entries whose time is earlier, after the clock was set
     back.
     """
-    reader.seek_realtime(min(max(0, realtime_us), _LATEST_US))
+    since_us = min(max(0, realtime_us), _LATEST_US)
+    reader.seek_realtime(since_us)
     if reader._next():
-        if not reader._previous():
-            reader.seek_head()
+        found = reader._previous()
     else:
         reader.seek_tail()
-        if not reader._previous():
-            reader.seek_head()
+        found = reader._previous()
+        # The last entry may have been written just now, after the search for one of that time.
+        while found and reader._get_realtime() >= since_us:
+            found = reader._previous()
+    if not found:
+        reader.seek_head()
+    return found
+
+
+def begin(reader: Reader, since_us: int, running: str) -> Place:
+    """Put ``reader`` before the first entry of ``since_us`` or later (realtime, µs), and tell where that is.
+
+    Without an entry to name, the place is that time in the ``running`` boot; never one in the future, for entries
+    until then are read as well.
+    """
+    if _go_before(reader, since_us):
+        # Failing that, its file has been vacuumed just now.
+        with contextlib.suppress(OSError):
+            return place_of(reader)
+    now_us, monotonic_us = time.time_ns() // 1000, time.monotonic_ns() // 1000
+    realtime_us = min(max(0, since_us), now_us)
+    return Place("", running, max(0, monotonic_us - (now_us - realtime_us)), realtime_us)
 
 
 def _last_ignored(reader: Reader) -> Place | None:

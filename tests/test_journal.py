@@ -125,6 +125,14 @@ def position_after(directory: Path, count: int) -> Position:
     return position
 
 
+def position_at_start(directory: Path, since_us: int) -> Position:
+    """Where a reader is that has read nothing yet."""
+    with Journal(directory=directory, wanted=drop_lines, since_us=since_us) as journal:
+        position = journal.position()
+    assert position is not None
+    return position
+
+
 # Which entries are given out
 
 
@@ -300,6 +308,10 @@ def test_since(directory: Path, since: int | None, expected: Sequence[int]) -> N
     export_to_journal([drop(n) for n in range(3)], directory / "a.journal")
     export_to_journal([drop(n) for n in range(3, 6)], directory / "b.journal")
     assert read_all(directory, since_us=since)[0] == drops(expected)
+    if since is not None:
+        messages, journal = read_all(directory, position_at_start(directory, since))
+        assert messages == drops(expected), "from the position that is known before anything is read"
+        assert journal.counts.lost == 0
 
 
 def test_after_since_nothing_is_hidden_by_a_clock_set_back(directory: Path) -> None:
@@ -318,10 +330,150 @@ def test_an_empty_journal_is_read_from_its_first_entry(directory: Path) -> None:
     for since in (None, START + HOUR):
         with Journal(directory=blank, wanted=drop_lines, since_us=since) as journal:
             assert drain(journal) == []
-            assert journal.position() is None
+            assert (journal.position() is None) is (since is None)
             shutil.copy(directory / "a.journal", blank / MACHINE_ID / "b.journal")
             assert drain(journal) == ["drop 1"]
+            assert journal.counts.lost == 0
         (blank / MACHINE_ID / "b.journal").unlink()
+
+
+def test_an_entry_written_while_the_start_is_looked_for_is_read(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came after the search for "that time or later" had found none, and is the last one now."""
+    export_to_journal([drop(1)], directory / "a.journal")
+    whole_open = journal_reader.Source.open
+
+    def open_slowly(source: journal_reader.Source) -> Slow:
+        return Slow(whole_open(source), lambda: export_to_journal([drop(3), drop(4)], directory / "a.journal"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_reader.Source, "open", open_slowly)
+        position = position_at_start(directory, START + 2 * SECOND)
+    assert position.realtime_us == START + SECOND
+    assert read_all(directory, position)[0] == drops([3, 4])
+
+
+class Slow:
+    """A reader to which something happens before it goes to the tail."""
+
+    def __init__(self, reader: Any, happens: Callable[[], None]) -> None:
+        self._reader, self._happens = reader, happens
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._reader, name)
+
+    def seek_tail(self) -> None:
+        self._happens()
+        self._reader.seek_tail()
+
+
+class Uptime:
+    """Entries of the running boot, at seconds from now by both clocks."""
+
+    def __init__(self) -> None:
+        self.boot_id = journal_reader.running_boot()
+        self.realtime_us, self.monotonic_us = time.time_ns() // 1000, time.monotonic_ns() // 1000
+
+    def drop(self, name: str, seconds: int, *, shift_us: int = 0) -> Fields:
+        """``shift_us``: what the wall clock has been set by."""
+        return kernel_entry(
+            f"drop {name}",
+            realtime_us=self.realtime_us + seconds * SECOND + shift_us,
+            monotonic_us=self.monotonic_us + seconds * SECOND,
+            boot_id=self.boot_id,
+        )
+
+
+def blank(directory: Path) -> Path:
+    """A journal without entries."""
+    export_to_journal([], directory / "a.journal")
+    return directory
+
+
+@pytest.mark.parametrize("ago_s", [0, 20, 10**9])
+def test_where_reading_begins_in_an_empty_journal_is_a_time(directory: Path, ago_s: int) -> None:
+    uptime = Uptime()
+    since_us = uptime.realtime_us - ago_s * SECOND
+    position = position_at_start(blank(directory), since_us)
+    assert (position.cursor, position.boot_id, position.realtime_us) == ("", uptime.boot_id, since_us)
+    assert abs(position.monotonic_us - max(0, uptime.monotonic_us - ago_s * SECOND)) < SECOND
+    assert position.clock is None
+
+
+def test_reading_begins_now_and_not_later_where_a_later_time_is_asked_for(directory: Path) -> None:
+    """What is written before that is read by this run, so the next one has to read it as well."""
+    uptime = Uptime()
+    position = position_at_start(blank(directory), uptime.realtime_us + HOUR)
+    assert 0 <= position.realtime_us - uptime.realtime_us < 10 * SECOND
+    assert 0 <= position.monotonic_us - uptime.monotonic_us < 10 * SECOND
+
+
+@pytest.mark.parametrize("shift_us", [0, -HOUR, HOUR])
+def test_what_came_after_the_start_in_an_empty_journal_is_read_and_nothing_is_said_to_be_lost(
+    directory: Path, shift_us: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also when the wall clock has been set since."""
+    uptime = Uptime()
+    position = position_at_start(blank(directory), uptime.realtime_us - 20 * SECOND)
+    late = uptime.drop("of before", -30)  # written late, as by a flush from /run to /var
+    export_to_journal([late, uptime.drop("1", 60, shift_us=shift_us)], directory / "a.journal")
+    export_to_journal([uptime.drop("2", 61, shift_us=shift_us)], directory / "b.journal")
+    messages, journal = read_all(directory, position)
+    assert messages == drops([1, 2])
+    assert journal.counts.lost == 0
+    assert caplog.records == []
+
+
+def test_a_start_before_all_entries_is_resumed_in_any_later_boot(directory: Path) -> None:
+    export_to_journal([drop(n) for n in range(3)], directory / "a.journal")
+    position = position_at_start(directory, START - HOUR)
+    assert position.cursor == ""
+    # The boot that was running is an older one by now; another one was between.
+    position = replace(position, boot_id=OTHER_BOOT)
+    export_to_journal([drop(3, boot_id=OTHER_BOOT), Uptime().drop("4", 0)], directory / "a.journal")
+    messages, journal = read_all(directory, position)
+    assert messages == drops(range(5))
+    assert journal.counts.lost == 0
+
+
+@pytest.mark.parametrize("shift_us", [0, -HOUR])
+def test_a_start_at_an_entry_that_is_gone_hides_nothing_later(directory: Path, shift_us: int) -> None:
+    """Also when the wall clock was set back after it."""
+    export_to_journal([drop(n) for n in range(3)], directory / "a.journal")
+    position = position_at_start(directory, START + 10 * SECOND)
+    assert position.realtime_us == START + 2 * SECOND
+    (directory / "a.journal").unlink()
+    export_to_journal([drop(n, shift_us=shift_us) for n in (11, 12)], directory / "b.journal")
+    assert read_all(directory, position)[0] == drops([11, 12])
+
+
+def test_a_start_whose_entry_goes_meanwhile_is_a_time(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_to_journal([drop(1), drop(3)], directory / "a.journal")
+    whole_open = journal_reader.Source.open
+
+    def open_vacuumed(source: journal_reader.Source) -> Faulty:
+        reader = Faulty(whole_open(source))
+        reader.before("_get_cursor", None, [OSError(99, "Cannot assign requested address")])
+        return reader
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_reader.Source, "open", open_vacuumed)
+        position = position_at_start(directory, START + 2 * SECOND)
+    assert (position.cursor, position.realtime_us) == ("", START + 2 * SECOND)
+    assert read_all(directory, position)[0] == ["drop 3"]
+
+
+def test_nothing_before_the_start_counts_as_lag(directory: Path) -> None:
+    """The last entry of a quiet node may be days old, and a reader that fails at once is not at the end."""
+    export_to_journal([drop(1)], directory / "a.journal")
+    with Journal(directory=directory, wanted=drop_lines, since_us=START + HOUR) as journal:
+        journal._reader = Faulty(journal._reader)  # type: ignore[assignment]
+        journal._reader.before("_next", None, [OSError(74, "Bad message")])
+        assert not journal.read(10).at_end
+        assert journal.lag_us(START + HOUR + 5 * SECOND) == 5 * SECOND
+        assert drain(journal) == []
+        assert (journal.lag_us(START + 2 * HOUR), journal.counts.lost) == (0, 0)
 
 
 @pytest.mark.parametrize("below", ["", MACHINE_ID])
@@ -1075,6 +1227,52 @@ def test_only_what_was_deleted_unread_is_a_loss(tmp_path: Path, unread: int) -> 
         journald.vacuum()
         _, again = read_all(journald.directory, journal.position())
         assert again.counts.lost == unread
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("unread", [0, 1])
+def test_a_start_at_the_last_entry_knows_what_was_deleted_after_it(tmp_path: Path, unread: int) -> None:
+    """A quiet node, and nothing was read: no loss, unless an entry came and went."""
+    if os.geteuid() != 0:
+        pytest.skip(ROOT_NEEDED)
+    with Journald(tmp_path / "journald", settings={"ReadKMsg": "no"}) as journald:
+        journald.send_native({"MESSAGE": "noise"})
+        journald.sync()
+        position = position_at_start(journald.directory, time.time_ns() // 1000)
+        assert position.cursor
+        for _ in range(unread):
+            journald.send_native({"MESSAGE": "noise"})
+        journald.sync()
+        journald.rotate()
+        journald.send_native({"MESSAGE": "noise"})
+        journald.sync()
+        journald.vacuum()
+        _, journal = read_all(journald.directory, position)
+        assert journal.counts.lost == unread
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(("look_back_s", "expected"), [(0, 3), (24 * 3600, 4)], ids=["now", "before all entries"])
+def test_a_flush_from_run_to_var_after_the_start_loses_and_doubles_nothing(
+    tmp_path: Path, token: str, look_back_s: int, expected: int
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip(ROOT_NEEDED)
+    with Journald(tmp_path / "journald", flushed=False) as journald, netfilter_log(token) as send:
+        send()
+        until(lambda: token in journald.run("journalctl", "-q", "-o", "cat"), "the first one")
+        position = position_at_start(journald.runtime_directory, time.time_ns() // 1000 - look_back_s * SECOND)
+        assert bool(position.cursor) is (look_back_s == 0)
+        for _ in range(2):
+            send()
+        journald.flush()
+        send()
+        wanted = token.encode()
+        with Journal(
+            directory=journald.directory, wanted=lambda message: wanted in message, position=position
+        ) as journal:
+            count(journal, expected, "since the start")
+            assert journal.counts.lost == 0
 
 
 @pytest.mark.live
