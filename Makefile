@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test check unit live system-test transcript crash bench bench-index deb rpm clean
+.PHONY: help demo test check unit live system-test transcript replays crash bench bench-index deb rpm clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -43,6 +43,11 @@ system-test: ## Boot a Debian 12 in a container, as root, install the package, a
 transcript: ## Record README's transcript of install, enable and describe anew, as root
 	@tools/prepare debian live system
 	@.venv/debian/bin/python -m tests.system.record
+
+replays: ## Play the recorded changes of hands with every pair of moments, and 3,000 random histories, for half an hour
+	@tools/prepare debian
+	@KIPTAIL_TEST_REPLAYS=all KIPTAIL_TEST_HISTORIES=3000 tools/pytest debian --timeout 3600 \
+	  tests/test_changes_of_hands.py tests/test_ownership_model.py $(ARGS)
 
 crash: ## Kill kiptail and its API server at random while packets drop, for minutes, as root; ARGS="--kills 200 kills"
 	@tools/prepare debian live

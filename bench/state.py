@@ -11,7 +11,7 @@ from kiptail.dispatch import Dispatcher
 from kiptail.event import EventStyle
 from kiptail.flow import FlowKey
 from kiptail.ledger import Ledger
-from kiptail.locate import Endpoint, Kind
+from kiptail.locate import Endpoint, Kind, When
 from kiptail.ownership import PodRef
 from kiptail.store import Store
 
@@ -32,11 +32,26 @@ class _Everybody:
     def current(self) -> bool:
         return True
 
-    def locate(self, address: str, at_us: int, *, patient: bool) -> Endpoint | None:
+    def locate(self, address: str, when: When, *, patient: bool) -> Endpoint | None:
         return Endpoint(Kind.POD, address, (PodRef("team-a", f"web-{address}", f"{address:-^36}"),))
+
+    def locate_again(self, end: Endpoint, when: When, *, patient: bool) -> Endpoint | None:
+        return end
+
+    def contested(self, address: str, when: When) -> bool:
+        return False
 
     def named(self, endpoint: Endpoint) -> Endpoint:
         return endpoint
+
+    def unowned(self, address: str, at_us: int) -> bool:
+        return False
+
+    def cluster_name(self, address: str) -> str:
+        return ""
+
+    def probes(self, src: Endpoint, dst: Endpoint, port: int) -> bool:
+        return False
 
 
 class _Cluster:

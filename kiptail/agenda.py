@@ -56,18 +56,21 @@ class Schedule(Generic[Key]):
         return due or 0.0, key
 
 
+Event = tuple[int, str, str]
+
+
 class Agenda:
-    """Events with news, by flow and side. ``now`` is in seconds of any clock, ``wall_us`` µs since the epoch."""
+    """Events with news, by their keys. ``now`` is in seconds of any clock, ``wall_us`` µs since the epoch."""
 
     def __init__(self, repeat_interval: float, first_updates: Sequence[float] = FIRST_UPDATES) -> None:
         """``repeat_interval``: seconds between two updates of an Event, but for its first few."""
         self._repeat_interval, self._first_updates = repeat_interval, tuple(first_updates)
-        self._first: Schedule[tuple[int, str]] = Schedule()
-        self._updates: Schedule[tuple[int, str]] = Schedule()
+        self._first: Schedule[Event] = Schedule()
+        self._updates: Schedule[Event] = Schedule()
         #: Events that failed by themselves: whatever has not failed yet goes first.
-        self._retries: Schedule[tuple[int, str]] = Schedule()
+        self._retries: Schedule[Event] = Schedule()
         #: Updates that are the last of their Event and do not wait for its interval.
-        self._hastened: set[tuple[int, str]] = set()
+        self._hastened: set[Event] = set()
         self._taken = 0
 
     @property
@@ -81,8 +84,11 @@ class Agenda:
         return min((s.due for s in self._schedules() if s.due is not None), default=None)
 
     def plan(self, record: EventRecord, *, now: float, wall_us: int, last: bool = False) -> None:
-        """Schedule an Event that has news, unless it is; ``last``: no more will follow, so without an interval."""
-        key = (record.flow_id, record.end)
+        """Schedule an Event that has news, unless it is; ``last``: without an interval.
+
+        For there is nothing to follow, or what it says is wrong.
+        """
+        key = record.key
         if key in self._hastened:
             return
         if last and record.writes and key not in self._retries:
@@ -99,12 +105,12 @@ class Agenda:
         left = min(interval, max(0.0, interval - (wall_us - record.sent_at_us) / 1e6))
         self._updates.add(key, now + left)
 
-    def again(self, key: tuple[int, str], at: float, *, told: bool, behind: bool) -> None:
+    def again(self, key: Event, at: float, *, told: bool, behind: bool) -> None:
         """Try the Event again at ``at``; ``told``: it was written before. ``behind``: after what has not failed."""
         schedule = self._retries if behind else self._updates if told else self._first
         schedule.add(key, at)
 
-    def take(self, now: float) -> tuple[float, tuple[int, str]] | None:
+    def take(self, now: float) -> tuple[float, Event] | None:
         """The Event to write now, and when it was due; None when none is."""
         due = [s for s in self._schedules() if s.due is not None and s.due <= now]
         if not due:
@@ -114,7 +120,7 @@ class Agenda:
         self._hastened.discard(taken[1])
         return taken
 
-    def _schedules(self) -> tuple[Schedule[tuple[int, str]], ...]:
+    def _schedules(self) -> tuple[Schedule[Event], ...]:
         return (self._first, self._updates, self._retries)
 
     def _interval(self, writes: int) -> float:

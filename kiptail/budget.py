@@ -3,12 +3,13 @@
 A port scan, or a pod with a hundred unhappy clients, would be hundreds of Events. So an address has its own
 flows for each direction only up to a budget; what is beyond is folded into one. And as senders can be spoofed,
 only so many new addresses a node are taken notice of. Both are decided by the order of the journal and the time
-of its drops alone, and are stored with the ledger: reading the same entries again decides the same.
+of its drops alone, and are stored with the ledger: reading the same entries again decides the same. What an owner of an
+address has used up is not held against the next one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
@@ -19,6 +20,9 @@ __all__ = ["Admission", "BudgetState", "Budgets", "Limits", "NodeWindow", "Windo
 
 #: Bytes of a flow's digest.
 DIGEST = 8
+
+#: So many addresses are remembered with when they changed hands.
+MAX_OWNERS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +86,23 @@ class Budgets:
         self._changed: dict[tuple[str, str], Window] = {}
         self._node = state.node
         self._over_us = 0
+        #: When the address began to be somebody else's, or may have, within the last window or later.
+        self._owners: dict[str, tuple[int, ...]] = {}
 
-    def admit(self, key: FlowKey, told: Mapping[str, int], now_us: int) -> Admission:
-        """Decide on a flow that is about to open; ``told``: addresses that have open flows."""
+    def hand_over(self, address: str, at_us: Iterable[int], now_us: int) -> None:
+        """The address was given, or given back, at these times, in place of what was known of it."""
+        times = tuple(us for us in at_us if us > now_us - self._limits.window_us)
+        if times and (address in self._owners or len(self._owners) < MAX_OWNERS):
+            self._owners[address] = times
+        else:
+            self._owners.pop(address, None)
+
+    def admit(self, key: FlowKey, told: Mapping[str, int], now_us: int, time_us: int) -> Admission:
+        """Decide on a flow whose first drop was at ``time_us``; ``told``: addresses that have open flows."""
         known = [side for side in SIDES if self.knows(key.address(side), told, now_us)]
         if len(known) < len(SIDES) and self._takes(len(SIDES) - len(known), now_us):
             known = [*SIDES]
-        digest = blake2b(key.identity(), digest_size=DIGEST).digest()
-        own = tuple(side for side in known if self._charge((key.address(side), side), digest, now_us))
+        own = tuple(side for side in known if self.charge(key, side, now_us, time_us))
         return Admission(own, tuple(side for side in known if side not in own))
 
     def knows(self, address: str, told: Mapping[str, int], now_us: int) -> bool:
@@ -105,6 +118,8 @@ class Budgets:
         for register in (self._windows, self._changed):
             for place in [place for place, window in register.items() if window.since_us < self._over_us]:
                 del register[place]
+        for address in [address for address, times in self._owners.items() if times[-1] < self._over_us]:
+            del self._owners[address]
 
     def changes(self) -> BudgetState:
         """What is not stored yet."""
@@ -127,10 +142,13 @@ class Budgets:
             self._node = node
         return takes
 
-    def _charge(self, place: tuple[str, str], digest: bytes, now_us: int) -> bool:
-        """Whether the flow has a place in the window, or gets one."""
+    def charge(self, key: FlowKey, side: str, now_us: int, time_us: int) -> bool:
+        """Whether the flow, opened at ``time_us``, has a place in the window of its address, or gets one."""
+        place = (key.address(side), side)
+        digest = blake2b(key.identity(), digest_size=DIGEST).digest()
+        owner_us = max((at_us for at_us in self._owners.get(place[0], ()) if at_us <= time_us), default=0)
         window = self._windows.get(place)
-        if window is None or not self._lasts(window.since_us, now_us):
+        if window is None or window.since_us < owner_us or not self._lasts(window.since_us, now_us):
             window = Window(*place, now_us, set())
         if digest in window.flows:
             return True

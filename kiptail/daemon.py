@@ -7,30 +7,31 @@ import math
 import os
 import socket
 import sys
-import threading
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 
 from kiptail.access import POST_RIGHTS, watch_rights
+from kiptail.changes import ChangedAddresses
 from kiptail.clusternames import ClusterNames
 from kiptail.delivery import EventSink
 from kiptail.dispatch import Dispatcher
 from kiptail.errors import ClusterError, JournalError, KiptailError, StateError, one_line
 from kiptail.follower import Follower, Step
 from kiptail.locate import Locator
+from kiptail.machine import ThisMachine, logs_all_namespaces
 from kiptail.names import Names
 from kiptail.nodeindex import NodeIndex
 from kiptail.notify import Notifier
 from kiptail.observed import Unobserved
-from kiptail.ownership import Handover
 from kiptail.parts import connect, event_style, open_index, open_journal, open_ledger, open_metrics
 from kiptail.podindex import ClusterIndex
 from kiptail.podmemory import PodMemory
 from kiptail.poster import Poster
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.renewal import KeptToken, Renewer
-from kiptail.report import Report, logs_all_namespaces
+from kiptail.report import Report
+from kiptail.rights import node_remedy
 from kiptail.settings import Settings
 from kiptail.sinks import ApiSink, Printer
 from kiptail.snapshot import SnapshotIndex, load_pods
@@ -50,6 +51,10 @@ STOP_PATIENCE = 6.0
 DRAIN_PATIENCE = 60.0
 #: What is known of pods is stored so often at most, in seconds.
 SAVE_INTERVAL = 1.0
+#: A change of hands turns up no later than so long after everything before it was known, in µs.
+SETTLE_US = 40_000_000
+#: While pods cannot be followed, flows can be put right for so long, in µs.
+BLIND_US = 3_600_000_000
 #: While the state cannot be written, the journal loop rests so long, in seconds.
 STALL_PAUSE = 0.25
 #: STATUS is renewed so often, in seconds.
@@ -73,8 +78,7 @@ class _Daemon:
         self._stop = StopSignal(stack)
         self._notifier = Notifier()
         stack.callback(self._notifier.close)
-        self._handovers: dict[str, int] = {}
-        self._handover_lock = threading.Lock()
+        self._changed = ChangedAddresses(self._stop.wake)
         self._metrics = open_metrics(settings)
 
         prefixes = Prefixes(PrefixRule(p.text, Verdict(p.verdict)) for p in settings.prefixes)
@@ -91,8 +95,7 @@ class _Daemon:
         self._store = open_store(settings, self._stop, self._wait_for_room)
         stack.callback(self._store.close)
         saved = self._store.load()
-        #: What is read first was logged while nobody watched the pods.
-        self._backlog = saved.position is not None or not settings.follow
+        self._begins = saved.position is None
         self._journal = stack.enter_context(open_journal(settings, prefixes, saved, now_us=_now_us()))
 
         self._names: Names | None = None
@@ -108,9 +111,10 @@ class _Daemon:
                 settings,
                 self._api,
                 node_name=self._node_name,
-                on_handover=self._note_handovers,
+                on_change=self._changed.note,
                 on_ready=self._index_ready,
                 on_found=self._tell_found,
+                on_names=self._rename,
                 observe=self._metrics.watch_interrupted,
             )
             stack.callback(self._cluster_names.stop)
@@ -121,7 +125,8 @@ class _Daemon:
         self._poster = Poster(
             Dispatcher(
                 sink=self._sink(),
-                locate=Locator(self._index, self._name_of),
+                # What somebody else's journal says of its machine is nothing that can be asked here.
+                locate=Locator(self._index, self._name_of, ThisMachine(self._node_name) if settings.follow else None),
                 outbox=self._store,
                 style=event_style(settings, self._node_name),
                 repeat_interval=settings.repeat_interval_s,
@@ -131,8 +136,12 @@ class _Daemon:
                 paced=not settings.dry_run,
                 observe=self._metrics.event_written,
                 tally=tally,
+                remember=self._remember,
+                uncut=self._changed.pending,
             )
         )
+        if self._memory is not None:
+            self._poster.settle(0)  # nothing, until the pods are listed
         for flow in saved.flows:
             self._poster.restore(flow.flow.copy(), flow.ends, flow.records)
         ledger = open_ledger(settings, saved)
@@ -174,8 +183,12 @@ class _Daemon:
                 "nf_log_all_netns=1: whoever has CAP_NET_ADMIN in any network namespace can log under any prefix;"
                 " its lines cannot be told from the node's own"
             )
-        self._notifier.tell("READY=1")
         try:
+            if self._begins:
+                # Where reading begins is where a restart goes on, also if this run dies before it has read anything:
+                # with --since it would begin later. On a full disk the journal loop tries it again each second.
+                self._follower.commit()
+            self._notifier.tell("READY=1")
             self._follow()
         except KiptailError:
             self._shut_down()
@@ -193,10 +206,9 @@ class _Daemon:
     def _follow(self) -> None:
         watchdog = _watchdog_interval()
         beat_at = status_at = save_at = 0.0
-        if self._backlog:
-            self._await_index()
+        self._await_index()
         while not self._stop.is_set():
-            self._apply_handovers()  # what is known before a drop is read is known when it is counted
+            self._apply_changes()  # what is known before a drop is read is known when it is counted
             step = self._follower.step()
             now = time.monotonic()
             if watchdog and now >= beat_at:
@@ -206,6 +218,7 @@ class _Daemon:
                 now_us = _now_us()
                 lag_us = self._journal.lag_us(now_us)
                 self._report.beat(lag=lag_us / 1e6 if self._settings.follow else 0.0)
+                self._settle(now_us)
                 if self._memory is not None and not self._follower.trouble:
                     # What is read but not committed is not placed either.
                     self._memory.forget(now_us - lag_us)
@@ -224,17 +237,14 @@ class _Daemon:
                         raise JournalError(self._journal.trouble)
                     return
                 self._journal.wait(1.0, self._stop.fileno())
+                self._stop.heard()
 
     def _await_index(self) -> None:
-        """Wait a moment for the list of pods.
-
-        Addresses may have changed hands while kiptail was not running; what is known of it when the backlog is
-        counted keeps the old owner's drops apart from the new one's.
-        """
+        """Wait a moment for the list of pods: what is known when a drop is counted need not be put right later."""
         deadline = time.monotonic() + (START_PATIENCE if self._settings.follow else DRAIN_PATIENCE)
         while not (self._index.ready() or self._stop.is_set()) and time.monotonic() < deadline:
             time.sleep(0.02)
-        self._apply_handovers()
+        self._apply_changes()
 
     def _shut_down(self) -> int:
         """Commit, send the last counts and end the threads; returns how many Events are left."""
@@ -249,11 +259,12 @@ class _Daemon:
             drain=drain,
             stop=self._stop.is_set if drain else _never,
             abort=self._hang_up,
+            meanwhile=self._apply_changes,
         )
         if not isinstance(self._index, SnapshotIndex):
             self._index.stop()
         if self._memory is not None:  # last, for the watch went on until now
-            self._memory.save(_now_us())
+            self._memory.save(_now_us(), last=True)
         if not committed and not self._settings.follow:
             raise StateError(self._follower.trouble or "the state cannot be written")
         return left
@@ -331,27 +342,44 @@ class _Daemon:
 
     def _index_ready(self) -> None:
         if not isinstance(self._index, SnapshotIndex) and not self._index.has_node(self._node_name):
-            log.warning(
-                "no pod runs on a node named %s: if that is not this machine's name in the cluster, set --node-name",
-                self._node_name,
-            )
+            own = self._api.node_name if self._api is not None else None
+            remedy = "if that is not this machine's name in the cluster, set --node-name"
+            if own is not None and own != self._node_name:
+                remedy = node_remedy(own)
+            log.warning("no pod runs on a node named %s: %s", self._node_name, remedy)
         self._poster.wake()
 
     def _tell_found(self, addresses: Iterable[str]) -> None:
         self._poster.reconsider(addresses)
         self._poster.wake()
 
-    def _note_handovers(self, handovers: list[Handover]) -> None:
-        with self._handover_lock:
-            for address, at_us in handovers:
-                self._handovers[address] = max(at_us, self._handovers.get(address, 0))
-        self._poster.reconsider(handover.address for handover in handovers)
+    def _rename(self) -> None:
+        self._poster.rename()
 
-    def _apply_handovers(self) -> None:
-        if self._handovers:
-            with self._handover_lock:
-                handovers, self._handovers = self._handovers, {}
-            self._follower.hand_over(handovers)
+    def _apply_changes(self) -> None:
+        """Cut what the changes of pods concern, and then have it decided anew whose it is."""
+        addresses = self._changed.take()
+        if not addresses:
+            return
+        # While the state cannot be written nothing is decided, and this is tried again.
+        if self._follower.hand_over({address: self._index.hands(address) for address in addresses}):
+            self._changed.done()
+            self._remember()
+            self._poster.reconsider(addresses)
+
+    def _settle(self, now_us: int) -> None:
+        """Let go of what no change of hands can concern any more."""
+        if self._memory is None:
+            return
+        ready = self._index.ready()
+        settled_us = max(self._index.fresh_us() - SETTLE_US if ready else 0, now_us - BLIND_US)
+        # The ledger first: what it may still cut is kept.
+        self._follower.settle(settled_us, blind=not (ready and self._index.current()))
+        self._poster.settle(settled_us)
+
+    def _remember(self) -> None:
+        if self._memory is not None:
+            self._memory.save(_now_us())
 
 
 def _watchdog_interval() -> float:

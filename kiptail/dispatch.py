@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,8 +18,9 @@ from kiptail.agenda import FIRST_UPDATES, Agenda
 from kiptail.delivery import EventSink
 from kiptail.errors import StateError
 from kiptail.event import EventRecord, EventStyle, event_body
-from kiptail.flow import Flow
-from kiptail.locate import Endpoint
+from kiptail.flow import Flow, FlowKey
+from kiptail.locate import Endpoint, Kind
+from kiptail.ownership import NEVER
 from kiptail.placing import Locate, Outbox, Placer, Tracked
 from kiptail.sending import Again, GivenUp, Sender, Sent
 from kiptail.tally import Tally
@@ -47,6 +49,10 @@ class Progress:
     unplaced: int = 0
     #: Flows that ended and wait to be told.
     ended: int = 0
+    #: Drops that nobody could be blamed for, as either of several pods may have had an address; it only grows.
+    ambiguous: int = 0
+    #: Decisions that were taken back; it only grows.
+    reattributed: int = 0
     #: Why requests do not succeed at present, or "".
     trouble: str = ""
 
@@ -69,18 +75,22 @@ class Dispatcher:
         paced: bool = True,
         observe: Callable[[str, str], None] = lambda operation, result: None,
         tally: Tally | None = None,
+        remember: Callable[[], None] = lambda: None,
+        uncut: Callable[[str], bool] = lambda address: False,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """``repeat_interval`` and ``give_up_after`` are in seconds; ``hold``: :meth:`step` sends nothing.
 
         ``most_ended``: so many flows that have ended may wait to be told; then the oldest are given up.
+        ``remember`` stores what is known of pods, before a decision that hangs on it. ``uncut`` tells whether flows of
+        an address have still to be cut by what is known of it.
         """
         self._outbox, self._style, self._give_up_after = outbox, style, give_up_after
         self._most_ended, self._hold, self._observe = most_ended, hold, observe
-        self._clock, self._wall = clock, wall_clock
+        self._clock, self._wall, self._uncut = clock, wall_clock, uncut
         self._tally = Tally() if tally is None else tally
-        self._placer = Placer(locate, outbox, style)
+        self._placer = Placer(locate, outbox, style, remember=remember, sent_before=self._sent_before)
         self._agenda = Agenda(repeat_interval, first_updates)
         self.sender = Sender(sink, paced=paced, observe=observe, clock=clock)
 
@@ -92,15 +102,27 @@ class Dispatcher:
         self._fresh: list[Tracked] = []
         #: Those that have ended, in that order.
         self._ended: dict[int, Tracked] = {}
+        #: Those that have ended and are delivered, but may still be cut or be somebody else's.
+        self._resting: dict[int, Tracked] = {}
+        #: Drops that were taken from a flow after they had been tallied, by its key, until that comes which has them.
+        self._moved: Counter[FlowKey] = Counter()
         self._place_at = self._place_not_before = 0.0
         self._sweep_at = clock() + _SWEEP_INTERVAL
+        #: No change of hands before this time (µs since the epoch) will turn up any more.
+        self.settled_us = NEVER
         self.progress = Progress()
 
     def restore(self, flow: Flow, ends: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
         """Take up a stored flow, a copy as for :meth:`arrive`."""
-        tracked = Tracked(flow, self._clock(), dict(ends), {record.end: record for record in records})
+        stored = {(record.end, record.pod.uid): record for record in records}
+        tracked = Tracked(flow, self._clock(), dict(ends), stored)
+        for record in stored.values():
+            record.tried = True  # by an earlier run, perhaps
         if tracked.placed:
             tracked.tallied = flow.count  # by an earlier run
+            tracked.ambiguous = flow.count
+        if flow.last_us >= self.settled_us and tracked.doubt(None, self._clock()):
+            self._unplaced[flow.id] = tracked
         self._track(tracked)
 
     def arrive(self, flow: Flow) -> None:
@@ -108,18 +130,38 @@ class Dispatcher:
         tracked = self._tracked.get(flow.id)
         if tracked is None:
             tracked = Tracked(flow, self._clock())
+            tracked.tallied = min(self._moved[flow.key], flow.count) if self._moved else 0
+            self._moved[flow.key] -= tracked.tallied
         else:
-            tracked.flow = flow
-            if flow.spread is not None:
+            before, tracked.flow = tracked.flow, flow
+            if tracked.tallied > flow.count:
+                self._moved[flow.key] += tracked.tallied - flow.count
+                tracked.tallied = flow.count
+            if _told_of(flow) != _told_of(before):
+                self._refresh(tracked)
+            elif flow.spread is not None:
                 self._placer.reword(tracked)
         self._track(tracked)
 
+    def arrived(self) -> None:
+        """All flows of a commit have come."""
+        self._moved.clear()
+
     def doubt(self, addresses: set[str]) -> None:
-        """These addresses got an owner: where nobody was found, it may have been this one all along."""
+        """Something else is known of these addresses than before: who was found there may be wrong."""
         for tracked in list(self._tracked.values()):
-            if tracked.forget_strangers(addresses):
+            if tracked.doubt(addresses, self._clock()):
                 self._unplaced[tracked.flow.id] = tracked
                 self.look_again()
+
+    def rename_strangers(self) -> None:
+        """The cluster has other names than before: addresses that are told of may have one now."""
+        for tracked in list(self._tracked.values()):
+            try:
+                if self._placer.rename_strangers(tracked):
+                    self._plan(tracked)
+            except StateError:
+                return  # what is not renamed now is still true
 
     def look_again(self) -> None:
         """The index or a name has news."""
@@ -149,9 +191,26 @@ class Dispatcher:
         """How many flows wait for somebody to be found at their ends."""
         return len(self._unplaced)
 
+    def uncut(self) -> bool:
+        """Some of those have still to be cut."""
+        return any(map(self._is_uncut, self._unplaced.values()))
+
+    def _is_uncut(self, tracked: Tracked) -> bool:
+        return any(self._uncut(tracked.address(side)) for side in tracked.sides)
+
     def index_ready(self) -> bool:
         """It can be said who is at a flow's ends."""
         return self._placer.ready()
+
+    def _refresh(self, tracked: Tracked) -> None:
+        """A flow has changed in another way than by a count."""
+        tracked.doubt(None, self._clock())
+        try:
+            self._placer.refresh(tracked)
+        except StateError:
+            log.debug("flow %d will be looked at again", tracked.flow.id)
+        self._unplaced[tracked.flow.id] = tracked
+        self.look_again()
 
     def index_current(self) -> bool:
         """What cannot be said yet will be soon; when not, it is worth waiting longer."""
@@ -164,7 +223,7 @@ class Dispatcher:
         if not tracked.placed and flow.id not in self._unplaced:
             self._unplaced[flow.id] = tracked
             self._fresh.append(tracked)
-        if flow.ended:
+        if flow.ended and flow.id not in self._resting:
             self._ended[flow.id] = tracked
         self._plan(tracked)
         self._forget_if_told(tracked)
@@ -172,12 +231,19 @@ class Dispatcher:
             self._let_go(next(iter(self._ended.values())), "too many flows wait to be told")
         self.progress.ended = len(self._ended)
 
-    def place_waiting(self, *, final: bool = False) -> None:
-        """Look who is at the ends of flows, if it is time; ``final``: nobody will be found later."""
+    def place_waiting(self, *, final: bool = False, leave: bool = False) -> None:
+        """Look who is at the ends of flows, if it is time; ``final``: nobody will be found later.
+
+        ``leave``: except by the next start, to which what would be a guess now is left.
+        """
         now = self._clock()
         if final or now >= self._next_look():
             for tracked in list(self._unnamed.values()):
-                if self._placer.rename(tracked):
+                try:
+                    named = self._placer.rename(tracked)
+                except StateError:
+                    break
+                if named:
                     del self._unnamed[tracked.flow.id]
                 self._plan(tracked)
             looked_at = list(self._unplaced.values())
@@ -186,19 +252,26 @@ class Dispatcher:
             looked_at = self._fresh
         self._fresh = []
         if looked_at and self._placer.ready():
-            self._place(looked_at, now, final=final)
+            self._place(looked_at, now, final=final, leave=leave)
             # A crowd of strangers must not cost more than a tenth of the time.
             self._place_not_before = now + 10 * (self._clock() - now)
         self.progress.unplaced = len(self._unplaced)
 
-    def _place(self, looked_at: Iterable[Tracked], now: float, *, final: bool) -> None:
+    def _place(self, looked_at: Iterable[Tracked], now: float, *, final: bool, leave: bool) -> None:
         patience = PATIENCE if self._placer.current() else PATIENCE_WHILE_BLIND
         for tracked in looked_at:
+            if leave and self._placer.contested(tracked):
+                continue
+            if self._is_uncut(tracked):
+                continue  # it may be several flows
+            known, before = tracked.placed, tracked.ends
             try:
                 placed = self._placer.place(tracked, patient=not final and now - tracked.since < patience)
             except StateError:
                 self._place_at = now + 1.0  # nothing uncommitted is sent; the journal loop says why
                 return
+            if known and any(end.pods != before[side].pods for side, end in tracked.ends.items()):
+                self.progress.reattributed += 1
             self._plan(tracked)
             if placed:
                 self._count(tracked)
@@ -207,12 +280,26 @@ class Dispatcher:
                     self._unnamed[tracked.flow.id] = tracked
                 self._forget_if_told(tracked)
 
+    def _sent_before(self, address: str, at_us: int) -> bool:
+        """Somebody of whom nobody knows sent from the address before."""
+        return any(
+            tracked.address("src") == address
+            and tracked.flow.opened_us < at_us
+            and self._placer.unowned(tracked, "src")
+            for tracked in self._tracked.values()
+        )
+
     def _count(self, tracked: Tracked) -> None:
         """Tally what has come since the last time, once it is known whose it is."""
         flow = tracked.flow
         if tracked.placed and flow.count > tracked.tallied:
             self._tally.add(flow, tracked.ends, flow.count - tracked.tallied)
             tracked.tallied = flow.count
+        if not tracked.placed:
+            return
+        if flow.count > tracked.ambiguous and any(tracked.ends[side].kind is Kind.AMBIGUOUS for side in flow.sides):
+            self.progress.ambiguous += flow.count - tracked.ambiguous
+            tracked.ambiguous = flow.count
 
     def _next_look(self) -> float:
         """When those that wait are looked at again."""
@@ -220,10 +307,12 @@ class Dispatcher:
 
     def _plan(self, tracked: Tracked) -> None:
         """Put those of a flow's Events on the agenda that have something to tell."""
+        count = tracked.flow.count
         for record in tracked.records.values():
-            if record.has_news(tracked.flow.count):
+            if record.has_news(count):
                 now, wall_us = self._clock(), self._wall_us()
-                self._agenda.plan(record, now=now, wall_us=wall_us, last=tracked.flow.ended)
+                wrong = record.counts(count) < record.sent_count or record.tells_of_another
+                self._agenda.plan(record, now=now, wall_us=wall_us, last=tracked.flow.ended or wrong)
         self.progress.untold = self._agenda.untold
 
     # -- sending --------------------------------------------------------------------------------------------
@@ -246,6 +335,7 @@ class Dispatcher:
             self._give_up(tracked, record, "undeliverable for too long", logging.WARNING)
             return None
         text = record.message
+        count = record.counts(flow.count)
         result = self.sender.send(event_body(record, flow, self._style, tracked.peer_pod(record.end)), record)
         self.progress.trouble = self.sender.trouble
         match result:
@@ -255,7 +345,7 @@ class Dispatcher:
                 level = logging.INFO if result.expected else logging.WARNING
                 self._give_up(tracked, record, result.reason, level)
             case Sent():
-                record.sent_count, record.sent_message, record.sent_at_us = flow.count, text, self._wall_us()
+                record.sent_count, record.sent_message, record.sent_at_us = count, text, self._wall_us()
                 record.writes += 1
                 self._save(record)
                 self._plan(tracked)
@@ -276,8 +366,10 @@ class Dispatcher:
         if taken is None or tracked is None:
             return
         due, key = taken
-        record = tracked.records[key[1]]
-        again = self.send(tracked, record)
+        record = tracked.records.get(key[1:])
+        again = self.send(tracked, record) if record is not None else None
+        if record is None:
+            return
         if again is not None:
             # In its old place when the server was away: what was dropped first is told first.
             at = due if again.unreachable else now + again.after
@@ -302,16 +394,24 @@ class Dispatcher:
     # -- letting go -----------------------------------------------------------------------------------------
 
     def _forget_if_told(self, tracked: Tracked) -> None:
-        flow_id = tracked.flow.id
-        if tracked.flow.ended and tracked.settled and not tracked.has_news():
-            self._forget(flow_id)
+        flow = tracked.flow
+        if not flow.ended or not tracked.settled or tracked.has_news():
+            return
+        if flow.last_us < self.settled_us:
+            self._forget(flow.id)
+            return
+        self._ended.pop(flow.id, None)
+        self.progress.ended = len(self._ended)
+        self._resting[flow.id] = tracked
+        if len(self._resting) > self._most_ended:
+            self._forget(next(iter(self._resting)))
 
     def _forget(self, flow_id: int) -> None:
         try:
             self._outbox.forget([flow_id])
         except StateError:
             return  # the sweep tries again
-        for register in (self._tracked, self._unplaced, self._unnamed, self._ended):
+        for register in (self._tracked, self._unplaced, self._unnamed, self._ended, self._resting):
             register.pop(flow_id, None)
         self.progress.ended = len(self._ended)
 
@@ -343,3 +443,8 @@ class Dispatcher:
 
     def _wall_us(self) -> int:
         return round(self._wall() * 1e6)
+
+
+def _told_of(flow: Flow) -> tuple[object, ...]:
+    """What decides whose a flow is and who is told; its count does not, unless there is none."""
+    return (flow.sides, flow.opened_us, flow.mixed, not flow.count)

@@ -17,14 +17,20 @@ __all__ = ["CHANGING", "EventRecord", "EventStyle", "event_body", "event_name", 
 #: Longest text of an Event, in bytes: what the API server takes when ``eventTime`` is set, and plenty.
 MESSAGE_LIMIT = 1024
 
-#: The fields of an Event that differ between two writes of it: what a patch sends.
-CHANGING = ("count", "firstTimestamp", "lastTimestamp", "message")
+#: The fields of an Event that differ between two writes of it: what a patch sends, null for one that is gone.
+CHANGING = ("count", "firstTimestamp", "lastTimestamp", "message", "related")
 
 #: An object's name has at most 253 characters; 17 are for the dot and the 16 hexadecimal digits.
 POD_NAME_LIMIT = 236
 
 #: What a folded Event says of the number of its peers and ports; :class:`~kiptail.flow.Distinct` counts no further.
 STEPS = (20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
+
+#: The end of the text of an Event whose packets turned out to be another pod's, or of one that nobody can tell.
+WITHDRAWN = ": counted for another pod since"
+
+#: The end of the text about a drop from the own node on a port that the pod's probes use.
+PROBES = " (the kubelet's probes use this port)"
 
 _VERBS = {"drop": "dropped", "reject": "rejected"}
 
@@ -62,10 +68,28 @@ class EventRecord:
     rounds: int = 0
     #: Why it is no longer sent, or "".
     given_up: str = ""
+    #: Its packets turned out to be another pod's: it counts none of them any more.
+    withdrawn: bool = False
+    #: A write of it was begun: the API server may have it.
+    tried: bool = False
+
+    @property
+    def key(self) -> tuple[int, str, str]:
+        """What no other Event has."""
+        return (self.flow_id, self.end, self.pod.uid)
+
+    @property
+    def tells_of_another(self) -> bool:
+        """The API server has it as withdrawn, and it is not."""
+        return not self.withdrawn and self.sent_message.endswith(WITHDRAWN)
+
+    def counts(self, count: int) -> int:
+        """How many of the flow's ``count`` drops it tells."""
+        return 0 if self.withdrawn else count
 
     def has_news(self, count: int) -> bool:
         """The API server does not have all that there is to tell yet."""
-        return not self.given_up and (count != self.sent_count or self.message != self.sent_message)
+        return not self.given_up and (self.counts(count) != self.sent_count or self.message != self.sent_message)
 
 
 def event_name(flow: Flow, end: str, pod: PodRef, node_name: str) -> str:
@@ -74,17 +98,21 @@ def event_name(flow: Flow, end: str, pod: PodRef, node_name: str) -> str:
     return f"{pod.name[:POD_NAME_LIMIT].rstrip('.-')}.{digest}"
 
 
-def message(flow: Flow, end: str, peer: Endpoint, style: EventStyle) -> str:
-    """What the owner of the pod at ``end`` of the flow reads; nothing in it changes from packet to packet."""
+def message(flow: Flow, end: str, peer: Endpoint, style: EventStyle, *, withdrawn: bool = False) -> str:
+    """What the owner of the pod at ``end`` of the flow reads; nothing in it changes from packet to packet.
+
+    ``withdrawn``: the packets turned out not to be this pod's.
+    """
     key = flow.key
     verb = _VERBS[key.verdict]
     what = "a reply" if key.reply else "traffic"
     action = f"sending {what}" if end == "src" else f"receiving {what}"
     preposition = "to" if end == "src" else "from"
+    end_of_text = WITHDRAWN if withdrawn else PROBES if peer.probes else ""
     if flow.spread is not None:
-        return f"Packets {verb} when {action}{_folded(flow.spread, preposition)}"
+        return f"Packets {verb} when {action}{_folded(flow.spread, preposition)}{end_of_text}"
     who = f"{_called(peer, style)} ({peer.address})" if _called(peer, style) else peer.address
-    return _cut(f"Packet {verb} when {action} {preposition} {who}{_about(key)}")
+    return _cut(f"Packet {verb} when {action} {preposition} {who}{_about(key)}", end_of_text)
 
 
 def event_body(record: EventRecord, flow: Flow, style: EventStyle, peer_pod: PodRef | None) -> dict[str, Any]:
@@ -106,7 +134,7 @@ def event_body(record: EventRecord, flow: Flow, style: EventStyle, peer_pod: Pod
         "reportingInstance": style.node_name,
         "firstTimestamp": _time(flow.first_us),
         "lastTimestamp": _time(flow.last_us),
-        "count": flow.count,
+        "count": record.counts(flow.count),
     }
     if peer_pod is not None:
         body["related"] = _reference(peer_pod)
@@ -160,10 +188,11 @@ def _step(count: int) -> int:
     return max((step for step in STEPS if step < count), default=0)
 
 
-def _cut(text: str) -> str:
-    """``text`` without control characters, whatever a label or a name said, and within the limit."""
+def _cut(text: str, end: str) -> str:
+    """``text`` without control characters, whatever a label or a name said, and with its ``end`` within the limit."""
     clean = "".join(c if c.isprintable() else "?" for c in text)
     data = clean.encode("utf-8", "replace")
-    if len(data) <= MESSAGE_LIMIT:
-        return clean
-    return data[: MESSAGE_LIMIT - 3].decode("utf-8", "ignore") + "…"
+    room = MESSAGE_LIMIT - len(end.encode())
+    if len(data) <= room:
+        return clean + end
+    return data[: room - 3].decode("utf-8", "ignore") + "…" + end

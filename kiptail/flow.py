@@ -8,6 +8,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from kiptail.netfilter import PacketDrop
+from kiptail.trail import SECOND_US, Trail
 
 __all__ = ["SIDES", "Distinct", "Flow", "FlowKey", "Spread", "flow_key", "folded_key"]
 
@@ -32,6 +33,8 @@ class FlowKey(NamedTuple):
     reply: bool
     prefix: str
     verdict: str
+    #: The side that is this machine itself, by the line's interfaces: ``src``, ``dst``, or "" when it only forwards.
+    here: str = ""
 
     def address(self, side: str) -> str:
         """The address at this side."""
@@ -39,7 +42,9 @@ class FlowKey(NamedTuple):
 
     def identity(self, *more: object) -> bytes:
         """The key, and what else is given, as bytes that no other has."""
-        return "\x1f".join(map(str, (*more, *self))).encode()
+        # Without what is not always there: names that earlier versions made must stay the same.
+        own = self if self.here else self[:-1]
+        return "\x1f".join(map(str, (*more, *own))).encode()
 
 
 def flow_key(drop: PacketDrop, prefix: str, verdict: str) -> FlowKey:
@@ -65,7 +70,15 @@ def flow_key(drop: PacketDrop, prefix: str, verdict: str) -> FlowKey:
         reply,
         prefix,
         verdict,
+        "" if drop.in_interface and drop.out_interface else _here(drop),
     )
+
+
+def _here(drop: PacketDrop) -> str:
+    """A packet that came in nowhere was sent here; one that goes out nowhere is, if it is for here, not forwarded."""
+    if bool(drop.in_interface) is bool(drop.out_interface):
+        return ""
+    return "dst" if drop.in_interface else "src"
 
 
 def folded_key(side: str, key: FlowKey) -> FlowKey:
@@ -126,13 +139,16 @@ class Spread:
         return Spread(Distinct(bytes(self.peers)), Distinct(bytes(self.ports)))
 
 
+_NO_TRAIL = Trail()
+
+
 @dataclass(slots=True)
 class Flow:
     """Drops that belong together. Times are those of the drops, in µs since the epoch."""
 
     id: int
     key: FlowKey
-    #: The time of the drop that opened the flow: unlike ``first_us`` it never changes.
+    #: The time of the drop that opened the flow; unlike ``first_us`` it changes only when that drop is moved.
     opened_us: int
     first_us: int
     last_us: int
@@ -146,19 +162,34 @@ class Flow:
     spread: Spread | None = None
     #: When it was opened, by the ledger's watermark, but later than any flow before it: what names are made of.
     stamp: int = 0
+    #: How it grew, for as long as it may have to be cut.
+    trail: Trail = field(default_factory=Trail)
+    #: It holds drops from before and after a change of hands, and nobody can tell which.
+    mixed: bool = False
 
-    def add(self, time_us: int, seen_us: int) -> None:
-        """Count one more drop; a late one moves the beginning back, never the end."""
+    def add(self, time_us: int, seen_us: int, *, blind: bool = False) -> None:
+        """Count one more drop; a late one moves the beginning back, never the end. ``blind``: as for the trail."""
+        if time_us >= self.trail.edge_us:
+            self.trail.turn(time_us, self.count, blind=blind)
+        elif time_us < self.trail.edge_us - SECOND_US:
+            self.trail.count_late(time_us, 1)
         self.count += 1
         self.seen_us = seen_us
-        if time_us > self.last_us:
-            self.last_us = time_us
-        elif time_us < self.first_us:
-            self.first_us = time_us
+        self.first_us, self.last_us = min(self.first_us, time_us), max(self.last_us, time_us)
+
+    def take_out(self, other: Flow) -> None:
+        """The drops of ``other``, which were counted here as well, are that one's alone."""
+        self.trail.take_out(self.count, other.trail, other.count)
+        self.count -= other.count
+        first_us, end_us = self.trail.extent(self.count)
+        self.first_us = min(max(self.first_us, first_us or 0), self.last_us)
+        if end_us is not None:
+            self.last_us = max(self.first_us, min(self.last_us, end_us - 1))
+        self.opened_us = min(max(self.opened_us, self.first_us), self.last_us)
 
     def copy(self) -> Flow:
-        """As it is now, whatever is added later."""
-        return replace(self, spread=self.spread and self.spread.copy())
+        """As it is now, whatever is added later; for those who do not cut it, so without its trail."""
+        return replace(self, spread=self.spread and self.spread.copy(), trail=_NO_TRAIL)
 
     def told_addresses(self) -> Iterable[str]:
         """The addresses at the sides that this flow tells."""

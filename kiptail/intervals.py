@@ -17,10 +17,11 @@ def save_intervals(connection: sqlite3.Connection, changes: Mapping[str, Iterabl
     """Replace what is known of these addresses; ``news_us`` is when there was news of pods last, µs since the epoch."""
     connection.executemany("DELETE FROM interval WHERE address=?", [(address,) for address in changes])
     connection.executemany(
-        "REPLACE INTO interval (address, key, since_us, until_us, unseen_end, sure_us, namespace, name, uid, label)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "REPLACE INTO interval"
+        " (address, key, since_us, sure_us, held_us, until_us, unseen_end, after_gap, namespace, name, uid, label)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            (address, i.key, i.since_us, i.until_us, i.unseen_end, i.sure_us, *i.ref)
+            (address, i.key, i.since_us, i.sure_us, i.held_us, i.until_us, i.unseen_end, i.after_gap, *i.ref)
             for address, intervals in changes.items()
             for i in intervals
         ],
@@ -36,11 +37,25 @@ def save_intervals(connection: sqlite3.Connection, changes: Mapping[str, Iterabl
 def load_intervals(connection: sqlite3.Connection) -> tuple[list[tuple[str, Interval]], int]:
     """All that was saved, with its addresses, and when there was news of pods last."""
     rows = connection.execute(
-        "SELECT address, key, since_us, until_us, unseen_end, sure_us, namespace, name, uid, label FROM interval"
+        "SELECT address, key, since_us, sure_us, held_us, until_us, unseen_end, after_gap, namespace, name, uid, label"
+        " FROM interval"
     )
     intervals = [
-        (address, Interval(key, PodRef(*ref), since_us, until_us, bool(unseen), sure_us, local=True))
-        for address, key, since_us, until_us, unseen, sure_us, *ref in rows
+        (
+            address,
+            Interval(
+                key,
+                PodRef(*ref),
+                since_us,
+                sure_us,
+                held_us,
+                until_us,
+                bool(unseen),
+                local=True,
+                after_gap=bool(after_gap),
+            ),
+        )
+        for address, key, since_us, sure_us, held_us, until_us, unseen, after_gap, *ref in rows
     ]
     (news_us,) = next(connection.execute("SELECT at_us FROM pod_news"), (0,))
     return intervals, int(news_us)

@@ -2,6 +2,9 @@
 
 The journal decides everything here: a flow opens, grows and ends by the times of its drops and by their order in
 the journal, so that reading the same entries again leads to the same flows. The wall clock is never read.
+
+Flows are cut where an address changes hands, by the drops' own times as well: those that come are counted in the flow
+of their time, and those that were counted before it was known are moved there.
 """
 
 from __future__ import annotations
@@ -12,6 +15,9 @@ from dataclasses import dataclass
 
 from kiptail.budget import Budgets, BudgetState, Limits
 from kiptail.flow import SIDES, Flow, FlowKey, Spread, folded_key
+from kiptail.hands import ChangesOfHands
+from kiptail.ownership import Hands
+from kiptail.trail import SECOND_US, Part, Trail
 
 __all__ = ["Changes", "Ledger"]
 
@@ -21,14 +27,14 @@ IDLE_US = 30 * 60 * 1_000_000
 #: So long, in µs of event time, drops from before a change of hands may still be read after it was seen.
 LATE_US = 10 * 60 * 1_000_000
 
-#: So many addresses are remembered with their last change of hands.
-MAX_HANDOVERS = 65_536
+#: So many flows that have ended may still be cut.
+MAX_PAST = 8_192
 
 #: What is over is looked for once in so many µs of event time: by the drops' times and not by a clock, because it
 #: matters who still has a flow when budgets are decided.
 SWEEP_US = 60 * 1_000_000
 
-#: Where a flow is kept: by its key, or, when its drops were read late, by the change of hands they were before.
+#: Where a flow is kept: by its key, or, when its drops were read late, by the change of hands they were after, too.
 Slot = FlowKey | tuple[FlowKey, int]
 
 
@@ -61,20 +67,25 @@ class Ledger:
     ) -> None:
         self.limits = limits or Limits()
         self._open: dict[FlowKey, Flow] = {}
-        #: Flows of drops that were read late, by the change of hands that they were before.
+        #: Flows of drops that were read late, by the last change of hands before them.
         self._late: dict[tuple[FlowKey, int], Flow] = {}
+        #: Flows that have ended and may still be cut.
+        self._past: dict[int, Flow] = {}
         self._changed: dict[int, Flow] = {}
         #: How many open flows tell an address.
         self._told: Counter[str] = Counter()
         self._budgets = Budgets(self.limits, budget or BudgetState())
-        #: The last change of hands of addresses that drops from before may still be read of.
-        self._handovers: dict[str, int] = {}
+        #: When addresses change hands: what drops from before may still be read of, and what is to come.
+        self._hands = ChangesOfHands()
+        self._changing = self._hands.times
+        #: Nobody can say at present which addresses change hands: that is told later, and then all is cut.
+        self.blind = False
         self._next_id = next_id
         self._last_stamp = last_stamp
         self._watermark_us = watermark_us
         self._sweep_at_us = _next_sweep(watermark_us)
         self._idle_us = idle_us
-        #: A flow was opened since the last commit: it is to be committed at once.
+        #: Flows were opened, or cut, since the last commit: they are to be committed at once.
         self.opened = False
         #: Drops that a folded flow counted, by the side it tells.
         self.folded: Counter[str] = Counter()
@@ -84,6 +95,7 @@ class Ledger:
         self.untold = 0
         for flow in sorted(flows, key=lambda f: f.opened_us):
             if flow.ended:
+                self._past[flow.id] = flow
                 continue
             older = self._open.get(flow.key)
             if older is not None:
@@ -105,15 +117,20 @@ class Ledger:
                 self._sweep()
         flow = self._open.get(key)
         slot: Slot = key
-        if flow is None or self._handovers or watermark_us - flow.seen_us > self._idle_us:
+        if flow is None or self._changing or watermark_us - flow.seen_us > self._idle_us:
             slot, flow = self._find(key, time_us)  # with the common case left out, counting is a fifth faster
         if flow is not None:
-            flow.count += 1  # from here, what Flow.add() does: the call was a sixth of counting
-            flow.seen_us = watermark_us
+            # From here, what Flow.add() does: the call was a sixth of counting.
             if time_us > flow.last_us:
+                if time_us >= flow.trail.edge_us:
+                    flow.trail.turn(time_us, flow.count, blind=self.blind)
                 flow.last_us = time_us
-            elif time_us < flow.first_us:
-                flow.first_us = time_us
+            else:
+                if time_us < flow.trail.edge_us - SECOND_US:
+                    flow.trail.count_late(time_us, 1)
+                flow.first_us = min(flow.first_us, time_us)
+            flow.count += 1
+            flow.seen_us = watermark_us
             self._changed[flow.id] = flow
             if flow.sides == SIDES:
                 return flow
@@ -124,7 +141,7 @@ class Ledger:
                 side for side in others if self._budgets.knows(key.address(side), self._told, self._watermark_us)
             )
         else:
-            own, folded = self._budgets.admit(key, self._told, self._watermark_us)
+            own, folded = self._budgets.admit(key, self._told, self._watermark_us, time_us)
             if own:
                 flow = self._opened(slot, key, time_us, own)
         for side in folded:
@@ -137,23 +154,27 @@ class Ledger:
         """Count drops in any order, if it is the same as :meth:`add` in the order of their times; else nothing.
 
         ``drops`` tells of each key how many there are, and the first and the last of their times. It is the same
-        when the order decides nothing: all flows are open, tell both sides, do not end in between, and their
-        addresses did not change hands.
+        when the order decides nothing: all flows are open, tell both sides and do not end in between, no address
+        changed hands, and the drops of each are of one second, which is the newest of its flow or later.
         """
-        open_flows, handovers = self._open, self._handovers
+        open_flows, hands = self._open, self._hands
         before_us = self._watermark_us
         latest_us = max((last_us for *_, last_us in drops), default=0)
         if latest_us >= self._sweep_at_us:
             return False
         flows = []
-        for key, *_ in drops:
+        for key, _, first_us, last_us in drops:
             flow = open_flows.get(key)
             if flow is None or flow.sides != SIDES or latest_us - flow.seen_us > self._idle_us:
                 return False
-            if handovers and (key.src in handovers or key.dst in handovers):
+            if first_us < flow.trail.edge_us - SECOND_US or first_us // SECOND_US != last_us // SECOND_US:
+                return False
+            if hands.times and hands.apart(key, flow.opened_us, first_us):
                 return False
             flows.append(flow)
         for flow, (_, count, first_us, last_us) in zip(flows, drops, strict=True):
+            if first_us >= flow.trail.edge_us:
+                flow.trail.turn(first_us, flow.count, blind=self.blind)
             flow.count += count
             flow.first_us, flow.last_us = min(flow.first_us, first_us), max(flow.last_us, last_us)
             flow.seen_us = max(flow.seen_us, before_us, last_us)
@@ -161,16 +182,24 @@ class Ledger:
         self._watermark_us = max(before_us, latest_us)
         return True
 
-    def hand_over(self, handovers: Mapping[str, int]) -> None:
-        """Addresses changed hands at these times: drops after it belong to other flows than those before."""
-        horizon_us = self._watermark_us - LATE_US
-        for flow in list(self._open.values()):
-            at_us = max(handovers.get(flow.key.src, 0), handovers.get(flow.key.dst, 0))
-            if flow.opened_us <= at_us:
-                self._end(flow)
-        for address, at_us in handovers.items():
-            if at_us > horizon_us and len(self._handovers) < MAX_HANDOVERS:
-                self._handovers[address] = max(at_us, self._handovers.get(address, 0))
+    def settle(self, settled_us: int) -> None:
+        """No change of hands before this time will turn up any more."""
+        for flow_id in [flow_id for flow_id, flow in self._past.items() if flow.last_us < settled_us]:
+            del self._past[flow_id]
+
+    def hand_over(self, hands: Mapping[str, Hands]) -> None:
+        """Take these for the times at which these addresses change hands, in place of what was known of them.
+
+        Drops that were counted already are moved to flows of their own where need be.
+        """
+        self._hands.replace(hands, after_us=self._watermark_us - LATE_US)
+        for address, times in hands.items():
+            self._budgets.hand_over(address, times.boundaries, self._watermark_us)
+        touched = [flow for flow in self._all() if flow.key.src in hands or flow.key.dst in hands]
+        for flow in touched:
+            self._cut(flow)
+        if touched:
+            self._admit_again(hands)
 
     def end_all(self) -> None:
         """Nothing that is added from now on belongs to the flows there are."""
@@ -196,20 +225,104 @@ class Ledger:
     def _flows(self) -> list[Flow]:
         return [*self._open.values(), *self._late.values()]
 
+    def _all(self) -> list[Flow]:
+        """Those that may still be cut: open ones, and those that have ended lately."""
+        return [*self._flows(), *self._past.values()]
+
     def _find(self, key: FlowKey, time_us: int) -> tuple[Slot, Flow | None]:
         """The open flow that a drop at ``time_us`` belongs to, if there is one, and where it is kept."""
         flow = self._open.get(key)
         if flow is not None and self._watermark_us - flow.seen_us > self._idle_us:
             self._end(flow)
             return key, None
-        if flow is not None and self._handovers:
-            handover = self._handover_between(key, *sorted((flow.opened_us, time_us)))
-            if handover and time_us > handover:
+        if flow is not None and self._changing and self._hands.apart(key, flow.opened_us, time_us):
+            if time_us > flow.opened_us:
                 self._end(flow)
                 return key, None
-            if handover:
-                return (key, handover), self._late.get((key, handover))
+            slot = (key, self._hands.last_before(key, time_us))
+            return slot, self._late.get(slot)
         return key, flow
+
+    # -- what was counted before it was known whose it is ---------------------------------------------------
+
+    def _cut(self, flow: Flow) -> None:
+        """Leave a flow with the first of its drops, up to a change of hands, and make others of the rest."""
+        cuts = [at_us for at_us in self._hands.of(flow.key) if flow.first_us < at_us <= flow.last_us]
+        if flow.mixed or not cuts:
+            return
+        whole, last_us, was_open = flow.trail, flow.last_us, not flow.ended
+        first, *others = whole.parts(cuts, flow.count)
+        if not others and not first.mixed:
+            return
+        self.opened = True
+        if was_open:
+            self._end(flow)
+        flow.count, flow.trail, flow.mixed = first.drops, whole.of(first), first.mixed
+        flow.last_us = max(flow.first_us, min(last_us, first.end_us - 1))
+        # The drop that opened it may have been read before those that are left: its owner is asked for by this time.
+        flow.opened_us = min(flow.opened_us, flow.last_us)
+        self._changed[flow.id] = flow
+        latest = flow
+        for part in others:
+            latest = self._part(flow, part, whole.of(part), last_us)
+        if was_open and not latest.mixed and flow.key not in self._open:
+            latest.ended = False
+            del self._past[latest.id]
+            self._open[latest.key] = latest
+            self._told.update(latest.told_addresses())
+
+    def _part(self, flow: Flow, part: Part, trail: Trail, last_us: int) -> Flow:
+        """Some drops of a flow as one of its own, which has ended."""
+        first_us = max(flow.first_us, part.first_us or 0)
+        new = Flow(
+            self._next_id,
+            flow.key,
+            opened_us=first_us,
+            first_us=first_us,
+            last_us=max(first_us, min(last_us, part.end_us - 1)),
+            seen_us=flow.seen_us,
+            count=part.drops,
+            ended=True,
+            sides=flow.sides,
+            # How many peers and ports these drops stand for, nobody knows.
+            spread=Spread() if flow.spread is not None else None,
+            stamp=self._next_stamp(),
+            trail=trail,
+            mixed=part.mixed,
+        )
+        self._next_id += 1
+        self._changed[new.id] = self._past[new.id] = new
+        return new
+
+    def _admit_again(self, hands: Mapping[str, Hands]) -> None:
+        """What was folded because the owner before had too many flows gets flows of its own after all."""
+        folded: dict[FlowKey, list[Flow]] = {}
+        flows = self._all()
+        for flow in flows:
+            if flow.spread is not None:
+                folded.setdefault(flow.key, []).append(flow)
+        for flow in flows:
+            for side in SIDES if flow.spread is None and not flow.mixed else ():
+                address = flow.key.address(side)
+                if side in flow.sides or address not in hands:
+                    continue
+                begun_us = max((at_us for at_us in hands[address].changes if at_us <= self._watermark_us), default=0)
+                many = next(
+                    (
+                        other
+                        for other in folded.get(folded_key(side, flow.key), ())
+                        if min(other.opened_us, flow.opened_us) >= begun_us and other.count >= flow.count
+                    ),
+                    None,
+                )
+                if many is not None and self._budgets.charge(flow.key, side, self._watermark_us, flow.opened_us):
+                    self.opened = True
+                    many.take_out(flow)
+                    flow.sides = tuple(s for s in SIDES if s == side or s in flow.sides)
+                    self._told[address] += not flow.ended
+                    self._changed[many.id], self._changed[flow.id] = many, flow
+
+    # -- flows that open and end ----------------------------------------------------------------------------
 
     def _fold(self, key: FlowKey, side: str, time_us: int) -> None:
         """Count a drop in the folded flow of its address and direction."""
@@ -219,7 +332,7 @@ class Ledger:
         if flow is None:
             flow = self._opened(slot, many, time_us, (side,), Spread())
         else:
-            flow.add(time_us, self._watermark_us)
+            flow.add(time_us, self._watermark_us, blind=self.blind)
             self._changed[flow.id] = flow
         if flow.spread is not None:
             flow.spread.add(key, side)
@@ -227,9 +340,11 @@ class Ledger:
     def _opened(
         self, slot: Slot, key: FlowKey, time_us: int, sides: tuple[str, ...], spread: Spread | None = None
     ) -> Flow:
-        seen_us = self._watermark_us
-        self._last_stamp = stamp = max(seen_us, self._last_stamp + 1)
-        flow = Flow(self._next_id, key, time_us, time_us, time_us, seen_us, 1, False, sides, spread, stamp)
+        trail = Trail.begun(time_us)
+        flow = Flow(
+            self._next_id, key, time_us, time_us, time_us, self._watermark_us, 1, False, sides, spread,
+            self._next_stamp(), trail,
+        )  # fmt: skip
         self._next_id += 1
         if isinstance(slot, FlowKey):
             self._open[slot] = flow
@@ -242,16 +357,22 @@ class Ledger:
             self._make_room()
         return flow
 
+    def _next_stamp(self) -> int:
+        self._last_stamp = max(self._watermark_us, self._last_stamp + 1)
+        return self._last_stamp
+
     def _end(self, flow: Flow) -> None:
         flow.ended = True
-        self._changed[flow.id] = flow
+        self._changed[flow.id] = self._past[flow.id] = flow
+        if len(self._past) > MAX_PAST:
+            del self._past[next(iter(self._past))]
         for address in flow.told_addresses():
             self._told[address] -= 1
             if not self._told[address]:
                 del self._told[address]
         if self._open.get(flow.key) is flow:
             del self._open[flow.key]
-        else:
+        elif self._late:
             self._late = {slot: late for slot, late in self._late.items() if late is not flow}
 
     def _sweep(self) -> None:
@@ -260,8 +381,7 @@ class Ledger:
         for flow in self._flows():
             if self._watermark_us - flow.seen_us > self._idle_us:
                 self._end(flow)
-        too_late = self._watermark_us - LATE_US
-        self._handovers = {address: at_us for address, at_us in self._handovers.items() if at_us > too_late}
+        self._hands.forget(self._watermark_us - LATE_US)
         self._budgets.forget(self._watermark_us)
 
     def _make_room(self) -> None:
@@ -269,11 +389,6 @@ class Ledger:
         quietest = sorted(self._flows(), key=lambda f: (f.seen_us, f.id))
         for flow in quietest[: max(1, self.limits.open_flows // 10)]:
             self._end(flow)
-
-    def _handover_between(self, key: FlowKey, earlier_us: int, later_us: int) -> int:
-        """The last change of hands of either address in ``earlier_us`` ≤ it < ``later_us``; 0 when there is none."""
-        times = (self._handovers.get(key.src, 0), self._handovers.get(key.dst, 0))
-        return max((at_us for at_us in times if earlier_us <= at_us < later_us), default=0)
 
 
 def _next_sweep(watermark_us: int) -> int:

@@ -10,9 +10,9 @@ from typing import Protocol
 
 from kiptail.indexstats import IndexStats
 from kiptail.lookups import LookupApi, Lookups
-from kiptail.ownership import Handover, Interval, Pod, PodRef
+from kiptail.ownership import Hands, Interval, Owned, Pod, hands_of, owned
 from kiptail.podfeed import PodApi
-from kiptail.podindex import NEWS_US, AddressNames, PodWatch
+from kiptail.podindex import AddressNames, PodWatch
 from kiptail.podranges import PodRanges
 from kiptail.remotepods import RemotePods
 from kiptail.sweep import Sweep, SweepApi
@@ -37,31 +37,34 @@ class NodeIndex:
         label: str | None,
         ranges: PodRanges,
         names: AddressNames,
-        on_handover: Callable[[list[Handover]], None],
+        on_change: Callable[[set[str]], None],
         on_ready: Callable[[], None],
         on_found: Callable[[Iterable[str]], None],
+        how_to_grant: Callable[[], str],
         unhurried: bool = False,
         observe: Callable[[str], None] = lambda reason: None,
     ) -> None:
         """``node`` is this node's name.
 
-        The callbacks run in the index's threads. ``on_found``: what awaited these addresses can be told now.
+        The callbacks run in the index's threads. ``on_change`` gets the addresses of which more, or something else, is
+        known than before; ``on_found`` those that need not be waited for any longer.
+        ``how_to_grant``: what gives the right to look up pods of other nodes, asked when it is missing.
         ``unhurried``: nobody waits for Events at present, so that all look-ups are worth waiting for.
         """
         self._unhurried = unhurried
         self._node, self._ranges, self._names = node, ranges, names
-        self._on_handover, self._on_found = on_handover, on_found
+        self._on_change, self._on_found = on_change, on_found
         self._watch = PodWatch(
             api,
             field_selector=f"spec.nodeName={node}",
             label=label,
             node=node,
             ranges=ranges,
-            on_handover=self._local_handover,
+            on_change=self._local_change,
             on_ready=on_ready,
             observe=observe,
         )
-        self._lookups = Lookups(api, label=label, found=self._looked_up, on_answer=on_found)
+        self._lookups = Lookups(api, label=label, found=self._looked_up, on_answer=on_found, how_to_grant=how_to_grant)
         self._sweep = Sweep(api, label=label, found=self._swept, on_answer=on_found)
         #: For what look-ups found.
         self._lock = threading.Lock()
@@ -132,14 +135,35 @@ class NodeIndex:
         """Some pod runs on this node."""
         return self._watch.has_node(name)
 
-    def owners(self, address: str, at_us: int) -> tuple[PodRef, ...]:
+    def fresh_us(self) -> int:
+        """As :meth:`kiptail.podindex.PodWatch.fresh_us`."""
+        return self._watch.fresh_us()
+
+    def owned(self, address: str, at_us: int) -> Owned:
         """The pods that may have owned ``address`` at ``at_us``, as far as is known: see :meth:`awaits`."""
-        local = self._watch.owners(address, at_us)
-        if not self._lookups.knows(address, at_us) and not self._sweep.knows(address, at_us):
-            return local
-        with self._lock:
-            remote = self._remote.owners(address, at_us)
-        return tuple({ref.uid: ref for ref in (*remote, *local)}.values())
+        if self._lookups.knows(address, at_us) or self._sweep.knows(address, at_us):
+            return self.recorded(address, at_us)
+        return self._watch.owned(address, at_us)
+
+    def recorded(self, address: str, at_us: int) -> Owned:
+        """As :meth:`owned`, by all that was ever found, however long ago."""
+        return owned(self._intervals(address), at_us)
+
+    def contested(self, address: str, at_us: int) -> bool:
+        """As :meth:`kiptail.podindex.PodWatch.contested`."""
+        return self._watch.contested(address, at_us)
+
+    def hands(self, address: str) -> Hands:
+        """When the address changed hands, or may have."""
+        return hands_of(self._intervals(address))
+
+    def dates(self, address: str, uid: str) -> bool:
+        """It is known when the pod with this UID had the address."""
+        return any(interval.ref.uid == uid for interval in self._intervals(address))
+
+    def probed(self, address: str, port: int) -> bool:
+        """As :meth:`kiptail.podindex.PodWatch.probed`."""
+        return self._watch.probed(address, port)
 
     def name(self, address: str) -> str:
         """What the cluster calls an address that is no pod's, or ""."""
@@ -156,6 +180,11 @@ class NodeIndex:
             return False
         return self._asked(address, at_us) or self._watch.expects(at_us)
 
+    def _intervals(self, address: str) -> tuple[Interval, ...]:
+        local = self._watch.intervals(address)
+        with self._lock:
+            return (*local, *self._remote.intervals(address))
+
     def _asked(self, address: str, at_us: int) -> bool:
         if not self._ranges.is_second(address):
             return self._lookups.ask(address, at_us)
@@ -170,14 +199,11 @@ class NodeIndex:
 
     # -- called from the threads ----------------------------------------------------------------------------
 
-    def _local_handover(self, handovers: list[Handover]) -> None:
-        now_us = _now_us()
-        owned = {address: at_us for address, at_us in handovers if self._watch.owners(address, now_us + 2 * NEWS_US)}
-        for address in owned:
+    def _local_change(self, addresses: set[str]) -> None:
+        for address in addresses:
             self._lookups.forget(address)
-        with self._lock:
-            self._remote.claimed(owned)
-        self._on_handover(handovers)
+        self._names.note_pods(addresses)
+        self._on_change(addresses)
 
     def _looked_up(self, address: str, pods: list[Pod], asked_us: int) -> frozenset[str]:
         # The node's own are the watch's business, which sees them end.
@@ -185,11 +211,13 @@ class NodeIndex:
         for pod in pods:
             self._ranges.note_pods(pod.addresses)
         with self._lock:
-            handovers = self._remote.found(address, others, now_us=asked_us)
+            changed = self._remote.found(address, others, now_us=asked_us)
             self._remote.expire(now_us=asked_us)
-        if handovers:
-            self._on_handover(handovers)
-        return frozenset(other for pod in others if pod.until_us is None for other in pod.addresses)
+        if changed:
+            self._on_change(changed)
+        found = frozenset(other for pod in others if pod.until_us is None for other in pod.addresses)
+        self._names.note_pods(found)
+        return found
 
     def _swept(self, pods: list[Pod], awaited: frozenset[str]) -> None:
         others = [pod for pod in pods if pod.node != self._node]
@@ -197,9 +225,10 @@ class NodeIndex:
         with self._lock:
             for pod in others:
                 self._remote.note_seconds(pod)
-            handovers = self._remote.learned(wanted, now_us=_now_us())
-        if handovers:
-            self._on_handover(handovers)
+            changed = self._remote.learned(wanted, now_us=_now_us())
+        self._names.note_pods([address for pod in wanted for address in pod.addresses])
+        if changed:
+            self._on_change(changed)
 
 
 def _now_us() -> int:

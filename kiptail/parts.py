@@ -15,11 +15,11 @@ from kiptail.journal import Journal
 from kiptail.ledger import Ledger
 from kiptail.nodeindex import NodeIndex
 from kiptail.observed import Observer, Unobserved
-from kiptail.ownership import Handover
 from kiptail.podindex import ClusterIndex
 from kiptail.podranges import PodRanges
 from kiptail.prefixes import Prefixes
 from kiptail.renewal import KeptToken
+from kiptail.rights import grant_remedy
 from kiptail.settings import DEFAULT_LOOK_BACK_US, Settings
 from kiptail.store import Saved
 
@@ -61,15 +61,16 @@ def open_index(
     api: KubeApi,
     *,
     node_name: str,
-    on_handover: Callable[[list[Handover]], None],
+    on_change: Callable[[set[str]], None],
     on_ready: Callable[[], None],
     on_found: Callable[[Iterable[str]], None],
+    on_names: Callable[[], None],
     observe: Callable[[str], None],
 ) -> tuple[NodeIndex | ClusterIndex, ClusterNames]:
     """The pod index, and the names of nodes and Services that it asks; neither runs yet."""
     ranges = PodRanges(settings.pod_cidrs)
     by_node = settings.pod_index == "node"
-    names = ClusterNames(api, ranges=ranges, nodes=by_node)
+    names = ClusterNames(api, ranges=ranges, nodes=by_node, on_change=on_names)
     if by_node:
         return NodeIndex(
             api,
@@ -77,9 +78,10 @@ def open_index(
             label=settings.pod_identifier_label,
             ranges=ranges,
             names=names,
-            on_handover=on_handover,
+            on_change=on_change,
             on_ready=on_ready,
             on_found=on_found,
+            how_to_grant=lambda: grant_remedy(api.identity(), "list", "pods"),
             unhurried=not settings.follow,
             observe=observe,
         ), names
@@ -89,8 +91,9 @@ def open_index(
         label=settings.pod_identifier_label,
         ranges=ranges,
         names=names,
-        on_handover=on_handover,
+        on_change=on_change,
         on_ready=on_ready,
+        on_nodes=on_names,
         observe=observe,
     ), names
 

@@ -6,7 +6,7 @@ Source of the fields: the Kubernetes type core/v1 Pod.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Any, NamedTuple
@@ -18,6 +18,9 @@ RELEASE_ANNOTATIONS = ("cni.projectcalico.org/podIP", "vpc.amazonaws.com/pod-ips
 
 #: A static pod's mirror: ``kubectl describe`` asks for Events by this annotation instead of the UID.
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+
+#: Ports of probes that are kept of a pod.
+MAX_PROBES = 64
 
 
 class PodRef(NamedTuple):
@@ -49,8 +52,24 @@ class Pod(NamedTuple):
     node: str
     #: The addresses of the node it runs on.
     host_addresses: tuple[str, ...]
-    #: It is being deleted, or its sandbox is gone: its addresses may be another's, and only that one shows since when.
+    #: It is being deleted: its addresses may be another's, and only that one shows since when.
     leaving: bool = False
+    #: The earliest start of a container as it runs, or ran last, and of the runs before those: then it had its
+    #: addresses, or others if its sandbox was made anew in between.
+    running_us: int | None = None
+    ran_us: int | None = None
+    #: Since when it has no sandbox, though it is shown with the addresses of one; None = it has one, or never had.
+    lost_us: int | None = None
+    #: When all of its containers had ended, whatever its phase says; None while one may run.
+    stopped_us: int | None = None
+    #: When its deletion was asked for, by the API server's clock.
+    asked_us: int | None = None
+    #: How long its containers may outlive the object when it is deleted by force.
+    grace_us: int = 0
+    #: The kubelet makes its sandbox: it is about to have an address.
+    claiming: bool = False
+    #: The ports that the kubelet's probes use.
+    probes: tuple[int, ...] = ()
 
 
 def timestamp_us(text: object) -> int | None:
@@ -68,26 +87,29 @@ def timestamp_us(text: object) -> int | None:
     return us if us > 0 else None
 
 
-def reduce_pod(obj: Mapping[str, Any], *, label: str | None = None) -> Pod | None:
+def reduce_pod(obj: Mapping[str, Any], *, label: str | None = None, node: str = "") -> Pod | None:
     """The :class:`Pod` of a pod object as the API server sends it; None when it is no pod.
 
-    ``label`` is the key of the label whose value is kept. Strings that many pods share are interned: an index of a
-    whole cluster holds 20,000 of these.
+    ``label`` is the key of the label whose value is kept; ``node`` the node of whose pods the probes are kept. Strings
+    that many pods share are interned: an index of a whole cluster holds 20,000 of these.
     """
     metadata, spec, status = (_mapping(obj.get(part)) for part in ("metadata", "spec", "status"))
     key, namespace, name = metadata.get("uid"), metadata.get("namespace"), metadata.get("name")
     if not (isinstance(key, str) and isinstance(namespace, str) and isinstance(name, str)):
         return None
     annotations = _mapping(metadata.get("annotations"))
-    ready, not_ready = _sandbox(status)
+    ready, lost = _sandbox(status)
     start = timestamp_us(status.get("startTime"))
     finished = status.get("phase") in ("Succeeded", "Failed")
     released = not finished and any(annotations.get(a) == "" for a in RELEASE_ANNOTATIONS)
     until = None
+    asked = max(_deletion_asked(metadata), default=None)
+    states = [_mapping(entry.get("state")) for entry in _container_statuses(status)]
     if finished:
-        until = _finished_at(status) or ready or start or 0
+        until = _finished_at(status, states) or ready or start or 0
     elif released:
-        until = max([ready or start or 0, *_container_times(status), *_deletion_asked(metadata)])
+        until = max([ready or start or 0, *_container_times(states), asked or 0])
+    addresses = () if spec.get("hostNetwork") is True else _addresses(status, "podIPs", "podIP")
     return Pod(
         key=key,
         ref=PodRef(
@@ -96,14 +118,22 @@ def reduce_pod(obj: Mapping[str, Any], *, label: str | None = None) -> Pod | Non
             _text(annotations.get(MIRROR_ANNOTATION)) or key,
             _shared(_mapping(metadata.get("labels")).get(label) if label else ""),
         ),
-        addresses=() if spec.get("hostNetwork") is True else _addresses(status, "podIPs", "podIP"),
+        addresses=addresses,
         ready_us=ready,
         start_us=start,
         until_us=until,
         released=released,
         node=_shared(spec.get("nodeName")),
         host_addresses=tuple(map(sys.intern, _addresses(status, "hostIPs", "hostIP"))),
-        leaving=metadata.get("deletionTimestamp") is not None or not_ready,
+        leaving=metadata.get("deletionTimestamp") is not None,
+        lost_us=lost if addresses else None,
+        running_us=_running_since(status, "state"),
+        ran_us=_running_since(status, "lastState"),
+        stopped_us=_stopped_at(states),
+        asked_us=asked,
+        grace_us=_seconds(spec.get("terminationGracePeriodSeconds")) * 1_000_000,
+        claiming=not (addresses or finished or spec.get("hostNetwork") is True) and start is not None,
+        probes=_probe_ports(spec) if node and spec.get("nodeName") == node else (),
     )
 
 
@@ -138,49 +168,86 @@ def _times(values: Iterable[object]) -> list[int]:
     return [us for us in map(timestamp_us, values) if us is not None]
 
 
-def _sandbox(status: Mapping[str, Any]) -> tuple[int | None, bool]:
-    """When the pod's sandbox got its network, if the object says so; and whether it says that there is none (any more).
+def _sandbox(status: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """When the pod's sandbox got its network, and since when it has none (any more): as far as the object says so.
 
     After a node's reboot the same UID and startTime can have another address; this condition then is the truth.
-    While it is False, its transition tells when the sandbox went, not when it came.
     """
     for condition in _mappings(status.get("conditions")):
         if condition.get("type") == "PodReadyToStartContainers":
-            if condition.get("status") == "True":
-                return timestamp_us(condition.get("lastTransitionTime")), False
-            return None, condition.get("status") == "False"
-    return None, False
+            changed_us = timestamp_us(condition.get("lastTransitionTime"))
+            match condition.get("status"):
+                case "True":
+                    return changed_us, None
+                case "False":
+                    return None, changed_us
+    return None, None
 
 
-def _containers(status: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The state of each container: init containers (sidecars are among them), ephemeral ones and the others."""
+def _container_statuses(status: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Of init containers (sidecars are among them), ephemeral ones and the others."""
     for field in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"):
-        for entry in _mappings(status.get(field)):
-            yield _mapping(entry.get("state"))
+        yield from _mappings(status.get(field))
 
 
-def _container_times(status: Mapping[str, Any]) -> list[int]:
-    states = list(_containers(status))
+def _container_times(states: Iterable[Mapping[str, Any]]) -> list[int]:
     running = [_mapping(state.get("running")).get("startedAt") for state in states]
     return _times([*running, *(_mapping(state.get("terminated")).get("finishedAt") for state in states)])
 
 
-def _finished_at(status: Mapping[str, Any]) -> int | None:
+def _running_since(status: Mapping[str, Any], which: str) -> int | None:
+    """The earliest start of the containers' latest runs (``state``), or of the runs before those (``lastState``)."""
+    states = [_mapping(entry.get(which)) for entry in _container_statuses(status)]
+    runs = [_mapping(state.get(run)) for state in states for run in ("running", "terminated")]
+    return min(_times(run.get("startedAt") for run in runs), default=None)
+
+
+def _stopped_at(states: Sequence[Mapping[str, Any]]) -> int | None:
+    """When the last container ended, if the object tells that of each that had begun."""
+    begun = [state for state in states if "waiting" not in state]
+    ends = _times(_mapping(state.get("terminated")).get("finishedAt") for state in begun)
+    return max(ends) if begun and len(ends) == len(begun) else None
+
+
+def _finished_at(status: Mapping[str, Any], states: Sequence[Mapping[str, Any]]) -> int | None:
     """When the last container of a finished pod ended; None when nothing tells.
 
     A pod that was evicted or whose node was lost is Failed while its containers are shown as they were, and for one
     that the runtime forgot there is no time: the pod's last condition is then the nearest that the object tells.
     """
-    states = list(_containers(status))
+    stopped = _stopped_at(states)
+    if stopped is not None:
+        return stopped
     ends = _times(_mapping(state.get("terminated")).get("finishedAt") for state in states)
-    begun = [state for state in states if "waiting" not in state]
-    if not ends or len(ends) < len(begun):
-        ends += _times(condition.get("lastTransitionTime") for condition in _mappings(status.get("conditions")))
+    ends += _times(condition.get("lastTransitionTime") for condition in _mappings(status.get("conditions")))
     return max(ends, default=None)
 
 
 def _deletion_asked(metadata: Mapping[str, Any]) -> list[int]:
     """When it was asked to go; ``deletionTimestamp`` is when its grace is over, which is in the future at first."""
-    grace = metadata.get("deletionGracePeriodSeconds")
-    seconds = grace if isinstance(grace, int) else 0
+    seconds = _seconds(metadata.get("deletionGracePeriodSeconds"))
     return [us - seconds * 1_000_000 for us in _times([metadata.get("deletionTimestamp")])]
+
+
+def _seconds(value: object) -> int:
+    """A duration in seconds, between 0 and a day: nothing here has to wait longer."""
+    return min(max(0, value), 86_400) if type(value) is int else 0
+
+
+def _probe_ports(spec: Mapping[str, Any]) -> tuple[int, ...]:
+    """The ports of its containers' probes, those given by the name of a container's port included."""
+    ports: list[int] = []
+    for field in ("containers", "initContainers"):
+        for container in _mappings(spec.get(field)):
+            named = {entry.get("name"): entry.get("containerPort") for entry in _named_ports(container)}
+            for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+                for action in ("httpGet", "tcpSocket", "grpc"):
+                    port = _mapping(_mapping(container.get(probe)).get(action)).get("port")
+                    number = named.get(port) if isinstance(port, str) else port
+                    if type(number) is int and 0 < number < 65_536:
+                        ports.append(number)
+    return tuple(sorted(set(ports))[:MAX_PROBES])
+
+
+def _named_ports(container: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    return (entry for entry in _mappings(container.get("ports")) if isinstance(entry.get("name"), str))

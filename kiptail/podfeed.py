@@ -68,7 +68,7 @@ class PodApi(Protocol):
 class Change(NamedTuple):
     """One line of a watch."""
 
-    #: As it is now; None when it is gone, or when the line was about no pod.
+    #: As it is now or, of one that is gone, as it was last; None when the line was about no pod.
     pod: Pod | None
     #: The ``metadata.uid`` of a pod that is gone, or "".
     gone: str
@@ -81,9 +81,9 @@ class Change(NamedTuple):
 class PodFeed:
     """The pods of one node (``field_selector``) or of the cluster. One thread reads, any may :meth:`close`."""
 
-    def __init__(self, api: PodApi, *, field_selector: str = "", label: str | None = None) -> None:
-        """``label``: the key of the label whose value is kept of each pod."""
-        self._api, self._selector, self._label = api, field_selector, label
+    def __init__(self, api: PodApi, *, field_selector: str = "", label: str | None = None, node: str = "") -> None:
+        """``label``: the key of the label whose value is kept of each pod; ``node``: whose pods' probes are kept."""
+        self._api, self._selector, self._label, self._node = api, field_selector, label, node
         self._streams = True
         self._stream: WatchLines | None = None
         self._closed = False
@@ -149,7 +149,7 @@ class PodFeed:
                 reason=str(obj.get("reason") or ""),
             )
         return Change(
-            self._reduced(obj) if kind in ("ADDED", "MODIFIED") else None,
+            self._reduced(obj) if kind in ("ADDED", "MODIFIED", "DELETED") else None,
             str(key) if kind == "DELETED" else "",
             version if isinstance(version, str) else "",
             END_OF_LIST in annotations,
@@ -173,10 +173,10 @@ class PodFeed:
                     change = self.change(line)
                     if change.end_of_list:
                         return list(pods.values()), change.version
-                    if change.pod is not None:
-                        pods[change.pod.key] = change.pod
-                    elif change.gone:
+                    if change.gone:
                         pods.pop(change.gone, None)
+                    elif change.pod is not None:
+                        pods[change.pod.key] = change.pod
                     else:
                         # An ordinary bookmark, of an ordinary watch: the server did not understand.
                         raise ApiError("the streamed list has no end", status=400, reason=END_OF_LIST)
@@ -213,7 +213,7 @@ class PodFeed:
 
     def _reduced(self, obj: dict[str, Any]) -> Pod | None:
         """What is kept of a pod, with texts that many pods share kept once."""
-        pod = reduce_pod(obj, label=self._label)
+        pod = reduce_pod(obj, label=self._label, node=self._node)
         if pod is None:
             return None
         ref = pod.ref._replace(namespace=sys.intern(pod.ref.namespace), label=sys.intern(pod.ref.label))

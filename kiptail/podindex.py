@@ -14,7 +14,7 @@ from typing import Protocol
 
 from kiptail.errors import ApiError
 from kiptail.indexstats import IndexStats
-from kiptail.ownership import Handover, Interval, Ownership, PodRef
+from kiptail.ownership import Hands, Interval, Owned, Ownership, Pod, hands_of
 from kiptail.pacing import Backoff
 from kiptail.podfeed import PodApi, PodFeed
 from kiptail.podranges import PodRanges
@@ -47,6 +47,9 @@ class AddressNames(Protocol):
     def no_pod(self, address: str) -> bool:
         """It is in a range that Services have."""
 
+    def note_pods(self, addresses: Iterable[str]) -> None:
+        """These are pods': no name is looked for."""
+
 
 class PodWatch:
     """All pods of the cluster or, with a ``field_selector``, some of them, kept by a thread of its own."""
@@ -59,21 +62,28 @@ class PodWatch:
         label: str | None,
         node: str = "",
         ranges: PodRanges,
-        on_handover: Callable[[list[Handover]], None],
+        on_change: Callable[[set[str]], None],
         on_ready: Callable[[], None],
+        on_nodes: Callable[[], None] = lambda: None,
         observe: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        """``node``: whose pods :meth:`take_local` is about. The callbacks run in the thread."""
-        self._feed = PodFeed(api, field_selector=field_selector, label=label)
+        """``node``: this machine's. The callbacks run in the thread.
+
+        ``on_change`` gets the addresses of which more, or something else, is known than before; ``on_nodes`` runs
+        when an address turned out to be a node's.
+        """
+        self._feed = PodFeed(api, field_selector=field_selector, label=label, node=node)
         self._partial = bool(field_selector)
         self._ranges = ranges
-        self._on_handover, self._on_ready, self._observe = on_handover, on_ready, observe
+        self._on_change, self._on_ready, self._on_nodes, self._observe = on_change, on_ready, on_nodes, observe
         self._ownership = Ownership(node=node)
         self._lock = threading.Lock()
         self._ready = threading.Event()
         self._stop = threading.Event()
         self._resource_version = ""
         self._news_at = time.monotonic()
+        #: When all that had happened was known, and when pods were watched, for the last time.
+        self._fresh_us = self._watched_us = 0
         self._connected = False
         self._suspect = False
         self._live_at = 0.0
@@ -101,10 +111,45 @@ class PodWatch:
         """News of pods arrives at present."""
         return self._connected
 
-    def owners(self, address: str, at_us: int) -> tuple[PodRef, ...]:
-        """As :meth:`Ownership.owners`."""
+    def fresh_us(self) -> int:
+        """Up to when all that happened is known, µs since the epoch, as far as the watch does not lag."""
+        return self._fresh_us
+
+    def intervals(self, address: str) -> tuple[Interval, ...]:
+        """As :meth:`Ownership.intervals`."""
         with self._lock:
-            return self._ownership.owners(address, at_us)
+            return self._ownership.intervals(address)
+
+    def owned(self, address: str, at_us: int) -> Owned:
+        """As :meth:`Ownership.owned`."""
+        with self._lock:
+            return self._ownership.owned(address, at_us)
+
+    def recorded(self, address: str, at_us: int) -> Owned:
+        """As :meth:`owned`: whatever is known needs no second look."""
+        return self.owned(address, at_us)
+
+    def hands(self, address: str) -> Hands:
+        """When the address changed hands, or may have."""
+        return hands_of(self.intervals(address))
+
+    def dates(self, address: str, uid: str) -> bool:
+        """It is known when the pod with this UID had the address."""
+        return any(interval.ref.uid == uid for interval in self.intervals(address))
+
+    def probed(self, address: str, port: int) -> bool:
+        """A pod of this node that has the address now is probed on this port."""
+        with self._lock:
+            return any(port in self._ownership.probes(i.key) for i in self._ownership.intervals(address))
+
+    def contested(self, address: str, at_us: int) -> bool:
+        """Another one than the likely owner may turn out to have had an address then: it is worth waiting."""
+        if not self._connected:
+            return True
+        if _now_us() >= at_us + NEWS_US:
+            return False
+        with self._lock:
+            return self._ownership.claimed(at_us) or len(self._ownership.owned(address, at_us).pods) > 1
 
     def node(self, address: str) -> str:
         """As :meth:`Ownership.node`."""
@@ -118,6 +163,7 @@ class PodWatch:
 
     def restore(self, intervals: Iterable[tuple[str, Interval]], *, seen_us: int) -> None:
         """As :meth:`Ownership.restore`; before :meth:`start`."""
+        self._fresh_us = self._watched_us = seen_us
         with self._lock:
             self._ownership.restore(intervals, seen_us=seen_us)
 
@@ -172,10 +218,11 @@ class PodWatch:
         for pod in pods:
             self._ranges.note_pods(pod.addresses)
         with self._lock:
-            handovers = self._ownership.replace(pods, now_us=_now_us())
+            new_nodes = self._tells_of_nodes(pods)
+            changed = self._ownership.replace(pods, now_us=_now_us(), seen_us=self._watched_us)
         self._resource_version = version
-        self._news_at = time.monotonic()
-        self._report(handovers)
+        self._heard()
+        self._report(changed, new_nodes)
         log.info("%d pods listed", len(pods))
         if not self._ready.is_set():
             self._ready.set()
@@ -200,6 +247,8 @@ class PodWatch:
                 self._resource_version = ""
             raise
         finally:
+            if self._connected:
+                self._watched_us = _now_us()
             self._connected = False
             if time.monotonic() - begin > WATCH_THAT_WORKS:
                 self._backoff.reset()
@@ -211,23 +260,36 @@ class PodWatch:
     def _take(self, line: bytes) -> None:
         """One line of the watch. Raises ApiError."""
         change = self._feed.change(line)
-        self._news_at = time.monotonic()
-        handovers: list[Handover] = []
-        live = time.monotonic() >= self._live_at
+        now_us = _now_us()
+        changed: set[str] = set()
+        live, new_nodes = time.monotonic() >= self._live_at, False
         if change.pod is not None:
             self._ranges.note_pods(change.pod.addresses)
-            with self._lock:
-                handovers = self._ownership.put(change.pod, now_us=_now_us(), live=live)
-        elif change.gone:
-            with self._lock:
-                handovers = self._ownership.remove(change.gone, now_us=_now_us(), live=live)
+        with self._lock:
+            if change.pod is not None:
+                new_nodes = self._tells_of_nodes((change.pod,))
+                changed |= self._ownership.put(change.pod, now_us=now_us, live=live)
+            if change.gone:
+                changed |= self._ownership.remove(change.gone, now_us=now_us, live=live)
         if change.version:
             self._resource_version = change.version
-        self._report(handovers)
+        self._heard()
+        self._report(changed, new_nodes)
 
-    def _report(self, handovers: list[Handover]) -> None:
-        if handovers:
-            self._on_handover(handovers)
+    def _heard(self) -> None:
+        """The API server has told all that there was to tell."""
+        self._news_at = time.monotonic()
+        self._fresh_us = _now_us()
+
+    def _tells_of_nodes(self, pods: Iterable[Pod]) -> bool:
+        """Whether these pods tell of nodes' addresses that were not known, with the lock held and before they are."""
+        return any(self._ownership.node(a) != pod.node for pod in pods for a in pod.host_addresses)
+
+    def _report(self, changed: set[str], new_nodes: bool) -> None:
+        if changed:
+            self._on_change(changed)
+        if new_nodes:
+            self._on_nodes()
 
     def _interrupted(self, error: ApiError) -> None:
         """Decide where to go on, and when."""
@@ -271,13 +333,21 @@ class ClusterIndex(PodWatch):
         node: str = "",
         ranges: PodRanges,
         names: AddressNames,
-        on_handover: Callable[[list[Handover]], None],
+        on_change: Callable[[set[str]], None],
         on_ready: Callable[[], None],
+        on_nodes: Callable[[], None] = lambda: None,
         observe: Callable[[str], None] = lambda reason: None,
     ) -> None:
         """As :class:`PodWatch`; ``names`` tells what is no pod's."""
         super().__init__(
-            api, label=label, node=node, ranges=ranges, on_handover=on_handover, on_ready=on_ready, observe=observe
+            api,
+            label=label,
+            node=node,
+            ranges=ranges,
+            on_change=on_change,
+            on_ready=on_ready,
+            on_nodes=on_nodes,
+            observe=observe,
         )
         self._names = names
 

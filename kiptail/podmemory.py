@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -14,8 +15,8 @@ __all__ = ["IntervalBook", "PodMemory", "RememberedPods"]
 log = logging.getLogger(__name__)
 
 #: A pod that is gone is remembered until the journal has been read so far beyond its end, in µs: drops are read a
-#: little out of order, and their flows wait up to a minute until it is decided whose they are.
-KEEP_US = 120_000_000
+#: little out of order, and for a minute or two it may turn out that a decision was wrong.
+KEEP_US = 300_000_000
 #: Without changes, the time of the latest news is stored so often, in µs.
 NEWS_INTERVAL_US = 60_000_000
 
@@ -47,7 +48,7 @@ class IntervalBook(Protocol):
 
 
 class PodMemory:
-    """Moves what changed from the index to the store, many changes at once; used by one thread."""
+    """Moves what changed from the index to the store, many changes at once."""
 
     def __init__(self, index: RememberedPods, book: IntervalBook) -> None:
         """Gives the index what an earlier run knew; before it is started."""
@@ -55,16 +56,24 @@ class PodMemory:
         intervals, self._news_us = book.load_intervals()
         self._saved_news_us = self._news_us
         self._unsaved: dict[str, tuple[Interval, ...]] = {}
+        self._mutex = threading.Lock()
         index.restore(intervals, seen_us=self._news_us)
 
-    def save(self, now_us: int) -> None:
-        """Store what has changed; when the state cannot be written, the next call tries again."""
+    def save(self, now_us: int, *, last: bool = False) -> None:
+        """Store what has changed; when the state cannot be written, the next call tries again.
+
+        ``last``: store as well until when pods were watched, for the next run.
+        """
+        with self._mutex:
+            self._save(now_us, last=last)
+
+    def _save(self, now_us: int, *, last: bool) -> None:
         changes = self._index.take_local()
         if changes or self._index.current():
             self._news_us = now_us
         self._unsaved |= changes
         # Compared both ways: a clock that is set back must not stop it.
-        if not self._unsaved and abs(self._news_us - self._saved_news_us) < NEWS_INTERVAL_US:
+        if not self._unsaved and not last and abs(self._news_us - self._saved_news_us) < NEWS_INTERVAL_US:
             return
         try:
             self._book.save_intervals(self._unsaved, news_us=self._news_us)

@@ -25,8 +25,8 @@ class Poster:
         self._dispatcher, self._clock = dispatcher, clock
         self._wakeup = threading.Condition()
         self._inbox: dict[int, Flow] = {}
-        self._claimed: set[str] = set()
-        self._news = False
+        self._doubted: set[str] = set()
+        self._news = self._renamed = False
         self._finish_by: float | None = None
         self._drain = False
         self._stop_draining: Callable[[], bool] = lambda: False
@@ -54,10 +54,20 @@ class Poster:
             self._wakeup.notify()
 
     def reconsider(self, addresses: Iterable[str]) -> None:
-        """These addresses got an owner: where nobody was found, it may have been this one all along."""
+        """Something else is known of these addresses than before: who was found there may be wrong."""
         with self._wakeup:
-            self._claimed.update(addresses)
+            self._doubted.update(addresses)
             self._wakeup.notify()
+
+    def rename(self) -> None:
+        """The cluster has other names than before."""
+        with self._wakeup:
+            self._renamed = True
+            self._wakeup.notify()
+
+    def settle(self, settled_us: int) -> None:
+        """No change of hands before this time (µs since the epoch) will turn up any more."""
+        self._dispatcher.settled_us = settled_us
 
     def wake(self) -> None:
         """The index or a name has news."""
@@ -72,11 +82,13 @@ class Poster:
         drain: bool = False,
         stop: Callable[[], bool] = lambda: False,
         abort: Callable[[], None] | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> int:
         """Send the last counts and stop, within ``timeout`` seconds; returns how many Events are left unsent.
 
         ``drain``: the journal is read to its end and that was all; failures are tried again until the time is up
-        or ``stop`` says so. Otherwise a request that gets no answer is broken off by ``abort``.
+        or ``stop`` says so. Otherwise a request that gets no answer is broken off by ``abort``. ``meanwhile`` is
+        called again and again: what it offers is still taken.
         """
         self._stop_draining = stop
         with self._wakeup:
@@ -86,6 +98,7 @@ class Poster:
         give_up_at = self._clock() + timeout + 15
         while self._thread.is_alive() and self._clock() < give_up_at:
             self._thread.join(0.05)
+            meanwhile()
             begun = self._dispatcher.sender.busy_since
             hangs = begun is not None and self._clock() - begun > REQUEST_PATIENCE
             if abort is not None and hangs and (not drain or stop()):
@@ -98,25 +111,34 @@ class Poster:
     def _run(self) -> None:
         while True:
             with self._wakeup:
-                while not (self._inbox or self._claimed or self._news or self._finish_by is not None):
+                while not (self._inbox or self._doubted or self._news or self._renamed or self._finish_by is not None):
                     pause = self._dispatcher.pause()
                     if pause <= 0:
                         break
                     self._wakeup.wait(pause)
-                arrived, self._inbox = self._inbox, {}
-                claimed, self._claimed = self._claimed, set()
-                news, self._news = self._news, False
                 finishing = self._finish_by is not None
-            if claimed:
-                self._dispatcher.doubt(claimed)  # first: a flow that is told and ended is forgotten
-            if news:
-                self._dispatcher.look_again()
-            for flow in arrived.values():
-                self._dispatcher.arrive(flow)
+            self._take_in()
             if finishing:
                 self._finish()
                 return
             self._dispatcher.step()
+
+    def _take_in(self) -> None:
+        """Take note of what other threads have said."""
+        with self._wakeup:
+            arrived, self._inbox = self._inbox, {}
+            doubted, self._doubted = self._doubted, set()
+            news, self._news = self._news, False
+            renamed, self._renamed = self._renamed, False
+        if doubted:
+            self._dispatcher.doubt(doubted)  # first: a flow that is told and ended is forgotten
+        if renamed:
+            self._dispatcher.rename_strangers()
+        if news:
+            self._dispatcher.look_again()
+        for flow in arrived.values():
+            self._dispatcher.arrive(flow)
+        self._dispatcher.arrived()
 
     def _finish(self) -> None:
         """Send every last count, until the time is up or, unless draining, the server is away."""
@@ -128,12 +150,14 @@ class Poster:
             self._drain
             and self._may_go_on()
             and dispatcher.unplaced()
-            and (self._clock() < patient_until or not dispatcher.index_current())
+            and (self._clock() < patient_until or not dispatcher.index_current() or dispatcher.uncut())
         ):
+            self._take_in()
             dispatcher.place_waiting()
             if dispatcher.unplaced():
                 time.sleep(0.02)
-        dispatcher.place_waiting(final=True)
+        self._take_in()
+        dispatcher.place_waiting(final=True, leave=not self._drain)
         if dispatcher.sender.unreachable and not self._drain:
             return  # the next start goes on with what is stored
         waiting = [(0.0, turn, tracked, record) for turn, (tracked, record) in enumerate(dispatcher.news())]

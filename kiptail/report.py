@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Protocol
 
 from kiptail.flow import SIDES
@@ -13,11 +12,12 @@ from kiptail.follower import Follower
 from kiptail.indexstats import IndexStats
 from kiptail.journal import Journal
 from kiptail.ledger import Ledger
+from kiptail.machine import logs_all_namespaces
 from kiptail.observed import Reading
 from kiptail.poster import Poster
 from kiptail.tally import Tally
 
-__all__ = ["Index", "Report", "logs_all_namespaces"]
+__all__ = ["Index", "Report"]
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,6 @@ log = logging.getLogger(__name__)
 LAG_TOLD = 5.0
 #: A journal loop that has not come round for so long hangs, in seconds: the unit's WatchdogSec.
 HANGS_AFTER = 60.0
-
-ALL_NETNS = Path("/proc/sys/net/netfilter/nf_log_all_netns")
 
 
 class Index(Protocol):
@@ -160,6 +158,16 @@ class Report:
             ("kiptail_journal_reopens", "Times that the journal was opened anew.", counts.reopened),
             ("kiptail_sides_denied", "Sides of drops not told, as the node had too many new addresses.", ledger.denied),
             ("kiptail_drops_untold", "Drops that are told at neither side for that reason.", ledger.untold),
+            (
+                "kiptail_drops_ambiguous",
+                "Drops of either of several pods, for which none is blamed.",
+                progress.ambiguous,
+            ),
+            (
+                "kiptail_flows_reattributed",
+                "Times that who is at the end of a flow was put right.",
+                progress.reattributed,
+            ),
             ("kiptail_state_damaged", "State files that were damaged and set aside.", self._damaged),
         ):
             yield Reading(name, text, value)
@@ -195,11 +203,3 @@ def _index_readings(stats: IndexStats) -> Iterator[Reading]:
     yield Reading("kiptail_sweeps", "Times that all pods were read for second addresses.", stats.sweeps)
     yield Reading("kiptail_sweep_pods", "Pods that were read for that.", stats.sweep_pods)
     yield Reading("kiptail_sweep_seconds", "Seconds that this took.", stats.sweep_s)
-
-
-def logs_all_namespaces() -> bool:
-    """Whether other network namespaces than the first one can make the kernel log packets."""
-    try:
-        return ALL_NETNS.read_text().strip() == "1"
-    except OSError:
-        return False  # an older kernel, or hidden by a sandbox

@@ -67,7 +67,7 @@ class Sender:
         self._sink, self._observe, self._clock = sink, observe, clock
         self._bucket = TokenBucket(50, 100, clock=clock) if paced else None
         self._pauses = Backoff(BACKOFF_FIRST, BACKOFF_CAP)
-        self._own_pauses: dict[tuple[int, str], Backoff] = {}
+        self._own_pauses: dict[tuple[int, str, str], Backoff] = {}
         self._failures = 0
         self._forbidden: set[str] = set()
         self.paused_until = 0.0
@@ -88,13 +88,16 @@ class Sender:
     def send(self, event: dict[str, Any], record: EventRecord) -> Sent | Again | GivenUp:
         """Write ``event``, which tells what there is of ``record``."""
         self.busy_since = self._clock()
-        outcome = deliver(self._sink, event, known=record.sent_count > 0, may_recreate=record.rounds < MAX_ROUNDS)
+        record.tried = True
+        # One that is withdrawn may never have got there, and need not then.
+        known, may_recreate = record.sent_count > 0 or record.withdrawn, record.rounds < MAX_ROUNDS
+        outcome = deliver(self._sink, event, known=known, may_recreate=may_recreate and not record.withdrawn)
         self.busy_since = None
         self.unreachable = outcome.error is not None and outcome.error.unreachable
         record.rounds += outcome.recreated
         self._observe(outcome.operation, outcome.result)
-        key, namespace = (record.flow_id, record.end), record.pod.namespace
-        if outcome.error is None:
+        key, namespace = record.key, record.pod.namespace
+        if outcome.error is None or (record.withdrawn and outcome.error.status == 404):
             self._own_pauses.pop(key, None)
             self._succeeded(namespace)
             return Sent()
@@ -114,7 +117,7 @@ class Sender:
         self._own_pauses.pop(key, None)
         return GivenUp(str(outcome.error), expected=outcome.result is Result.GONE)
 
-    def _server_fails(self, outcome: Outcome, error: ApiError, key: tuple[int, str]) -> Again:
+    def _server_fails(self, outcome: Outcome, error: ApiError, key: tuple[int, str, str]) -> Again:
         self._failures += 1
         asked = min(error.retry_after or 0.0, RETRY_AFTER_CAP)
         if not self.trouble:

@@ -39,7 +39,7 @@ class ApiSink:
     def update(self, event: dict[str, Any]) -> None:
         """Patch what changes of the Event, and log it."""
         metadata = event["metadata"]
-        patch = {field: event[field] for field in CHANGING}
+        patch = {field: event.get(field) for field in CHANGING}
         self._api.patch_event(metadata["namespace"], metadata["name"], patch)
         _announce("updated", event)
 

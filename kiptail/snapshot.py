@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kiptail.errors import SettingsError
 from kiptail.indexstats import IndexStats
-from kiptail.ownership import Ownership, Pod, PodRef, reduce_pod
+from kiptail.ownership import NEVER, Hands, Owned, Ownership, Pod, hands_of, reduce_pod
 
 __all__ = ["SnapshotIndex", "load_pods"]
 
@@ -20,7 +20,7 @@ class SnapshotIndex:
 
     def __init__(self, pods: list[Pod], *, now_us: int) -> None:
         self._ownership = Ownership()
-        self._ownership.replace(pods, now_us=now_us)
+        self._ownership.replace(pods, now_us=now_us, seen_us=now_us)
 
     def ready(self) -> bool:
         """A snapshot is complete."""
@@ -30,9 +30,33 @@ class SnapshotIndex:
         """There is no news to wait for."""
         return True
 
-    def owners(self, address: str, at_us: int) -> tuple[PodRef, ...]:
-        """As :meth:`Ownership.owners`."""
-        return self._ownership.owners(address, at_us)
+    def fresh_us(self) -> int:
+        """All there is is known."""
+        return NEVER
+
+    def owned(self, address: str, at_us: int) -> Owned:
+        """As :meth:`Ownership.owned`."""
+        return self._ownership.owned(address, at_us)
+
+    def recorded(self, address: str, at_us: int) -> Owned:
+        """As :meth:`Ownership.owned`."""
+        return self._ownership.owned(address, at_us)
+
+    def contested(self, address: str, at_us: int) -> bool:
+        """A snapshot does not change."""
+        return False
+
+    def hands(self, address: str) -> Hands:
+        """When the address changed hands, or may have."""
+        return hands_of(self._ownership.intervals(address))
+
+    def dates(self, address: str, uid: str) -> bool:
+        """It is known when the pod with this UID had the address."""
+        return any(interval.ref.uid == uid for interval in self._ownership.intervals(address))
+
+    def probed(self, address: str, port: int) -> bool:
+        """A pod that has the address is probed on this port: nobody asks, for the node is not known."""
+        return False
 
     def awaits(self, address: str, at_us: int) -> bool:
         """A snapshot does not change."""

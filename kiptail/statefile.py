@@ -23,7 +23,7 @@ __all__ = ["SCHEMA", "SCHEMA_VERSION", "StateFile", "open_state", "sqlite_errors
 log = logging.getLogger(__name__)
 
 #: ``PRAGMA user_version`` of the schema below.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 #: The tables that version 2 brought: a new file and one that is brought up to it get the same.
 _SINCE_2 = """
@@ -40,6 +40,43 @@ CREATE TABLE interval (
     PRIMARY KEY (address, key, since_us)
 ) WITHOUT ROWID;
 CREATE TABLE pod_news (id INTEGER PRIMARY KEY CHECK (id = 1), at_us INTEGER NOT NULL);
+"""
+
+#: What version 3 brought: flows can be cut, Events can be withdrawn, and ends of ownership have bounds.
+_SINCE_3 = """
+-- The side that is this machine itself; how the count grew; whether drops of several owners cannot be told apart.
+ALTER TABLE flow ADD COLUMN here TEXT NOT NULL DEFAULT '';
+ALTER TABLE flow ADD COLUMN trail BLOB;
+ALTER TABLE flow ADD COLUMN mixed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE endpoint ADD COLUMN probes INTEGER NOT NULL DEFAULT 0;
+-- The Event of a pod that is, or was taken for, one end of a flow; pod: [namespace, name, uid, label].
+CREATE TABLE event (
+    flow_id INTEGER NOT NULL REFERENCES flow (id) ON DELETE CASCADE, side TEXT NOT NULL, uid TEXT NOT NULL,
+    pod TEXT NOT NULL, name TEXT NOT NULL, message TEXT NOT NULL,
+    sent_count INTEGER NOT NULL, sent_message TEXT NOT NULL, sent_at_us INTEGER NOT NULL, writes INTEGER NOT NULL,
+    rounds INTEGER NOT NULL, given_up TEXT NOT NULL, withdrawn INTEGER NOT NULL,
+    PRIMARY KEY (flow_id, side, uid)
+) WITHOUT ROWID;
+INSERT INTO event SELECT flow_id, side, json_extract(pods, '$[0][2]'), json_extract(pods, '$[0]'), event_name, message,
+    coalesce(sent_count, 0), coalesce(sent_message, ''), coalesce(sent_at_us, 0), coalesce(writes, 0),
+    coalesce(rounds, 0), coalesce(given_up, ''), 0
+    FROM endpoint WHERE event_name IS NOT NULL AND json_array_length(pods) > 0;
+ALTER TABLE endpoint DROP COLUMN event_name;
+ALTER TABLE endpoint DROP COLUMN message;
+ALTER TABLE endpoint DROP COLUMN sent_count;
+ALTER TABLE endpoint DROP COLUMN sent_message;
+ALTER TABLE endpoint DROP COLUMN sent_at_us;
+ALTER TABLE endpoint DROP COLUMN writes;
+ALTER TABLE endpoint DROP COLUMN rounds;
+ALTER TABLE endpoint DROP COLUMN given_up;
+-- The end of an ownership: not before held_us, NULL while the pod means to stay; not after until_us, NULL while
+-- nothing says that it has ended. All in whole seconds.
+ALTER TABLE interval ADD COLUMN held_us INTEGER;
+ALTER TABLE interval ADD COLUMN after_gap INTEGER NOT NULL DEFAULT 0;
+-- Of two that began in the same second, the later one is left.
+UPDATE OR REPLACE interval SET since_us = since_us / 1000000 * 1000000,
+    sure_us = coalesce(sure_us, since_us) / 1000000 * 1000000 + 1000000,
+    held_us = until_us / 1000000 * 1000000, until_us = until_us / 1000000 * 1000000 + 1000000;
 """
 
 SCHEMA = (
@@ -78,6 +115,7 @@ CREATE TABLE endpoint (
 ) WITHOUT ROWID;
 """
     + _SINCE_2
+    + _SINCE_3
 )
 
 #: What makes a file of each version one of the next.
@@ -101,6 +139,7 @@ ALTER TABLE endpoint DROP COLUMN uid;
 ALTER TABLE endpoint DROP COLUMN label;
 """
     + _SINCE_2,
+    2: _SINCE_3,
 }
 
 #: The write-ahead log is folded back into the file at so many pages of 4 KiB. SQLite's own 1,000 would let a file

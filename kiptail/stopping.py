@@ -51,8 +51,21 @@ class StopSignal:
     def set(self) -> None:
         """Ask for a stop, from any thread."""
         self._set.set()
+        self.wake()
+
+    def wake(self) -> None:
+        """Wake whoever polls :meth:`fileno`, from any thread, though it is not time to stop."""
         with suppress(OSError):  # full: it is readable already
             self._write.send(b"\0")
+
+    def heard(self) -> None:
+        """Whoever polls is awake. The descriptor stays readable when it is time to stop."""
+        if self.is_set():
+            return
+        with suppress(BlockingIOError):
+            self._read.recv(4096)
+        if self.is_set():  # meanwhile: what was read may have been that
+            self.wake()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         # Nothing is logged here: the main thread may be in the middle of a line.

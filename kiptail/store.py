@@ -25,6 +25,7 @@ from kiptail.ledger import Changes
 from kiptail.locate import Endpoint, Kind
 from kiptail.ownership import Interval, PodRef
 from kiptail.statefile import StateFile, open_state, sqlite_errors
+from kiptail.trail import Trail
 
 __all__ = ["Saved", "SavedFlow", "Store"]
 
@@ -104,9 +105,7 @@ class Store:
         budget = changes.budget
         with self._transaction() as connection:
             connection.executemany(
-                "INSERT INTO flow VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET"
-                " first_us=excluded.first_us, last_us=excluded.last_us, seen_us=excluded.seen_us,"
-                " count=excluded.count, ended=excluded.ended, peers=excluded.peers, ports=excluded.ports",
+                _SAVE_FLOW,
                 map(_flow_row, changes.flows),
             )
             connection.execute(
@@ -132,13 +131,13 @@ class Store:
                 )
 
     def save_endpoints(self, flow_id: int, ends: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
-        """Who is at a flow's ends, decided once, and the Events with their names and texts."""
+        """Who is at a flow's ends, and all its Events with their names and texts: in place of what was stored."""
         with self._transaction() as connection:
+            connection.execute("DELETE FROM endpoint WHERE flow_id=?", (flow_id,))
+            connection.execute("DELETE FROM event WHERE flow_id=?", (flow_id,))
             connection.executemany(
-                "INSERT INTO endpoint (flow_id, side, state, name, pods) VALUES (?, ?, ?, ?, ?)"
-                " ON CONFLICT (flow_id, side) DO UPDATE SET state=excluded.state, name=excluded.name,"
-                " pods=excluded.pods",
-                [(flow_id, side, end.kind, end.name, json.dumps(end.pods)) for side, end in ends.items()],
+                "INSERT INTO endpoint (flow_id, side, state, name, pods, probes) VALUES (?, ?, ?, ?, ?, ?)",
+                [(flow_id, side, end.kind, end.name, json.dumps(end.pods), end.probes) for side, end in ends.items()],
             )
             connection.executemany(_SAVE_RECORD, map(_record_row, records))
 
@@ -178,14 +177,27 @@ class Store:
                 self._file.connection.execute("ROLLBACK")
 
 
-_SAVE_RECORD = (
-    "UPDATE endpoint SET event_name=?, message=?, sent_count=?, sent_message=?,"
-    " sent_at_us=?, writes=?, rounds=?, given_up=? WHERE flow_id=? AND side=?"
+_FLOW_COLUMNS = (
+    "id, src, dst, protocol, port, icmp_type, icmp_code, reply, prefix, verdict, here,"
+    " opened_us, first_us, last_us, seen_us, count, ended, sides, peers, ports, stamp, trail, mixed"
 )
+
+_SAVE_FLOW = (
+    f"INSERT INTO flow ({_FLOW_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 - constant
+    " ON CONFLICT (id) DO UPDATE SET opened_us=excluded.opened_us, first_us=excluded.first_us,"
+    " last_us=excluded.last_us, seen_us=excluded.seen_us, count=excluded.count, ended=excluded.ended,"
+    " sides=excluded.sides, peers=excluded.peers, ports=excluded.ports, trail=excluded.trail, mixed=excluded.mixed"
+)
+
+_SAVE_RECORD = "REPLACE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def _record_row(record: EventRecord) -> Row:
     return (
+        record.flow_id,
+        record.end,
+        record.pod.uid,
+        json.dumps(record.pod),
         record.name,
         record.message,
         record.sent_count,
@@ -194,8 +206,7 @@ def _record_row(record: EventRecord) -> Row:
         record.writes,
         record.rounds,
         record.given_up,
-        record.flow_id,
-        record.end,
+        record.withdrawn,
     )
 
 
@@ -213,6 +224,8 @@ def _flow_row(flow: Flow) -> Row:
         ",".join(flow.sides),
         *((bytes(spread.peers), bytes(spread.ports)) if spread else (None, None)),
         flow.stamp,
+        bytes(flow.trail),
+        flow.mixed,
     )
 
 
@@ -227,41 +240,53 @@ def _load(connection: sqlite3.Connection) -> Saved:
     ledger = query("SELECT watermark_us, next_flow_id, last_stamp, window_us, new_addresses, new_pairs FROM ledger")
     watermark_us, next_id, last_stamp, *node = next(ledger, (0, 1, 0))
     windows = map(_window, query("SELECT address, side, since_us, flows FROM budget"))
-    rows: dict[int, list[Row]] = {}
-    for row in query(
-        "SELECT flow_id, side, state, name, pods, event_name, message, sent_count, sent_message, sent_at_us, writes,"
-        " rounds, given_up FROM endpoint"
+    ends: dict[int, dict[str, Endpoint]] = {}
+    for flow_id, address, side, *end in query(
+        "SELECT flow_id, CASE side WHEN 'src' THEN src ELSE dst END, side, state, pods, name, probes"
+        " FROM endpoint JOIN flow ON flow.id = flow_id"
     ):
-        rows.setdefault(row[0], []).append(row)
+        ends.setdefault(flow_id, {})[side] = _endpoint(address, *end)
+    records: dict[int, list[EventRecord]] = {}
+    for row in query(
+        "SELECT flow_id, side, pod, name, message, sent_count, sent_message, sent_at_us, writes, rounds, given_up,"
+        " withdrawn FROM event"
+    ):
+        records.setdefault(row[0], []).append(_record(row))
     flows = tuple(
-        _saved_flow(flow, rows.get(flow.id, ()))
-        for flow in map(
-            _flow,
-            query(
-                "SELECT id, src, dst, protocol, port, icmp_type, icmp_code, reply, prefix, verdict,"
-                " opened_us, first_us, last_us, seen_us, count, ended, sides, peers, ports, stamp FROM flow ORDER BY id"
-            ),
-        )
+        SavedFlow(flow, ends.get(flow.id, {}), tuple(records.get(flow.id, ())))
+        for flow in map(_flow, query(f"SELECT {_FLOW_COLUMNS} FROM flow ORDER BY id"))  # noqa: S608 - a constant
     )
     highest = max((saved.flow.id for saved in flows), default=0)
     budget = BudgetState(tuple(windows), NodeWindow(*node))
     return Saved(position, watermark_us, max(next_id, highest + 1), last_stamp, budget, flows)
 
 
-def _saved_flow(flow: Flow, rows: Iterable[Row]) -> SavedFlow:
-    ends: dict[str, Endpoint] = {}
-    records = []
-    for _flow_id, side, state, name, pods, event_name, *rest in rows:
-        refs = tuple(PodRef(*ref) for ref in json.loads(pods))
-        ends[side] = end = Endpoint(Kind(state), flow.key.address(side), refs, name)
-        if event_name is not None and end.pods:
-            records.append(EventRecord(flow.id, side, end.pods[0], event_name, *rest))
-    return SavedFlow(flow, ends, tuple(records))
+def _endpoint(address: str, state: str, pods: str, name: str, probes: int) -> Endpoint:
+    refs = tuple(PodRef(*ref) for ref in json.loads(pods))
+    return Endpoint(Kind(state), address, refs, name, probes=bool(probes))
+
+
+def _record(row: Row) -> EventRecord:
+    flow_id, side, pod, name, message, sent_count, sent_message, sent_at_us, writes, rounds, given_up, withdrawn = row
+    return EventRecord(
+        flow_id,
+        side,
+        PodRef(*json.loads(pod)),
+        name,
+        message,
+        sent_count,
+        sent_message,
+        sent_at_us,
+        writes,
+        rounds,
+        given_up,
+        bool(withdrawn),
+    )
 
 
 def _flow(row: Row) -> Flow:
-    key = FlowKey(*row[1:10])
-    opened_us, first_us, last_us, seen_us, count, ended, sides, peers, ports, stamp = row[10:]
+    key = FlowKey(*row[1:11])
+    opened_us, first_us, last_us, seen_us, count, ended, sides, peers, ports, stamp, trail, mixed = row[11:]
     return Flow(
         row[0],
         key._replace(reply=bool(key.reply)),
@@ -274,6 +299,9 @@ def _flow(row: Row) -> Flow:
         tuple(side for side in SIDES if side in sides.split(",")),
         Spread(Distinct(peers), Distinct(ports)) if peers is not None else None,
         stamp,
+        # Of a flow that an earlier version stored, nothing is told apart.
+        Trail.restored(trail) if trail is not None else Trail(),
+        bool(mixed),
     )
 
 

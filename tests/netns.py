@@ -13,10 +13,13 @@ import os
 import secrets
 import socket
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 ALL_NETNS = Path("/proc/sys/net/netfilter/nf_log_all_netns")
 
@@ -99,9 +102,17 @@ class Network:
             _run("ip", family, "-n", namespace, "route", "replace", "default", "via", gateway, "dev", inside)
             _run("ip", family, "-n", self.node, "route", "add", f"{address}/{width}", "dev", outside)
 
-    def drop(self, prefix: str, match: str = "") -> None:
-        """Log and drop forwarded packets that match an nft expression (all, when it is empty)."""
-        self._nft(f'add rule inet kiptail forward {match} log prefix "{prefix}" drop')
+    def drop(self, prefix: str, match: str = "", *, hook: str = "forward") -> None:
+        """Log and drop packets that match an nft expression (all, when it is empty).
+
+        ``hook``: forwarded ones, those for the node (``input``), or those of its own (``output``).
+        """
+        self._nft(f"add chain inet kiptail {hook} {{ type filter hook {hook} priority 0; policy accept; }}")
+        self._nft(f'add rule inet kiptail {hook} {match} log prefix "{prefix}" drop')
+
+    def add_node_address(self, address: str) -> None:
+        """Give the node an IPv4 address of its own."""
+        _run("ip", "-n", self.node, "addr", "add", f"{address}/32", "dev", "lo")
 
     def send(self, pod: str, kind: str, address: str, port: int = 0, count: int = 1) -> None:
         """``kind`` is udp, tcp (a SYN each) or ping (an echo request each)."""
@@ -113,23 +124,18 @@ class Network:
 
         Sending through it starts no process: for many packets, or packets of many pods at once.
         """
-        made: list[socket.socket] = []
-
-        def make() -> None:
-            # A namespace is entered by one thread alone, and a socket stays in the one that it was made in.
-            with Path(f"/run/netns/{self._pods[pod]}").open() as namespace:
-                if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
-                    return
-            made.append(socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET, socket.SOCK_DGRAM))
-
-        thread = threading.Thread(target=make, name=f"into-{pod}")
-        thread.start()
-        thread.join()
-        if not made:
-            raise RuntimeError(f"cannot enter the namespace of {pod}")
+        family = socket.AF_INET6 if ":" in source else socket.AF_INET
+        made = within(self._pods[pod], lambda: socket.socket(family, socket.SOCK_DGRAM))
         # A source port below 32768 would make the packets look like replies.
-        made[0].bind((source, port))
-        return made[0]
+        made.bind((source, port))
+        return made
+
+    def connect_from_node(self, source: str, address: str, port: int) -> None:
+        """The node sends a SYN from one of its addresses, as a kubelet that probes, and waits for no answer."""
+        with within(self.node, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as made:
+            made.bind((source, 0))
+            made.setblocking(False)
+            made.connect_ex((address, port))
 
     def execute(self, pod: str, command: Sequence[str]) -> str:
         """Run a command in a pod's namespace."""
@@ -137,6 +143,20 @@ class Network:
 
     def _nft(self, rules: str) -> None:
         _run("ip", "netns", "exec", self.node, "nft", "-f", "-", stdin=rules + "\n")
+
+
+def within(namespace: str, call: Callable[[], T]) -> T:
+    """Have ``call`` run in a named network namespace; sockets and threads that it makes stay there."""
+
+    def enter_and_call() -> T:
+        with Path(f"/run/netns/{namespace}").open() as file:
+            if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), f"cannot enter the network namespace {namespace}")
+        return call()
+
+    # A namespace is entered by one thread alone.
+    with ThreadPoolExecutor(1, thread_name_prefix=f"into-{namespace}") as pool:
+        return pool.submit(enter_and_call).result()
 
 
 @contextmanager

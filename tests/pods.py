@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 __all__ = ["NoNames", "pod"]
@@ -18,6 +19,9 @@ class NoNames:
 
     def no_pod(self, address: str) -> bool:
         return False
+
+    def note_pods(self, addresses: Iterable[str]) -> None:
+        pass
 
 
 def pod(

@@ -13,9 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["Kiptail", "run_kiptail"]
+__all__ = ["Kiptail", "run_kiptail", "with_file", "without_names"]
 
 ROOT = Path(__file__).parents[1]
+#: No name server is at this address of the loopback.
+NO_NAME_SERVER = "127.255.255.53"
+#: Run in a mount namespace of its own: puts a file over another for the rest of the command line.
+WITH_FILE = 'mount --bind "$1" "$2"; shift 2; exec "$@"'
 #: So much of the end of a log is shown when a test fails, in characters.
 LOG_TOLD = 8_000
 
@@ -23,6 +27,18 @@ LOG_TOLD = 8_000
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("KIPTAIL_", "KUBE"))}
     return kept | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "PYTHONUNBUFFERED": "1"} | dict(extra)
+
+
+def with_file(path: Path, over: Path) -> tuple[str, ...]:
+    """What to run a command ``within``, so that it finds ``path`` in the place of another file."""
+    return ("unshare", "--mount", "--propagation", "private", "sh", "-ec", WITH_FILE, "sh", str(path), str(over))
+
+
+def without_names(directory: Path) -> tuple[str, ...]:
+    """What to run a command ``within`` that is to ask nobody for names; ``directory`` is for a file."""
+    resolv_conf = directory / "resolv.conf"
+    resolv_conf.write_text(f"nameserver {NO_NAME_SERVER}\n")
+    return with_file(resolv_conf, Path("/etc/resolv.conf"))
 
 
 def run_kiptail(

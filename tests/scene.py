@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,10 +34,11 @@ class Scene:
         self.directory, self.journald = directory, journald
         self.prefix = f"kt-{secrets.token_hex(4)}:"
         self._began = int(time.time())
-        self._sockets: dict[str, socket.socket] = {}
+        self._sockets: dict[tuple[str, int], socket.socket] = {}
+        self._lock = threading.Lock()
         #: Names by address: PLACE-1, PLACE-2, …
         self.pods: dict[str, str] = {}
-        self._net, self._place_of = net, {}
+        self.net, self._place_of = net, {}
         for place, addresses in places.items():
             net.add_pod(place, *addresses)
             for number, address in enumerate(addresses, 1):
@@ -49,13 +51,14 @@ class Scene:
         """The pods for an API server, with UIDs that are the same wherever they are put."""
         return [pod(name, address, uid=f"uid-of-{name}") for address, name in self.pods.items()]
 
-    def drop(self, source: str, target: str, port: int, count: int = 1) -> None:
-        """Send packets, which are logged and dropped."""
-        if source not in self._sockets:
-            self._sockets[source] = self._net.udp(self._place_of[source], source)
-        for _ in range(count):
-            self._sockets[source].sendto(b"x", (target, port))
-        self.sent += count
+    def drop(self, source: str, target: str, port: int, count: int = 1, *, source_port: int = 0) -> None:
+        """Send packets, which are logged and dropped; any thread may. ``source_port`` 0: any, the same each time."""
+        with self._lock:
+            if (source, source_port) not in self._sockets:
+                self._sockets[source, source_port] = self.net.udp(self._place_of[source], source, source_port)
+            for _ in range(count):
+                self._sockets[source, source_port].sendto(b"x", (target, port))
+            self.sent += count
 
     def lines(self) -> Counter[Lost]:
         """What the journal holds of it, once journald has caught up."""

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 from tests.journald import Journald
 
-__all__ = ["Lost", "differences", "dropped", "miscounted"]
+__all__ = ["Lost", "Packet", "differences", "dropped", "miscounted", "packets"]
 
 #: So many flows of an address and direction are told one by one (the default); beyond, their sum counts.
 TOLD_SINGLY = 20
 
 Event = dict[str, Any]
 
-_LINE = re.compile(r"SRC=(\S+) DST=(\S+) .* PROTO=(\S+) SPT=\d+ DPT=(\d+) ")
+_LINE = re.compile(r"SRC=(\S+) DST=(\S+) .* PROTO=(\S+) SPT=(\d+) DPT=(\d+) ")
 _TEXT = re.compile(
     r"Packet dropped when (sending|receiving) traffic (?:to|from) .*?\(([0-9a-f.:]+)\) on port (\d+)/UDP"
 )
@@ -37,21 +37,37 @@ class Lost(NamedTuple):
     port: int
 
 
-def dropped(journald: Journald, prefix: str) -> Counter[Lost]:
-    """How many lines of each flow the journal holds."""
+class Packet(NamedTuple):
+    """One line."""
+
+    lost: Lost
+    source_port: int
+    #: When journald received it, in seconds since the epoch.
+    at: float
+
+
+def packets(journald: Journald, prefix: str) -> list[Packet]:
+    """The packets of the lines that the journal holds, oldest first."""
     journald.sync()
     out = journald.run(
         "journalctl", "-q", "--no-pager", "-o", "json", "--output-fields=MESSAGE",
         "_TRANSPORT=kernel", "SYSLOG_FACILITY=0",
     )  # fmt: skip
-    found: Counter[Lost] = Counter()
+    found = []
     for line in out.splitlines():
-        text = json.loads(line).get("MESSAGE")
+        entry = json.loads(line)
+        text = entry.get("MESSAGE")
         if isinstance(text, str) and text.startswith(prefix):
             match = _LINE.search(text)
             assert match, text
-            found[Lost(match[1], match[2], match[3], int(match[4]))] += 1
+            lost = Lost(match[1], match[2], match[3], int(match[5]))
+            found.append(Packet(lost, int(match[4]), int(entry["__REALTIME_TIMESTAMP"]) / 1e6))
     return found
+
+
+def dropped(journald: Journald, prefix: str) -> Counter[Lost]:
+    """How many lines of each flow the journal holds."""
+    return Counter(packet.lost for packet in packets(journald, prefix))
 
 
 def miscounted(lines: Mapping[Lost, int], events: Iterable[Event], pods: Mapping[str, str]) -> list[str]:

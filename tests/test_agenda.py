@@ -13,8 +13,8 @@ HOUR_US = 3_600_000_000
 WALL_US = 1_800_000_000_000_000
 
 
-def record(flow_id: int, *, writes: int = 0, sent_at_us: int = WALL_US) -> EventRecord:
-    made = EventRecord(flow_id, "src", PodRef("n", "p", "u"), f"p.{flow_id}", "text")
+def record(flow_id: int, *, writes: int = 0, sent_at_us: int = WALL_US, uid: str = "u") -> EventRecord:
+    made = EventRecord(flow_id, "src", PodRef("n", "p", uid), f"p.{flow_id}", "text")
     made.writes, made.sent_at_us = writes, sent_at_us
     return made
 
@@ -91,7 +91,7 @@ def test_what_failed_keeps_its_place_or_waits_as_it_is_told() -> None:
     agenda = Agenda(1.0)
     for flow_id in (1, 2):
         agenda.plan(record(flow_id), now=float(flow_id), wall_us=WALL_US)
-    due, key = agenda.take(5.0) or (0.0, (0, ""))
+    due, key = agenda.take(5.0) or (0.0, (0, "", ""))
     agenda.again(key, due, told=False, behind=False)
     assert taken(agenda, 5.0) == [1, 2]
 
@@ -99,7 +99,7 @@ def test_what_failed_keeps_its_place_or_waits_as_it_is_told() -> None:
 def test_what_failed_by_itself_goes_behind_what_has_not_but_gets_its_turn() -> None:
     agenda = Agenda(1.0)
     for flow_id in range(100, 160):
-        agenda.again((flow_id, "src"), 0.0, told=False, behind=True)
+        agenda.again((flow_id, "src", "u"), 0.0, told=False, behind=True)
     for flow_id in range(60):
         agenda.plan(record(flow_id), now=5.0, wall_us=WALL_US)
     order = taken(agenda, 5.0)
@@ -132,6 +132,23 @@ def test_a_last_update_does_not_wait_for_the_interval_and_is_not_put_off() -> No
 
 def test_a_last_update_that_failed_waits_for_its_next_try() -> None:
     agenda = Agenda(120.0)
-    agenda.again((1, "src"), 50.0, told=True, behind=True)
+    agenda.again((1, "src", "u"), 50.0, told=True, behind=True)
     agenda.plan(record(1, writes=9), now=10.0, wall_us=WALL_US, last=True)
     assert agenda.due == 50.0
+
+
+def test_the_events_of_two_pods_at_one_end_are_two() -> None:
+    """One is withdrawn while the other is told for the first time."""
+    agenda = Agenda(120.0)
+    agenda.plan(record(1, uid="old", writes=2), now=10.0, wall_us=WALL_US, last=True)
+    agenda.plan(record(1, uid="new"), now=10.0, wall_us=WALL_US)
+    assert agenda.take(10.0) == (10.0, (1, "src", "new"))
+    assert agenda.take(10.0) == (10.0, (1, "src", "old"))
+    assert agenda.take(10.0) is None
+
+
+def test_an_event_that_is_withdrawn_before_it_was_written_is_due_once() -> None:
+    agenda = Agenda(120.0)
+    for last in (False, True):
+        agenda.plan(record(1), now=10.0, wall_us=WALL_US, last=last)
+    assert taken(agenda, 10.0) == [1]

@@ -145,6 +145,35 @@ def test_a_folded_flow_says_how_much_it_stands_for_in_coarse_steps(peers: int, p
     assert message(flow, end, Endpoint(Kind.NOBODY, ""), STYLE) == text
 
 
+def test_an_event_whose_packets_were_another_pods_says_so_and_counts_none() -> None:
+    flow = Flow(7, key(port=80), 0, 0, 0, 0, 37)
+    text = message(flow, "src", WEB_END, STYLE, withdrawn=True)
+    assert text == (
+        "Packet dropped when sending traffic to team-a/web-0 (10.244.1.3) on port 80/TCP: counted for another pod since"
+    )
+    record = EventRecord(7, "src", CLIENT, "client.0123456789abcdef", text, withdrawn=True)
+    assert event_body(record, flow, STYLE, WEB)["count"] == 0
+    record.sent_count, record.sent_message = 37, "before"
+    assert record.has_news(37)
+    record.sent_count, record.sent_message = 0, text
+    assert not record.has_news(38)
+
+
+def test_what_an_event_ends_with_is_not_cut_off() -> None:
+    peer = Endpoint(Kind.NOBODY, "192.0.2.7", name="ä" * 2000)
+    text = message(Flow(1, key(port=80), 0, 0, 0, 0, 1), "src", peer, STYLE, withdrawn=True)
+    assert text.endswith("…: counted for another pod since")
+    assert len(text.encode()) <= 1024
+
+
+def test_packets_on_a_port_that_the_kubelet_probes_are_told_as_such() -> None:
+    node = Endpoint(Kind.NOBODY, "192.0.2.1", name="node/worker-3", probes=True)
+    assert text_of(key(port=8080), "dst", node) == (
+        "Packet dropped when receiving traffic from node/worker-3 (192.0.2.1) on port 8080/TCP"
+        " (the kubelet's probes use this port)"
+    )
+
+
 def test_the_body_is_what_kubectl_describe_needs() -> None:
     flow = Flow(7, key(port=80), 1_800_000_000_000_000, 1_799_999_999_900_000, 1_800_000_060_000_000, 0, 37)
     record = EventRecord(7, "src", CLIENT, "client.0123456789abcdef", "text")

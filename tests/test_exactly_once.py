@@ -23,7 +23,7 @@ from kiptail.fastline import KnownLine, KnownLines
 from kiptail.flow import Flow
 from kiptail.follower import Follower
 from kiptail.ledger import IDLE_US, Changes, Ledger
-from kiptail.locate import Endpoint, Kind
+from kiptail.locate import Endpoint, Kind, When
 from kiptail.ownership import PodRef
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.scan import Batch
@@ -143,11 +143,26 @@ class Everybody:
     def current(self) -> bool:
         return True
 
-    def locate(self, address: str, at_us: int, *, patient: bool) -> Endpoint | None:
+    def locate(self, address: str, when: When, *, patient: bool) -> Endpoint | None:
         return Endpoint(Kind.POD, address, (PodRef("team-a", address, f"uid-{address}"),))
+
+    def locate_again(self, end: Endpoint, when: When, *, patient: bool) -> Endpoint | None:
+        return end
+
+    def contested(self, address: str, when: When) -> bool:
+        return False
 
     def named(self, endpoint: Endpoint) -> Endpoint:
         return endpoint
+
+    def unowned(self, address: str, at_us: int) -> bool:
+        return False
+
+    def cluster_name(self, address: str) -> str:
+        return ""
+
+    def probes(self, src: Endpoint, dst: Endpoint, port: int) -> bool:
+        return False
 
 
 @dataclass

@@ -10,13 +10,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from kiptail import follower as follower_module
 from kiptail.budget import Limits
 from kiptail.entry import Position
 from kiptail.errors import StateError, StoreUnavailableError
 from kiptail.fastline import KnownLine, KnownLines
 from kiptail.flow import Flow
-from kiptail.follower import MAX_UNCOMMITTED, Follower, Step
+from kiptail.follower import MANY, MAX_UNCOMMITTED, Follower, Step
 from kiptail.ledger import IDLE_US, Changes, Ledger
+from kiptail.ownership import Hands
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.scan import Batch
 
@@ -203,15 +205,31 @@ def test_idle_flows_end_on_a_busy_node() -> None:
     assert [flow.id for flow in stage.offered if flow.ended] == [1]
 
 
-def test_a_first_position_is_stored_as_soon_as_there_is_one() -> None:
+def test_a_first_commit_stores_where_reading_begins() -> None:
     stage = Stage([[] for _ in range(10)])
-    stage.journal.position = lambda: None  # type: ignore[method-assign]
+    assert stage.follower.commit()
+    assert stage.book.commits == [({}, "page 0")]
+    for _ in range(10):
+        stage.follower.step()
+        stage.clock.now += 1.1
+    assert len(stage.book.commits) == 1, "and the next one without drops is a bare position"
+
+
+def test_where_reading_begins_is_stored_as_soon_as_the_disk_has_room(caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage([[] for _ in range(10)])
+    stage.journal.position = lambda: Position("start", "b", 0, T0, None)  # type: ignore[method-assign]
+    stage.book.full = True
+    assert not stage.follower.commit()
+    assert "disk is full" in stage.follower.trouble
     stage.follower.step()
-    assert stage.book.commits == []
-    del stage.journal.position  # type: ignore[method-assign]
+    stage.book.full = False
+    stage.follower.step()
+    assert stage.book.commits == [], "tried every second"
     stage.clock.now += 1.1
     stage.follower.step()
-    assert [cursor for _, cursor in stage.book.commits] == ["page 2"]
+    assert stage.book.commits == [({}, "start")]
+    assert stage.follower.trouble == ""
+    assert len(caplog.records) == 1, "said once"
 
 
 def test_folding_is_said_once_for_each_address_and_direction(caplog: pytest.LogCaptureFixture) -> None:
@@ -261,6 +279,39 @@ def test_a_state_that_cannot_be_mended_ends_the_run() -> None:
         stage.follower.step()
 
 
+def test_what_is_cut_is_committed_at_once_and_offered() -> None:
+    stage = Stage([[entry(), entry(at_us=T0 + 5_000_000)]])
+    stage.follower.step()
+    assert stage.follower.hand_over({"10.0.0.2": Hands((T0 + 3_000_000,), ())})
+    assert stage.book.commits == [({1: 2}, "page 1"), ({1: 1, 2: 1}, "page 1")]
+    assert [(flow.id, flow.count, flow.ended) for flow in stage.offered[1:]] == [(1, 1, True), (2, 1, False)]
+    assert stage.follower.hand_over({"10.0.0.3": Hands((T0,), ())})
+    assert len(stage.book.commits) == 2, "nothing to store"
+
+
+def test_a_cut_that_cannot_be_stored_is_tried_again() -> None:
+    stage = Stage([[entry(), entry(at_us=T0 + 5_000_000)]])
+    stage.follower.step()
+    stage.book.full = True
+    hands = {"10.0.0.2": Hands((T0 + 3_000_000,), ())}
+    assert not stage.follower.hand_over(hands)
+    assert not stage.follower.hand_over(hands)
+    assert [flow.count for flow in stage.offered] == [2], "nothing is decided meanwhile"
+    stage.book.full = False
+    assert stage.follower.hand_over(hands)
+    assert stage.book.commits[-1][0] == {1: 1, 2: 1}
+
+
+def test_what_is_settled_is_not_cut_any_more() -> None:
+    stage = Stage([[entry(), entry(at_us=T0 + 5_000_000)]])
+    stage.follower.step()
+    stage.follower._ledger.end_all()
+    stage.follower.settle(T0 + 6_000_000, blind=True)
+    assert stage.follower.hand_over({"10.0.0.2": Hands((T0 + 3_000_000,), ())})
+    assert [flow.count for flow in stage.follower._ledger.changes().flows] == [2]
+    assert stage.follower._ledger.blind
+
+
 # Counted together, or one by one
 
 #: The same flow in two lines (from other interfaces), more flows, one that is only logged; what is never known.
@@ -277,32 +328,47 @@ known = KnownLines(PREFIXES)
 LINES = [line if isinstance(line := known.wanted(text.encode()), KnownLine) else text for text in TEXTS]
 
 #: Seconds: most within minutes of each other, some beyond what a flow lasts.
-times = st.integers(0, 200) | st.integers(0, 3 * IDLE_US // 1_000_000)
-batches = st.lists(st.tuples(st.sampled_from(LINES[:4]) | st.sampled_from(LINES), times), max_size=12)
+whole = st.integers(0, 200) | st.integers(0, 3 * IDLE_US // 1_000_000)
+times = whole | st.integers(0, 800).map(lambda quarter: quarter / 4)
+entries = st.tuples(st.sampled_from(LINES[:4]) | st.sampled_from(LINES), times)
+batches = st.lists(entries, max_size=12)
 rising = batches.map(lambda batch: sorted(batch, key=lambda one: one[1]))
 
 
 @given(
     pages=st.lists(rising | batches, max_size=6),
-    handovers=st.lists(st.dictionaries(st.sampled_from(["10.0.0.1", "10.0.0.9"]), times), max_size=6),
+    handovers=st.lists(
+        st.dictionaries(st.sampled_from(["10.0.0.1", "10.0.0.9"]), st.lists(whole, max_size=3)), max_size=6
+    ),
     flows_per_address=st.sampled_from([1, 100]),
     expire_after=st.sampled_from([None, 100.0]),
 )
 @example([[(LINES[0], 0)], [(LINES[0], 5), (LINES[1], 6), (LINES[0], 7)]], [], 100, None)
-@example([[(LINES[0], 0)], [(LINES[0], 10)], [(LINES[0], 5)]], [{"10.0.0.1": 6}], 100, None)
+@example([[(LINES[0], 0)], [(LINES[0], 10)], [(LINES[0], 5)]], [{"10.0.0.1": [6]}], 100, None)
 @example([[(LINES[0], 100)], [(LINES[0], 19), (LINES[0], 20)]], [], 100, 100.0)
 @example([[(LINES[0], 1)], [(LINES[3], 1_800)], [(LINES[0], 1_830)]], [], 100, None)
 @example([[(LINES[0], 0), (LINES[3], 59)], [(LINES[3], 59), (LINES[3], 60)], [(LINES[0], 1_830)]], [], 100, None)
 @example([[(LINES[0], 50)], [(LINES[0], 3), (LINES[0], 4)]], [], 100, None)
 @example([[(LINES[0], 0), (LINES[3], 50)], [(LINES[0], 3), (LINES[0], 4)]], [], 100, None)
 def test_lines_are_counted_together_as_they_are_one_by_one(
-    pages: list[list[tuple[KnownLine | str, int]]],
-    handovers: list[dict[str, int]],
+    pages: list[list[tuple[KnownLine | str, float]]],
+    handovers: list[dict[str, list[int]]],
     flows_per_address: int,
     expire_after: float | None,
 ) -> None:
-    def us(seconds: int) -> int:
-        return T0 + (seconds - 120) * 1_000_000
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(follower_module, "MANY", 1)
+        _count_both_ways(pages, handovers, flows_per_address, expire_after)
+
+
+def _count_both_ways(
+    pages: list[list[tuple[KnownLine | str, float]]],
+    handovers: list[dict[str, list[int]]],
+    flows_per_address: int,
+    expire_after: float | None,
+) -> None:
+    def us(seconds: float) -> int:
+        return T0 + round((seconds - 120) * 1_000_000)
 
     outcomes = []
     for one_by_one in (False, True):
@@ -314,20 +380,28 @@ def test_lines_are_counted_together_as_they_are_one_by_one(
         states: list[object] = []
         for _, changed in itertools.zip_longest(pages, handovers[: len(pages)], fillvalue={}):
             follower.step()
-            follower.hand_over({address: us(seconds) for address, seconds in changed.items()})
+            hands = {address: tuple(map(us, sorted(set(seconds)))) for address, seconds in changed.items()}
+            follower.hand_over({address: Hands(changes, changes) for address, changes in hands.items()})
             states.append((copy.deepcopy(follower._ledger.changes()), follower._uncommitted, len(follower._ledger)))
         outcomes.append((states, stage.offered, stage.book.commits, follower.intake))
     assert outcomes[0] == outcomes[1]
+
+
+#: So many lines of a second are worth it.
+ENOUGH = range(2 * MANY)
 
 
 @pytest.mark.parametrize(
     ("batch", "together"),
     [
         pytest.param([(LINES[n % 3], T0 + n) for n in range(99)], True, id="known flows"),
-        pytest.param([(LINES[4], T0), (LINES[0], T0)], True, id="one that is only logged"),
-        pytest.param([(LINES[0], T0), (LINES[3], T0)], False, id="a new flow"),
-        pytest.param([(LINES[0], T0), (LINES[5], T0)], False, id="an unusual line"),
-        pytest.param([(LINES[0], T0 + 1), (LINES[0], T0)], False, id="not in the order of their times"),
+        pytest.param([(LINES[4 * (n % 2)], T0) for n in ENOUGH], True, id="one that is only logged"),
+        pytest.param([(LINES[0], T0 + n % 2 * 1_000_000) for n in ENOUGH][::2], True, id="enough in their second"),
+        pytest.param([(LINES[0], T0 + n * 1_000_000) for n in ENOUGH], False, id="each in another second"),
+        pytest.param([(LINES[0], T0)] * (MANY - 1), False, id="too few to be worth it"),
+        pytest.param([(LINES[3 * (n % 2)], T0) for n in ENOUGH], False, id="a new flow"),
+        pytest.param([(LINES[5 * (n % 2)], T0) for n in ENOUGH], False, id="an unusual line"),
+        pytest.param([(LINES[0], T0 - n) for n in ENOUGH], False, id="not in the order of their times"),
     ],
 )
 def test_what_is_counted_together(

@@ -210,7 +210,8 @@ def test_rotation_and_vacuum_under_a_running_kiptail_lose_nothing(wires: Network
 
 
 def test_a_drop_while_the_index_is_loading_is_told_correctly_once_it_has_loaded(wires: Network, node: Node) -> None:
-    loading = node.server.faults.delay(3.0, path="/api/v1/pods")
+    # Longer than a start waits for it before it reads.
+    loading = node.server.faults.delay(30.0, path="/api/v1/pods")
     with node.kiptail() as kiptail:
         wires.send("client", "udp", WEB, 3001, count=4)
         time.sleep(1.0)
@@ -321,10 +322,8 @@ def test_crashes_at_any_moment_neither_lose_nor_double(wires: Network, node: Nod
     chance = random.Random()
     sent: Counter[int] = Counter()
     base = chance.randrange(10_000, 30_000)  # not what an earlier run left in the kernel's ring buffer
-    with node.kiptail("--repeat-interval", "1s") as kiptail:
-        # A position is stored with it: no later drop is before where the next run begins.
-        wires.send("client", "udp", WEB, 1499)
-        kiptail.wait_for(node.both_ends("1499/UDP", 1), "the first drop")
+    with node.kiptail():
+        pass  # where it begins is stored: no later drop is before where the next run begins
     for _ in range(8):
         kiptail = node.kiptail("--repeat-interval", "1s")
         for _ in range(chance.randrange(2, 6)):
@@ -339,8 +338,8 @@ def test_crashes_at_any_moment_neither_lose_nor_double(wires: Network, node: Nod
             told = partial(node.counts, about)
             what = f"{count} {about} of {dict(sent)}, not {node.counts()}"
             kiptail.wait_for(lambda told=told, count=count: list(told().values()) == [count], what)  # type: ignore[misc]
-    assert len(node.counts()) == 2 * (len(sent) + 1), "no Event twice"
-    assert sum(node.counts().values()) == 2 * (sum(sent.values()) + 1)
+    assert len(node.counts()) == 2 * len(sent), "no Event twice"
+    assert sum(node.counts().values()) == 2 * sum(sent.values())
 
 
 def test_the_counts_of_an_outage_are_delivered_in_full(wires: Network, node: Node) -> None:
@@ -427,7 +426,7 @@ def test_a_kubelets_credential_is_enough(wires: Network, node: Node) -> None:
         wires.send("client", "tcp", WEB, 2332)
         kiptail.wait_for(lambda: node.counts("2332"), "the next")
         assert len(lookups) == 1
-        assert kiptail.log.count("--group=system:nodes") == 1
+        assert kiptail.log.count("kiptail manifests --identity kubelet | kubectl") == 1
     node.server.grant("system:nodes", "list", "pods")
     with node.kiptail() as kiptail:
         wires.send("client", "tcp", WEB, 2333)

@@ -6,10 +6,12 @@ Lines are written to the kernel's log as netfilter writes them; the prefix is on
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from tests.journald import Journald
 from tests.netns import Network, network
 from tests.pods import pod
 from tests.running import Kiptail
+from tests.scrape import free_port, get
 
 pytestmark = [
     pytest.mark.live,
@@ -55,7 +58,7 @@ class Node:
         self.server = server
         self._kubeconfig = server.kubeconfig(directory / "kubeconfig")
 
-    def kiptail(self) -> Kiptail:
+    def kiptail(self, metrics: str = "off") -> Kiptail:
         return Kiptail(
             self._directory,
             "--kubeconfig", self._kubeconfig,
@@ -64,7 +67,7 @@ class Node:
             "--prefix", PREFIX,
             "--node-name", "worker-3",
             "--since", "now",
-            "--metrics-address", "off",
+            "--metrics-address", metrics,
             "--repeat-interval", "1s",
         )  # fmt: skip
 
@@ -182,3 +185,41 @@ def test_two_that_claim_an_address_are_both_named_and_neither_is_blamed(node: No
         node.drop(7501)
         kiptail.wait_for(node.tells(7501, "client"), "the sender's only")
     assert f"to team-a/one or team-a/two ({WEB})" in node.told(7501)["client"]
+
+
+def test_a_pod_that_was_blamed_is_not_any_more_when_another_claims_the_address_and_the_metrics_tell(node: Node) -> None:
+    node.server.pods.put(ready(pod("one", WEB)))
+    port = free_port()
+    with node.kiptail(f"127.0.0.1:{port}") as kiptail:
+        node.drop(7601)
+        kiptail.wait_for(node.tells(7601, "client", "one"), "the only one is told")
+        assert disputed(port) == (0, 0)
+        node.server.pods.put(ready(pod("two", WEB)))
+        both = f"to team-a/one or team-a/two ({WEB})"
+        kiptail.wait_for(lambda: both in node.told(7601)["client"], "either may have had it")
+        kiptail.wait_for(lambda: disputed(port) == (1, 1), "the metrics")
+        node.drop(7601)
+        kiptail.wait_for(lambda: disputed(port) == (2, 1), "another drop, and nothing to take back")
+        assert kiptail.stop() == 0
+    assert set(node.told(7601)) == {"client", "one"}
+    counts = {event["involvedObject"]["name"]: event.get("count", 0) for event in node.server.events()}
+    assert counts == {"client": 2, "one": 0}
+
+
+def ready(found: dict[str, Any]) -> dict[str, Any]:
+    """The pod, when its object tells since when it has had its address, which is for long."""
+    at = found["status"]["startTime"]
+    condition = {"type": "PodReadyToStartContainers", "status": "True", "lastTransitionTime": at}
+    return {**found, "status": {**found["status"], "conditions": [condition]}}
+
+
+def disputed(port: int) -> tuple[int, int]:
+    """The drops that nobody could be blamed for, and the decisions that were taken back."""
+    text = get(port)[1]
+    drops, taken_back = (
+        re.search(rf"^{name}_total (\d+)", text, re.MULTILINE)
+        for name in ("kiptail_drops_ambiguous", "kiptail_flows_reattributed")
+    )
+    assert drops is not None
+    assert taken_back is not None
+    return int(drops[1]), int(taken_back[1])

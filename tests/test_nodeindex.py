@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from kiptail import lookups, podindex, sweep
+from kiptail import clusternames, lookups, podindex, sweep
 from kiptail.clusternames import ClusterNames
 from kiptail.kubeapi import KubeApi
 from kiptail.nodeindex import NodeIndex
-from kiptail.ownership import Handover
+from kiptail.ownership import Hands, Owned
 from kiptail.podranges import PodRanges
 from kiptail.values import network
 from tests.apiserver import ApiServer, Request
@@ -42,7 +42,8 @@ class Node:
         self.api = KubeApi.from_kubeconfig(
             server.kubeconfig(directory / "kubeconfig", token=token), request_timeout_s=3.0
         )
-        self.handovers: list[Handover] = []
+        #: Addresses of which something else was known, time after time.
+        self.changes: list[str] = []
         self.found: list[str] = []
         ranges = PodRanges([network(cidr) for cidr in cidrs])
         self.names = ClusterNames(self.api, ranges=ranges, nodes=True)
@@ -52,9 +53,10 @@ class Node:
             label=None,
             ranges=ranges,
             names=self.names,
-            on_handover=self.handovers.extend,
+            on_change=self.changes.extend,
             on_ready=lambda: None,
             on_found=self._note_found,
+            how_to_grant=lambda: "ask an administrator",
         )
 
     def _note_found(self, addresses: Iterable[str]) -> None:
@@ -71,7 +73,7 @@ class Node:
         self.api.close()
 
     def owner(self, address: str, at_us: int = 0) -> list[str]:
-        return sorted(ref.name for ref in self.index.owners(address, at_us or now_us()))
+        return sorted(ref.name for ref in self.index.owned(address, at_us or now_us()).pods)
 
     def asked(self, address: str, at_us: int = 0) -> list[str]:
         """Ask for the owner as a flow does, until there is nothing to wait for but news."""
@@ -136,7 +138,7 @@ def test_a_pod_of_another_node_is_looked_up_once(server: ApiServer, node: Node) 
     (request,) = node.lookups()
     assert request.query == {"fieldSelector": "status.podIP=10.244.9.1", "resourceVersion": "0", "limit": "10"}
     assert node.found == ["10.244.9.1"]
-    assert [handover.address for handover in node.handovers if handover.address == "10.244.9.1"] == ["10.244.9.1"]
+    assert node.changes.count("10.244.9.1") == 1
     assert node.index.stats().lookups == {"hit": 1}
 
 
@@ -192,7 +194,7 @@ def test_a_thousand_drops_to_two_hundred_addresses_are_two_hundred_lookups(
     def drops() -> None:
         for _ in range(5):
             for address in (*addresses, *strangers):
-                if not node.index.owners(address, at_us) and not node.index.name(address):
+                if not node.index.owned(address, at_us).pods and not node.index.name(address):
                     node.index.awaits(address, at_us)
 
     threads = [threading.Thread(target=drops) for _ in range(2)]
@@ -252,7 +254,7 @@ def test_a_kubelets_credential_follows_its_node_and_is_told_once_what_is_missing
         time.sleep(0.6)
     complaints = [record.getMessage() for record in caplog.records if "looked up" in record.getMessage()]
     assert len(complaints) == 1
-    assert "--group=system:nodes" in complaints[0]
+    assert complaints[0].endswith("; ask an administrator")
     assert "\n" not in complaints[0]
     assert 1 <= len(node.lookups()) <= 3
     server.grant("system:nodes", "list", "pods")
@@ -331,6 +333,31 @@ def test_no_sweep_in_a_large_cluster(
     assert caplog.text.count("--pod-index cluster") == 1
 
 
+def test_pods_in_the_nodes_network_have_no_nodes_listed_for_them(
+    server: ApiServer, make: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some clouds give pods addresses of the nodes' own subnet, and each new one is asked for as a node's first."""
+    monkeypatch.setattr(clusternames, "EARLY_AFTER", (1.0, 1.0))
+    server.nodes.put(
+        {"metadata": {"name": "w7"}, "status": {"addresses": [{"type": "InternalIP", "address": "10.9.0.7"}]}}
+    )
+    server.pods.put(pod("local", "10.9.0.10"))
+    server.pods.put(remote("far", "10.9.0.20"))
+    node = make()
+    node.index.name("10.9.0.20")
+    assert node.asked("10.9.0.20") == ["far"]
+    node.index.name("10.9.0.11")
+    server.pods.put(pod("younger", "10.9.0.11"))
+    server.wait_for(lambda: node.owner("10.9.0.11", now_us() + 10_000_000))
+    with pytest.raises(AssertionError):
+        server.wait_for(lambda: len(server.requests("GET", "/api/v1/nodes")) > 1, timeout=1.3)
+    assert node.index.name("10.9.0.8") == ""
+    server.nodes.put(
+        {"metadata": {"name": "w8"}, "status": {"addresses": [{"type": "InternalIP", "address": "10.9.0.8"}]}}
+    )
+    server.wait_for(lambda: node.index.name("10.9.0.8") == "node/w8", timeout=15.0)
+
+
 def test_nodes_and_services_are_named_and_not_looked_up(server: ApiServer, make: Callable[..., Node]) -> None:
     server.nodes.put(
         {
@@ -372,6 +399,42 @@ def test_an_address_that_a_local_pod_takes_over_is_no_longer_the_other_pods(serv
     server.pods.put(pod("heir", "10.244.9.1", start=text(now_us())))
     later_us = now_us() + 10_000_000
     server.wait_for(lambda: node.owner("10.244.9.1", later_us) == ["heir"])
+
+
+def test_what_was_found_long_ago_is_not_taken_for_granted_but_still_known(
+    server: ApiServer, make: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookups, "HIT_TTL", 0.2)
+    node = make()
+    server.pods.put(remote("far", "10.244.9.1", uid="uid-far"))
+    at_us = now_us() - 10_000_000
+    assert node.asked("10.244.9.1", at_us) == ["far"]
+    server.wait_for(lambda: node.owner("10.244.9.1", at_us) == [])
+    assert [ref.name for ref in node.index.recorded("10.244.9.1", at_us).pods] == ["far"]
+    assert node.index.dates("10.244.9.1", "uid-far")
+    assert not node.index.dates("10.244.9.1", "uid-other")
+    assert not node.index.dates("10.244.9.2", "uid-far")
+
+
+def test_an_address_changes_hands_between_nodes(server: ApiServer, node: Node) -> None:
+    """What the watch knows and what look-ups found is judged together."""
+    assert node.index.hands("10.244.9.1") == Hands()
+    server.pods.put(remote("far", "10.244.9.1", start=text(now_us() - 3600_000_000)))
+    assert node.asked("10.244.9.1") == ["far"]
+    assert len(node.index.hands("10.244.9.1").changes) == 1
+    heir = pod("heir", "10.244.9.1", start=text(now_us()))
+    ready_us = now_us() // 1_000_000 * 1_000_000 - 5_000_000
+    heir["status"]["conditions"] = [
+        {"type": "PodReadyToStartContainers", "status": "True", "lastTransitionTime": text(ready_us)}
+    ]
+    server.pods.put(heir)
+    server.wait_for(lambda: "heir" in node.owner("10.244.9.1"))
+    assert ready_us in node.index.hands("10.244.9.1").changes
+    assert set(node.index.hands("10.244.9.1").boundaries) >= {ready_us}
+    found = node.index.recorded("10.244.9.1", ready_us + 120_000_000)
+    assert found == Owned(found.pods, sure=True)
+    assert [ref.name for ref in found.pods] == ["heir"]
+    assert [ref.name for ref in node.index.recorded("10.244.9.1", ready_us - 1).pods] == ["far"]
 
 
 def test_a_stop_ends_all_threads_while_the_server_hangs(server: ApiServer, node: Node) -> None:

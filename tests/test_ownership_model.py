@@ -1,263 +1,286 @@
-"""Ownership against a naive model: it keeps every fact there ever was, and answers by going through all of them.
+"""kiptail against an oracle that knows everything, over random histories of a node.
 
-What :class:`Ownership` does besides (closing, retiring, forgetting, storing, restoring) must not show in its answers.
-Seconds here are whole ones, so that the two seconds around a change of hands are met often.
+The oracle keeps who truly had an address, to the microsecond. kiptail hears late and by the second, is stopped, killed
+and cut off. It must never blame a pod for another's packets; whatever a living pod lost it is told, unless that was
+within a second of a change of hands, and then it is counted as ambiguous; and all counts are exact.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+import os
+import random
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from kiptail.ownership import Interval, Ownership, Pod, PodRef
+from kiptail.budget import Limits
+from kiptail.entry import Position
+from kiptail.fastline import KnownLine, KnownLines
+from kiptail.prefixes import Prefixes, PrefixRule, Verdict
+from kiptail.scan import Batch
+from kiptail.store import Store
+from tests.histories import ADDRESSES, BEGIN, CLIENT, SHARED_IN, SHARED_OUT, History, Packet, Tenancy, history
+from tests.simulation import Clock, Cluster, Events, Kiptail, virtual_time
 
-ADDRESSES = ("10.0.0.1", "10.0.0.2")
-HERE, THERE = "node-1", "node-2"
-BEGIN = 1_000  # the first second of all histories: start times before it are times as well
+#: So many histories are played; `make replays` asks for more.
+HISTORIES = int(os.environ.get("KIPTAIL_TEST_HISTORIES", "150"))
+PREFIXES = Prefixes([PrefixRule("calico-drop:", Verdict.DROP)])
+LINE = (
+    "calico-drop: IN=cni0 OUT=eth0 MAC= SRC={src} DST={dst} LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=1 DF PROTO=TCP"
+    " SPT=40000 DPT={port} WINDOW=64240 RES=0x00 SYN URGP=0 "
+)
+AMPLE = Limits(flows_per_address=100_000, new_addresses=100_000)
+#: So late the API server tells at most of an end, in seconds.
+TELLING = 2.0
+#: What may be left out before and after a change of hands, in seconds.
+WINDOW = 1.0
 
 
-#: Seconds between two facts: mostly few, so that they meet; some longer than what a restart takes for granted.
-PAUSES = st.sampled_from([0, 1, 2, 3, 4, 5, 7, 9, 4_000])
+class Written:
+    """A journal of which only what was written by now is there."""
+
+    def __init__(self, packets: Sequence[Packet]) -> None:
+        self._packets = packets
+
+    def open(self, position: Position | None, clock: Clock) -> _Reader:
+        return _Reader(self._packets, int(position.cursor) if position else 0, clock)
 
 
 @dataclass
-class Tenure:
-    """One pod's time with one address, in seconds."""
+class _Reader:
+    packets: Sequence[Packet]
+    at: int
+    clock: Clock
 
-    key: str
-    since: int
-    #: It had the address then for sure.
-    sure: int
-    until: int | None = None
-    unseen: bool = False
-    #: It is neither gone nor leaving nor finished.
-    stays: bool = True
+    def __post_init__(self) -> None:
+        self._known = KnownLines(PREFIXES)
 
+    def read(self, limit: int) -> Batch:
+        lines: list[KnownLine | str] = []
+        times: list[int] = []
+        while self.at < len(self.packets) and len(lines) < limit and self.packets[self.at].at <= self.clock():
+            packet = self.packets[self.at]
+            text = LINE.format(src=packet.src, dst=packet.dst, port=packet.port)
+            line = self._known.wanted(text.encode())
+            lines.append(line if isinstance(line, KnownLine) else text)
+            times.append(round(packet.at * 1e6))
+            self.at += 1
+        return Batch(lines, times, at_end=True)
 
-class Naive:
-    """All facts in their order: ``("list", second, pods)``, ``("seen" or "missed", second, pod)``,
-
-    ``("deleted" or "missed deletion", second, key)``, and ``("restart", second, None)``.
-    """
-
-    def __init__(self) -> None:
-        self.facts: list[tuple[str, int, Any]] = []
-
-    def owners(self, address: str, at: int) -> set[str]:
-        tenures = [tenure for key in self._keys() for tenure in self._tenures(key, address)]
-        return {tenure.key for tenure in tenures if tenure.since - 2 <= at <= self._end(tenure, tenures) + 2}
-
-    def _keys(self) -> set[str]:
-        pods = [p for _, _, fact in self.facts for p in (fact if isinstance(fact, list) else [fact])]
-        return {p.key for p in pods if isinstance(p, Pod)}
-
-    def _end(self, tenure: Tenure, tenures: list[Tenure]) -> float:
-        ends: list[float] = [math.inf if tenure.until is None else tenure.until]
-        if not tenure.stays:
-            others = [other for other in tenures if other.key != tenure.key]
-            ends += [other.sure for other in others if other.sure > tenure.sure]
-            ends += [other.since for other in others if tenure.unseen and other.since > tenure.sure]
-        return min(ends)
-
-    def _news(self, key: str) -> Iterator[tuple[str, int, int, Pod | None]]:
-        """What there was of one pod: kind, second, the latest second of an unseen end, and the pod or None."""
-        limit, latest = None, 0
-        for kind, now, fact in self._remembered(key):
-            if kind == "restart":
-                limit = latest + 3600
-                yield kind, now, now, None
-                continue
-            unseen = now if limit is None else min(now, limit)
-            if kind == "list":
-                yield kind, now, unseen, next((p for p in fact if p.key == key), None)
-                limit = None
-            elif key == (fact.key if isinstance(fact, Pod) else fact):
-                yield kind, now, unseen, fact if isinstance(fact, Pod) else None
-            latest = now
-
-    def _remembered(self, key: str) -> list[tuple[str, int, Any]]:
-        restarts = [n for n, (kind, _, _) in enumerate(self.facts) if kind == "restart"]
-        return self.facts if key.startswith("here") or not restarts else self.facts[restarts[-1] + 1 :]
-
-    def _tenures(self, key: str, address: str) -> list[Tenure]:
-        found: list[Tenure] = []
-        mine: Tenure | None = None
-        before: Pod | None = None
-        for kind, now, unseen, pod in self._news(key):
-            live = kind in ("seen", "deleted")
-            if kind == "restart":
-                before = None  # whatever is shown next is new
-            elif pod is None or address not in pod.addresses:
-                if mine is not None:
-                    if mine.until is None:
-                        anew = now if pod is None or pod.ready_us is None else min(now, pod.ready_us)
-                        mine.until = max(mine.since, anew if live else min(anew, unseen))
-                        mine.unseen = not live
-                    mine.stays = False
-                mine, before = None, pod
-            elif pod != before:
-                if mine is not None and mine.until is not None and pod.until_us is None:
-                    mine.stays, mine = False, None
-                if mine is None:
-                    lost = max((t.until or 0 for t in found), default=0)
-                    since = pod.ready_us if pod.ready_us is not None else now if live else pod.start_us or 0
-                    since = max(min(now, since), lost)
-                    mine = Tenure(key, since, since if pod.ready_us is not None or live else now)
-                    found.append(mine)
-                    if pod.until_us is not None:
-                        mine.until = max(min(now, pod.until_us), mine.since)
-                        mine.sure = min(mine.sure, mine.until)
-                elif pod.released:
-                    if mine.until is None:
-                        mine.until, mine.unseen = max(now if live else unseen, mine.since), not live
-                elif pod.until_us is not None:
-                    mine.until, mine.unseen = max(min(now, pod.until_us), mine.since), False
-                mine.stays = mine.until is None and not pod.leaving
-                before = pod
-        return found
+    def position(self) -> Position | None:
+        return Position(str(self.at), "boot", self.at, self.at, None) if self.at else None
 
 
-class World:
-    """The same history for both."""
+@dataclass(frozen=True)
+class Faults:
+    """What goes wrong, in seconds since the epoch."""
 
-    def __init__(self) -> None:
-        self.ownership = Ownership(node=HERE)
-        self.naive = Naive()
-        self.stored: dict[str, tuple[Interval, ...]] = {}
-        self.now = BEGIN
-        self.news_at = self.forgotten = 0
-        #: Seconds at which something may have changed.
-        self.times = {BEGIN}
+    downs: list[tuple[float, float]]
+    #: How each of them began.
+    kills: list[bool]
+    broken: list[tuple[float, float]]
+    lag: float
+    index: str
 
-    def tell(self, kind: str, fact: Any) -> None:
-        """Both learn it, and whoever owns an address differently now was reported."""
-        before = {a: self.naive.owners(a, self.now + 9_000) for a in ADDRESSES}
-        self.naive.facts.append((kind, self.now, fact))
-        self.news_at = self.now
-        for pod in fact if isinstance(fact, list) else [fact]:
-            if isinstance(pod, Pod):
-                self.times |= {t for t in (self.now, pod.ready_us, pod.start_us, pod.until_us) if t is not None}
-        match kind:
-            case "list":
-                handovers = self.ownership.replace(fact, now_us=self.now)
-            case "seen" | "missed":
-                handovers = self.ownership.put(fact, now_us=self.now, live=kind == "seen")
-            case _:
-                handovers = self.ownership.remove(fact, now_us=self.now, live=kind == "deleted")
-        changed = {a for a in ADDRESSES if before[a] != self.naive.owners(a, self.now + 9_000)}
-        if self.naive.facts[-2:][0][0] != "restart":  # a run that has just begun tells of what it finds
-            assert changed <= {handover.address for handover in handovers}
+    @classmethod
+    def drawn(cls, seed: int, end: float) -> Faults:
+        rng = random.Random(seed)
+        moments = sorted(rng.uniform(BEGIN, end) for _ in range(2 * rng.choice([0, 0, 1, 2])))
+        downs = list(zip(moments[::2], moments[1::2], strict=True))
+        begin = rng.uniform(BEGIN, end)
+        broken = [(begin, begin + rng.choice([0.3, 2.0, 12.0]))] if rng.random() < 0.4 else []
+        lag = rng.choice([0.0, 0.0, 0.0, 0.5, 3.0, 12.0])
+        return cls(downs, [rng.random() < 0.5 for _ in downs], broken, lag, rng.choice(["node", "cluster"]))
 
-    def save(self) -> None:
-        self.stored.update(self.ownership.take_local())
-
-    def restart(self) -> None:
-        self.save()
-        self.ownership = Ownership(node=HERE)
-        kept = [(address, i) for address, intervals in self.stored.items() for i in intervals]
-        self.ownership.restore(kept, seen_us=self.news_at)
-        self.naive.facts.append(("restart", self.now, None))
-
-    def compare(self, address: str, at: int) -> None:
-        told = {ref.uid for ref in self.ownership.owners(address, at)}
-        assert told == self.naive.owners(address, at), (address, at, self.naive.facts)
+    def not_heard(self) -> list[tuple[float, float]]:
+        """When kiptail did not run, or could not list pods after a start."""
+        return [
+            (
+                min([begin, *(cut for cut, end in self.broken if cut <= begin < end)]),
+                max([up, *(end for cut, end in self.broken if cut <= up < end)]),
+            )
+            for begin, up in self.downs
+        ]
 
 
-@st.composite
-def changed_pod(draw: st.DrawFn, pod: Pod, now: int) -> Pod:
-    """The pod as it may look next: coherent in that one that is leaving or has finished stays so."""
-    if pod.until_us is not None and not pod.released:
-        return pod._replace(leaving=pod.leaving or draw(st.booleans()))
-    addresses = tuple(draw(st.lists(st.sampled_from(ADDRESSES), unique=True, max_size=2)))
-    times = st.integers(now - 12, now + 4)
-    pod = pod._replace(
-        addresses=addresses,
-        ready_us=draw(st.none() | st.none() | times),
-        start_us=draw(st.none() | st.integers(now - 40, now + 4)),
-        leaving=pod.leaving or draw(st.integers(0, 3)) == 0,
-        until_us=None,
-        released=False,
-    )
-    match draw(st.sampled_from(["runs", "runs", "runs", "finished", "released"])):
-        case "finished":
-            return pod._replace(until_us=draw(times))
-        case "released":
-            return pod._replace(until_us=draw(times), released=True)
-    return pod
+@dataclass
+class Played:
+    events: Events
+    #: What kiptail was shown: by UID, address and since when it took that for the pod's, until when; in seconds.
+    heard: dict[tuple[str, str, float], float]
+    ambiguous: int
+    faults: Faults
 
 
-@settings(max_examples=500)
-@given(st.data())
-def test_ownership_equals_a_model_that_forgets_nothing(data: st.DataObject) -> None:
-    draw = data.draw
+def play(story: History, faults: Faults) -> Played:
+    """Play it to kiptail."""
+    clock = Clock(BEGIN - 1.0)
+    end = story.end
+    downs, broken = faults.downs, faults.broken
+    kills = iter(faults.kills)
+    cluster = Cluster([story.client], story.changes, lag=faults.lag, broken=broken)
+    events, store, ambiguous = Events(), Store.in_memory(), 0
+    heard: dict[tuple[str, str, float], float] = {}
+    times = {at for at, *_ in story.changes} | {packet.at for packet in story.packets} | {end}
+    times |= {cluster.heard_at(at) for at, *_ in story.changes} | {at for pair in downs + broken for at in pair}
+    last = max(times) + 8.0
+    times |= {BEGIN + half / 2 for half in range(int((last - BEGIN) * 2))}
     with pytest.MonkeyPatch.context() as patch:
-        # Histories here are longer than what is kept of one address; that bound has a test of its own.
-        patch.setattr("kiptail.ownership.MAX_FORMER", 1_000)
-        patch.setattr("kiptail.ownership.SLACK_US", 2)
-        patch.setattr("kiptail.ownership.UNWATCHED_US", 3_600)
-        _history(draw)
+        virtual_time(patch, clock)
+
+        def start() -> Kiptail:
+            return Kiptail(
+                clock=clock, cluster=cluster, events=events, store=store, journal=Written(story.packets),
+                prefixes=PREFIXES, index=faults.index, limits=AMPLE,
+            )  # fmt: skip
+
+        run: Kiptail | None = start()
+        for clock.now in sorted(times):
+            down = any(begin <= clock.now < up for begin, up in downs)
+            if run is not None and down:
+                run.step()
+                ambiguous += run.dispatcher.progress.ambiguous
+                run.kill() if next(kills) else run.stop()
+                run = None
+            elif run is None and not down:
+                run = start()
+            if run is not None:
+                run.step()
+                heard |= {
+                    (i.ref.uid, address, i.since_us / 1e6): float("inf") if i.until_us is None else i.until_us / 1e6
+                    for address in ADDRESSES
+                    for i in run.watch.intervals(address)
+                }
+        assert run is not None
+        run.stop()
+        ambiguous += run.dispatcher.progress.ambiguous
+    store.close()
+    return Played(events, heard, ambiguous, faults)
 
 
-def _history(draw: Any) -> None:
-    world = World()
-    alive: dict[str, Pod] = {}
-    #: Addresses that a pod had once and lost.
-    lost: dict[str, set[str]] = {}
+class Oracle:
+    def __init__(self, story: History, played: Played) -> None:
+        self.story, self._heard, self._faults = story, played.heard, played.faults
 
-    def change(key: str) -> Pod:
-        before = alive[key]
-        after: Pod = draw(changed_pod(before, world.now))
-        if after.until_us is not None:  # what it lost, it gets back only while it runs
-            after = after._replace(addresses=tuple(a for a in after.addresses if a not in lost[key]))
-        lost[key] |= {a for a in before.addresses if a not in after.addresses}
-        alive[key] = after
-        return after
+    def heard(self, tenancy: Tenancy) -> bool:
+        """kiptail could know that the pod had the address then."""
+        return any(
+            (uid, address) == (tenancy.uid, tenancy.address) and since <= tenancy.started <= until
+            for (uid, address, since), until in self._heard.items()
+        )
 
-    def appear(step: int) -> Pod:
-        key = f"{draw(st.sampled_from(['here', 'here', 'there']))}-{step}"
-        node = HERE if key.startswith("here") else THERE
-        alive[key] = Pod(key, PodRef("n", key, key), (), None, None, None, False, node, ())
-        lost[key] = set()
-        return change(key)
+    def owner(self, address: str, at: float) -> Tenancy | None:
+        """Whose container ran at the address."""
+        return next((t for t in self.story.tenancies if t.address == address and t.started <= at <= t.ended), None)
 
-    for step in range(draw(st.integers(1, 14))):
-        world.now += draw(PAUSES)
-        match draw(
-            st.sampled_from(["new", "new", "new", "change", "change", "go", "go", "list", "list", "restart", "keep"])
-        ):
-            case "new":
-                world.tell(draw(st.sampled_from(["seen", "missed"])), appear(step))
-            case "change" if alive:
-                key = draw(st.sampled_from(sorted(alive)))
-                world.tell(draw(st.sampled_from(["seen", "missed"])), change(key))
-            case "go" if alive:
-                key = draw(st.sampled_from(sorted(alive)))
-                del alive[key]
-                world.tell(draw(st.sampled_from(["deleted", "missed deletion"])), key)
-            case "restart" | "list" as kind:
-                if kind == "restart":
-                    world.restart()
-                    world.now += draw(PAUSES)
-                for key in draw(st.sets(st.sampled_from(sorted(alive)))) if alive else ():
-                    if draw(st.booleans()):
-                        del alive[key]
-                    else:
-                        change(key)
-                if draw(st.booleans()):
-                    appear(step)
-                world.tell("list", list(alive.values()))
-            case "keep":
-                world.save()
-                world.forgotten = max(world.forgotten, draw(st.integers(BEGIN - 20, world.now)))
-                world.ownership.forget(world.forgotten)
-        # Lines of the log that are read late, and one that is read at once.
-        late = st.sampled_from(sorted(world.times)).flatmap(lambda at: st.integers(at - 4, at + 4))
-        for address in ADDRESSES:
-            for at in (*draw(st.lists(late, max_size=4)), world.now):
-                world.compare(address, max(at, world.forgotten))
+    def may_be_left_out(self, tenancy: Tenancy, at: float) -> bool:
+        """Another one had the address within the window, or nobody could know this one."""
+        if not self.heard(tenancy):
+            return True
+        others = [t for t in self.story.tenancies if t.address == tenancy.address and t is not tenancy]
+        if tenancy.deleted <= at and self._missed(tenancy.deleted):
+            return True  # by force while nobody looked: it seems to be gone
+        before = any(t.given < tenancy.given for t in others) and at < tenancy.started + WINDOW
+        after = any(t.given > tenancy.given for t in others) and at > tenancy.ended - WINDOW
+        return before or after
+
+    def _missed(self, moment: float) -> bool:
+        """Nobody listened when the API server told of what happened then."""
+        return any(
+            begin <= moment + TELLING + self._faults.lag and moment <= up for begin, up in self._faults.not_heard()
+        )
+
+    def unknowable(self, uid: str, truth: Tenancy, at: float) -> bool:
+        """Its owner came and went unseen: just before or after this one, or after it when nobody saw its end."""
+        known = self.heard(truth) and not (truth.deleted <= at and self._missed(truth.deleted))
+        return not known and any(
+            min(abs(at - moment) for moment in (t.given, t.started, t.ended)) < WINDOW
+            or t.ended < at < t.doubtful
+            or (t.ended < at and self._missed(t.ended))
+            for t in self.story.tenancies
+            if t.address == truth.address and t.uid == uid
+        )
+
+    def may_be_told(self, uid: str, address: str, at: float) -> bool:
+        """What was for the address may have been for this pod, whose container need not run yet, or any more."""
+        return any(
+            t.given - WINDOW <= at and (at <= max(t.ended + 2 * WINDOW, t.doubtful) or self._missed(t.ended))
+            for t in self.story.tenancies
+            if t.address == address and t.uid == uid
+        )
+
+
+def told(events: Events) -> dict[str, Counter[str]]:
+    """Which pods were told of a port, and of how many packets."""
+    ports: dict[str, Counter[str]] = {}
+    for (uid, text), count in events.told().items():
+        found = re.search(r"when (sending|receiving) .* on port (\d+)/TCP", text)
+        assert found is not None, text
+        ports.setdefault(f"{found[1]} {found[2]}", Counter())[uid] += count
+    return ports
+
+
+def check(story: History, played: Played) -> None:
+    oracle = Oracle(story, played)
+    ports = told(played.events)
+    shared: Counter[tuple[str, str]] = Counter()
+    untold = 0
+    for packet in story.packets:
+        if packet.port in (SHARED_OUT, SHARED_IN):
+            continue
+        sent, received = (
+            ports.pop(f"sending {packet.port}", Counter()),
+            ports.pop(f"receiving {packet.port}", Counter()),
+        )
+        where = f"{packet} at {packet.at - BEGIN:.3f}"
+        if packet.src == CLIENT:
+            assert sent == {"uid-client": 1}, f"{where}: the sender is told {dict(sent)}"
+            truth = oracle.owner(packet.dst, packet.at)
+            assert len(received) <= 1, where
+            for uid, count in received.items():
+                assert count == 1, where
+                right = oracle.may_be_told(uid, packet.dst, packet.at)
+                if truth is not None:
+                    right = truth.uid == uid or oracle.unknowable(uid, truth, packet.at)
+                assert right, f"{where}: {uid} is blamed, not {truth}"
+            if truth is not None and not received:
+                assert oracle.may_be_left_out(truth, packet.at), f"{where}: {truth} is not told"
+            continue
+        truth = oracle.owner(packet.src, packet.at)
+        assert truth is not None
+        assert not received
+        for uid in sent:
+            right = uid == truth.uid or oracle.unknowable(uid, truth, packet.at)
+            assert right, f"{where}: {dict(sent)} is blamed, not {truth}"
+        if sent:
+            assert sum(sent.values()) == 1, where
+            shared.update((uid, packet.src) for uid in sent)
+        else:
+            assert oracle.may_be_left_out(truth, packet.at), f"{where}: {truth} is not told"
+            untold += 2 * oracle.heard(truth)
+    # The flow that goes on from one owner to the next is told as the packets beside it that had flows of their own.
+    by_pod: Counter[str] = Counter()
+    for (uid, _), count in shared.items():
+        by_pod[uid] += count
+    goes_on = ports.pop(f"sending {SHARED_OUT}", Counter())
+    assert goes_on == by_pod, f"the flow that goes on is told {goes_on}, those beside it {by_pod}"
+    assert ports.pop(f"sending {SHARED_IN}")["uid-client"] == sum(p.port == SHARED_IN for p in story.packets)
+    ports.pop(f"receiving {SHARED_IN}", None)
+    assert not ports, "nobody is told of what was not sent"
+    if not played.faults.downs:
+        assert played.ambiguous >= untold, f"{untold} are left out, {played.ambiguous} are counted"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("tenth", range(10))
+def test_random_histories_are_told_as_they_were(tenth: int) -> None:
+    for seed in range(tenth, HISTORIES, 10):
+        story = history(seed)
+        faults = Faults.drawn(seed, story.end)
+        try:
+            check(story, play(story, faults))
+        except AssertionError as error:
+            raise AssertionError(f"history {seed}, {faults}: {error}") from error

@@ -188,18 +188,126 @@ def test_an_annotation_that_is_there_and_holds_the_address_is_none_that_was_blan
 
 
 @pytest.mark.parametrize(
-    ("conditions", "ready", "leaving"),
+    ("conditions", "ready", "lost"),
     [
-        pytest.param([condition(READY, "True", "10:00:05")], "10:00:05", False, id="ready"),
-        pytest.param([condition(READY, "False", "11:00:00")], None, True, id="its sandbox is gone"),
-        pytest.param([condition(READY, "Unknown", "11:00:00")], None, False, id="unknown"),
-        pytest.param([condition("Ready", "True", "10:01:00")], None, False, id="not the readiness of its containers"),
+        pytest.param([condition(READY, "True", "10:00:05")], "10:00:05", None, id="ready"),
+        pytest.param([condition(READY, "False", "11:00:00")], None, "11:00:00", id="its sandbox is gone"),
+        pytest.param([condition(READY, "Unknown", "11:00:00")], None, None, id="unknown"),
+        pytest.param([condition("Ready", "True", "10:01:00")], None, None, id="not the readiness of its containers"),
     ],
 )
-def test_when_the_sandbox_was_ready(conditions: list[Any], ready: str | None, leaving: bool) -> None:
+def test_when_the_sandbox_was_ready_and_when_it_went(
+    conditions: list[Any], ready: str | None, lost: str | None
+) -> None:
     reduced = reduce_pod(made({"phase": "Running", "podIP": "10.0.0.1", "conditions": conditions}))
     assert reduced is not None
-    assert (reduced.ready_us, reduced.leaving) == (us(ready) if ready else None, leaving)
+    assert (reduced.ready_us, reduced.lost_us) == (us(ready) if ready else None, us(lost) if lost else None)
+
+
+def test_a_pod_that_never_had_an_address_has_lost_none() -> None:
+    reduced = reduce_pod(made({"phase": "Pending", "conditions": [condition(READY, "False", "11:00:00")]}))
+    assert reduced is not None
+    assert reduced.lost_us is None
+
+
+WAITS: dict[str, Any] = {"state": {"waiting": {"reason": "ContainerCreating"}}}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "running", "ran", "stopped"),
+    [
+        pytest.param({}, None, None, None, id="no containers yet"),
+        pytest.param({"containerStatuses": [WAITS]}, None, None, None, id="none has begun"),
+        pytest.param({"containerStatuses": [runs("10:00:05"), runs("10:00:03")]}, "10:00:03", None, None, id="run"),
+        pytest.param(
+            {"initContainerStatuses": [ended("10:00:02")], "containerStatuses": [runs("10:00:03")]},
+            "10:00:00", None, None, id="init containers ran before",
+        ),
+        pytest.param(
+            {"containerStatuses": [runs("10:09:00") | {"lastState": runs("10:00:05")["state"]}]},
+            "10:09:00", "10:00:05", None, id="one was started anew",
+        ),
+        pytest.param(
+            {"containerStatuses": [ended("10:05:00"), ended("10:06:00")]},
+            "10:00:00", None, "10:06:00", id="all have ended",
+        ),
+        pytest.param(
+            {"containerStatuses": [ended("10:05:00"), WAITS]}, "10:00:00", None, "10:05:00", id="all that had begun",
+        ),
+        pytest.param({"containerStatuses": [ended(None)]}, "10:00:00", None, None, id="nobody knows when it ended"),
+        pytest.param(
+            {"containerStatuses": [ended("10:05:00"), runs("10:00:03")]}, "10:00:00", None, None, id="one runs",
+        ),
+    ],
+)  # fmt: skip
+def test_when_its_containers_ran(
+    statuses: dict[str, Any], running: str | None, ran: str | None, stopped: str | None
+) -> None:
+    reduced = reduce_pod(made({"phase": "Running", "podIP": "10.0.0.1", **statuses}))
+    assert reduced is not None
+    times = [clock and us(clock) for clock in (running, ran, stopped)]
+    assert [reduced.running_us, reduced.ran_us, reduced.stopped_us] == times
+
+
+@pytest.mark.parametrize(
+    ("metadata", "spec", "asked", "grace"),
+    [
+        pytest.param({}, {}, None, 0, id="stays"),
+        pytest.param({}, {"terminationGracePeriodSeconds": 30}, None, 30, id="stays, and would have time"),
+        pytest.param(
+            {"deletionTimestamp": at("10:00:30"), "deletionGracePeriodSeconds": 30},
+            {"terminationGracePeriodSeconds": 30}, "10:00:00", 30, id="asked to go",
+        ),
+        pytest.param(
+            {"deletionTimestamp": at("10:00:30")}, {"terminationGracePeriodSeconds": 60}, "10:00:30", 60,
+            id="asked to go at once",
+        ),
+        pytest.param({}, {"terminationGracePeriodSeconds": 10**9}, None, 86_400, id="longer than anybody waits"),
+        pytest.param({}, {"terminationGracePeriodSeconds": "30"}, None, 0, id="no number"),
+    ],
+)  # fmt: skip
+def test_when_it_was_asked_to_go_and_how_long_it_has(
+    metadata: dict[str, Any], spec: dict[str, Any], asked: str | None, grace: int
+) -> None:
+    reduced = reduce_pod(made({"phase": "Running", "podIP": "10.0.0.1"}, spec, **metadata))
+    assert reduced is not None
+    assert (reduced.asked_us, reduced.leaving) == (asked and us(asked), asked is not None)
+    assert reduced.grace_us == grace * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("status", "spec", "claiming"),
+    [
+        pytest.param({"phase": "Pending"}, {}, False, id="not scheduled"),
+        pytest.param({"phase": "Pending", "startTime": at("10:00:00")}, {}, True, id="its sandbox is being made"),
+        pytest.param({"podIP": "10.0.0.1", "startTime": at("10:00:00")}, {}, False, id="it has its address"),
+        pytest.param({"phase": "Failed", "startTime": at("10:00:00")}, {}, False, id="it never had one"),
+        pytest.param({"startTime": at("10:00:00")}, {"hostNetwork": True}, False, id="it needs none"),
+    ],
+)
+def test_who_is_about_to_have_an_address(status: dict[str, Any], spec: dict[str, Any], claiming: bool) -> None:
+    reduced = reduce_pod(made(status, spec))
+    assert reduced is not None
+    assert reduced.claiming is claiming
+
+
+def test_the_ports_of_the_probes_of_this_nodes_pods_are_kept() -> None:
+    spec = {
+        "nodeName": "here",
+        "containers": [
+            {
+                "ports": [{"name": "web", "containerPort": 8080}, {"containerPort": 9}],
+                "livenessProbe": {"httpGet": {"port": "web"}},
+                "readinessProbe": {"tcpSocket": {"port": 5432}},
+                "startupProbe": {"exec": {"command": ["true"]}},
+            },
+            {"livenessProbe": {"grpc": {"port": 50051}}, "readinessProbe": {"httpGet": {"port": "nameless"}}},
+            {"livenessProbe": {"tcpSocket": {"port": 70_000}}, "readinessProbe": "garbage"},
+        ],
+        "initContainers": [{"startupProbe": {"tcpSocket": {"port": 8080}}}],
+    }
+    kept = [reduce_pod(made({}, spec), node=node) for node in ("here", "there", "")]
+    assert [pod and pod.probes for pod in kept] == [(5432, 8080, 50051), (), ()]
 
 
 def test_a_host_network_pod_owns_nothing() -> None:

@@ -38,9 +38,11 @@ def test_a_pod_cannot_end_a_list_by_its_annotations() -> None:
     assert not feed().change(line("ADDED", one)).end_of_list
 
 
-def test_a_pod_that_is_gone_is_known_by_its_uid() -> None:
+def test_a_pod_that_is_gone_is_known_by_its_uid_and_shown_as_it_was_last() -> None:
     change = feed().change(line("DELETED", pod("a", "10.0.0.1", uid="u", resourceVersion="7")))
-    assert (change.pod, change.gone, change.version) == (None, "u", "7")
+    assert (change.gone, change.version) == ("u", "7")
+    assert change.pod is not None
+    assert change.pod.addresses == ("10.0.0.1",)
 
 
 def test_texts_that_pods_share_are_kept_once() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from kiptail import podfeed, podindex
 from kiptail.kubeapi import KubeApi
-from kiptail.ownership import Handover
+from kiptail.ownership import Interval, PodRef
 from kiptail.podindex import ClusterIndex
 from kiptail.podranges import PodRanges
 from tests.apiserver import ApiServer, Disturbance
@@ -33,21 +33,25 @@ class Watcher:
     def __init__(self, server: ApiServer, directory: Path) -> None:
         self.server = server
         self.api = KubeApi.from_kubeconfig(server.kubeconfig(directory / "kubeconfig"), request_timeout_s=3.0)
-        self.handovers: list[Handover] = []
+        #: Addresses of which something else was known, time after time.
+        self.changes: list[set[str]] = []
         self.interruptions: list[str] = []
+        #: What the nodes' addresses were called whenever one was new.
+        self.nodes: list[list[str]] = []
         self.index = ClusterIndex(
             self.api,
             label=None,
             node="worker-3",
             ranges=PodRanges(),
             names=NoNames(),
-            on_handover=self.handovers.extend,
+            on_change=self.changes.append,
             on_ready=lambda: None,
+            on_nodes=lambda: self.nodes.append([self.index.name(f"198.51.100.{n}") for n in (3, 4)]),
             observe=self.interruptions.append,
         )
 
     def owner(self, address: str) -> list[str]:
-        return sorted(ref.name for ref in self.index.owners(address, now_us()))
+        return sorted(ref.name for ref in self.index.owned(address, now_us()).pods)
 
     def notices_silence_after(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
         watch_pods = self.api.watch_pods
@@ -80,6 +84,19 @@ def watcher(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def put_pods(server: ApiServer, number: int) -> None:
     for n in range(number):
         server.pods.put(pod(f"p{n}", f"10.0.0.{n + 1}", f"fd00::{n + 1:x}"))
+
+
+def test_that_an_address_is_a_nodes_is_told_once_when_the_first_pod_shows_it(
+    server: ApiServer, watcher: Watcher
+) -> None:
+    server.pods.put(pod("a", "10.0.0.1"))
+    watcher.index.start()
+    server.wait_for(watcher.follows)
+    server.pods.put(pod("b", "10.0.0.2"))
+    server.pods.put(pod("c", "10.0.0.3", node="worker-4", host="198.51.100.4"))
+    server.pods.put(pod("d", "10.0.0.4", node="worker-4", host="198.51.100.4"))
+    server.wait_for(lambda: watcher.owner("10.0.0.4"))
+    assert watcher.nodes == [["node/worker-3", ""], ["node/worker-3", "node/worker-4"]]
 
 
 def test_all_pods_are_streamed(server: ApiServer, watcher: Watcher) -> None:
@@ -120,7 +137,7 @@ def test_added_changed_and_deleted_pods_are_followed(server: ApiServer, watcher:
     server.pods.delete("a", namespace="team-a")
     server.wait_for(lambda: len(watcher.index) == 0)
     assert watcher.owner("10.0.0.1") == ["a"], "remembered for a while"
-    assert [h.address for h in watcher.handovers] == ["10.0.0.1", "10.0.0.1"], "it came, and it went"
+    assert watcher.changes == [{"10.0.0.1"}, {"10.0.0.1"}], "it came, and it went"
 
 
 def test_host_network_pods_own_nothing_but_name_their_node(server: ApiServer, watcher: Watcher) -> None:
@@ -252,6 +269,74 @@ def test_a_stop_interrupts_a_watch_that_waits(server: ApiServer, watcher: Watche
     assert time.monotonic() - begin < 1.5
 
 
+def test_while_a_pod_is_about_to_have_an_address_any_owner_may_be_contradicted(
+    server: ApiServer, watcher: Watcher
+) -> None:
+    past_us, soon_us = now_us() - 60_000_000, now_us() + 60_000_000
+    assert watcher.index.contested("10.0.0.1", past_us), "nothing is known yet"
+    server.pods.put(pod("a", "10.0.0.1"))
+    watcher.index.start()
+    server.wait_for(watcher.index.current)
+    assert not watcher.index.contested("10.0.0.1", soon_us)
+    server.pods.put(pod("starting"))
+    server.wait_for(lambda: watcher.index.contested("10.0.0.1", soon_us))
+    assert not watcher.index.contested("10.0.0.1", past_us), "news of then would have arrived"
+    server.pods.put(pod("starting", "10.0.0.2"))
+    server.wait_for(lambda: not watcher.index.contested("10.0.0.1", soon_us))
+    server.pods.put(pod("elsewhere", node="worker-4"))
+    server.pods.put(pod("twin", "10.0.0.1"))
+    server.wait_for(lambda: watcher.owner("10.0.0.1") == ["a", "twin"])
+    assert watcher.index.contested("10.0.0.1", soon_us), "one of them may turn out to be leaving"
+    assert not watcher.index.contested("10.0.0.2", soon_us)
+
+
+def test_up_to_when_all_is_known_moves_on_with_what_the_server_says(server: ApiServer, watcher: Watcher) -> None:
+    watcher.index.restore([], seen_us=7)
+    assert watcher.index.fresh_us() == 7
+    begin_us = now_us()
+    watcher.index.start()
+    server.wait_for(watcher.follows)
+    listed_us = watcher.index.fresh_us()
+    assert begin_us <= listed_us <= now_us()
+    server.pods.put(pod("a", "10.0.0.1"))
+    server.wait_for(lambda: watcher.index.fresh_us() > listed_us)
+
+
+def test_a_pod_that_went_while_nobody_watched_had_its_address_until_the_watch_broke(
+    server: ApiServer, watcher: Watcher
+) -> None:
+    long_ago = Interval("uid-a", PodRef("team-a", "a", "uid-a"), 1_000_000, 2_000_000, None, None, local=True)
+    watcher.index.restore([("10.0.0.1", long_ago)], seen_us=now_us())
+    server.pods.put(pod("a", "10.0.0.1", uid="uid-a"))
+    watcher.index.start()
+    server.wait_for(watcher.index.current)
+    before_us = now_us()
+    with server.faults.reset(path="/api/v1/pods"):
+        server.disturb(Disturbance.RESET)
+        server.pods.delete("a", namespace="team-a")
+        server.compact()
+        broken_us = now_us()
+    server.wait_for(lambda: len(watcher.index) == 0)
+    (interval,) = watcher.index.intervals("10.0.0.1")
+    assert interval.unseen_end
+    assert interval.held_us is not None
+    assert before_us - 1_000_000 <= interval.held_us <= broken_us
+    assert interval.until_us is not None
+    assert interval.until_us >= broken_us
+    assert watcher.index.hands("10.0.0.1").changes[-1] == interval.until_us
+
+
+def test_pods_of_this_node_are_known_by_their_probes(server: ApiServer, watcher: Watcher) -> None:
+    for name, address, node in (("near", "10.0.0.1", "worker-3"), ("far", "10.0.0.2", "worker-4")):
+        probed = pod(name, address, node=node)
+        probed["spec"]["containers"][0]["livenessProbe"] = {"httpGet": {"port": 8080}}
+        server.pods.put(probed)
+    watcher.index.start()
+    server.wait_for(watcher.index.ready)
+    asked = [("10.0.0.1", 8080), ("10.0.0.1", 80), ("10.0.0.2", 8080), ("10.0.0.3", 8080)]
+    assert [watcher.index.probed(*each) for each in asked] == [True, False, False, False]
+
+
 def test_after_random_histories_and_interruptions_the_index_equals_the_server(
     server: ApiServer, watcher: Watcher
 ) -> None:
@@ -269,11 +354,14 @@ def test_after_random_histories_and_interruptions_the_index_equals_the_server(
             alive[name] = address
         if step % 50 == 25:
             server.disturb(chance.choice([Disturbance.CUT, Disturbance.RESET, Disturbance.END, Disturbance.GONE]))
-    server.wait_for(lambda: len(watcher.index) == len(alive))
     later = now_us() + 3600 * 1_000_000
-    for address in {f"10.0.0.{n}" for n in range(1, 60)}:
-        expected = sorted(name for name, owned in alive.items() if owned == address)
-        assert sorted(ref.name for ref in watcher.index.owners(address, later)) == expected
+    expected = {f"10.0.0.{n}": sorted(name for name, at in alive.items() if at == f"10.0.0.{n}") for n in range(1, 60)}
+
+    def found() -> dict[str, list[str]]:
+        return {a: sorted(ref.name for ref in watcher.index.owned(a, later).pods) for a in expected}
+
+    # As many pods are known for a moment also while the last of them are still to come.
+    server.wait_for(lambda: len(watcher.index) == len(alive) and found() == expected)
 
 
 class Torment:
@@ -361,7 +449,7 @@ def test_a_tormented_watch_ends_equal_to_the_servers_state(tmp_path: Path, monke
         later = now_us() + 3600 * 1_000_000
 
         def equal() -> bool:
-            owners = {ref.name: a for a in set(alive.values()) for ref in watcher.index.owners(a, later)}
+            owners = {ref.name: a for a in set(alive.values()) for ref in watcher.index.owned(a, later).pods}
             return len(watcher.index) == len(alive) and owners == alive
 
         server.wait_for(equal, timeout=20)

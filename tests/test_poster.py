@@ -15,16 +15,19 @@ from kiptail import dispatch, sending
 from kiptail import poster as poster_module
 from kiptail.dispatch import Dispatcher
 from kiptail.errors import ApiError
-from kiptail.event import EventRecord, EventStyle
+from kiptail.event import WITHDRAWN, EventRecord, EventStyle
 from kiptail.flow import Flow, FlowKey, Spread
-from kiptail.locate import Endpoint, Kind
+from kiptail.locate import Endpoint, Kind, When
 from kiptail.ownership import PodRef
 from kiptail.pacing import TokenBucket
 from kiptail.poster import Poster
+from kiptail.tally import Labels, Tally
 
 STYLE = EventStyle("PacketDrop", "kiptail", "worker-3", "name_with_namespace")
 WEB = PodRef("team-a", "web-0", "uid-web")
 CLIENT = PodRef("team-a", "client", "uid-client")
+#: Who had the client's address after it, or before.
+HEIR = PodRef("team-b", "heir", "uid-heir")
 PODS = {"10.0.0.1": CLIENT, "10.0.0.2": WEB}
 
 
@@ -67,6 +70,10 @@ class Recorder:
     def counts(self) -> dict[str, int]:
         return {event["involvedObject"]["name"]: event["count"] for event in self.events.values()}
 
+    def texts(self, name: str) -> list[str]:
+        """Of the Events of the pod with this name."""
+        return [event["message"] for event in self.events.values() if event["involvedObject"]["name"] == name]
+
 
 class Directory:
     """Who is at an address; all of it can change during a test."""
@@ -75,8 +82,14 @@ class Directory:
         self.is_ready = self.is_current = True
         self.unnamed = False
         self.strangers: set[str] = set()
+        self.owners: dict[str, tuple[PodRef, ...]] = {address: (pod,) for address, pod in PODS.items()}
+        self.contested_addresses: set[str] = set()
+        self.unowned_addresses: set[str] = set()
+        self.cluster_names: dict[str, str] = {}
         #: Those of whom an owner may still turn out.
         self.awaited: set[str] = set()
+        #: Who owned an address until a time.
+        self.former: dict[str, tuple[int, PodRef]] = {}
 
     def ready(self) -> bool:
         return self.is_ready
@@ -84,12 +97,29 @@ class Directory:
     def current(self) -> bool:
         return self.is_current
 
-    def locate(self, address: str, at_us: int, *, patient: bool) -> Endpoint | None:
-        if address in PODS and address not in self.strangers:
-            return Endpoint(Kind.POD, address, (PODS[address],))
+    def locate(self, address: str, when: When, *, patient: bool) -> Endpoint | None:
+        if address in self.owners and address not in self.strangers:
+            until_us, former = self.former.get(address, (0, WEB))
+            pods = (former,) if when.at_us < until_us else self.owners[address]
+            return Endpoint(Kind.POD if len(pods) == 1 else Kind.AMBIGUOUS, address, pods)
         if patient and address in self.strangers:
             return None
         return Endpoint(Kind.NOBODY, address, unnamed=self.unnamed, open=address in self.awaited)
+
+    def locate_again(self, end: Endpoint, when: When, *, patient: bool) -> Endpoint | None:
+        return self.locate(end.address, when, patient=patient)
+
+    def contested(self, address: str, when: When) -> bool:
+        return address in self.contested_addresses
+
+    def unowned(self, address: str, at_us: int) -> bool:
+        return address in self.unowned_addresses
+
+    def cluster_name(self, address: str) -> str:
+        return self.cluster_names.get(address, "")
+
+    def probes(self, src: Endpoint, dst: Endpoint, port: int) -> bool:
+        return False
 
     def named(self, endpoint: Endpoint) -> Endpoint:
         return endpoint if self.unnamed else endpoint._replace(name="db.example.com", unnamed=False)
@@ -99,17 +129,18 @@ class Notebook:
     """An outbox that notes what was stored before it was sent."""
 
     def __init__(self) -> None:
-        self.records: dict[tuple[int, str], EventRecord] = {}
+        self.records: dict[tuple[int, str, str], EventRecord] = {}
         self.ends: dict[int, dict[str, Endpoint]] = {}
         self.forgotten: list[int] = []
 
     def save_endpoints(self, flow_id: int, ends: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
         self.ends[flow_id] = dict(ends)
+        self.records = {key: record for key, record in self.records.items() if key[0] != flow_id}
         for record in records:
             self.save_record(record)
 
     def save_record(self, record: EventRecord) -> None:
-        self.records[record.flow_id, record.end] = copy(record)
+        self.records[record.key] = copy(record)
 
     def forget(self, flow_ids: Iterable[int]) -> None:
         self.forgotten += flow_ids
@@ -254,7 +285,7 @@ def test_what_can_never_succeed_is_given_up_and_noted(bench: Bench, error: ApiEr
     bench.sink.wait(lambda: len(bench.sink.events) == 1)
     bench.poster.offer([flow(count=5)])
     bench.sink.wait(lambda: bench.sink.counts() == {"web-0": 5})
-    assert bench.notebook.records[1, "src"].given_up
+    assert bench.notebook.records[1, "src", CLIENT.uid].given_up
     assert [name for _, name, _ in bench.sink.calls].count("client") == 1
 
 
@@ -263,7 +294,7 @@ def test_what_is_too_old_is_given_up() -> None:
     bench.poster.offer([flow(number=1, age=60.0), flow(number=2)])
     bench.sink.wait(lambda: len(bench.sink.events) == 2)
     assert bench.poster.finish(1.0) == 0
-    assert {record.given_up for (number, _), record in bench.notebook.records.items() if number == 1} != {""}
+    assert {record.given_up for (number, _, _), record in bench.notebook.records.items() if number == 1} != {""}
 
 
 def test_an_event_that_is_gone_is_told_anew_only_with_news_and_three_times(bench: Bench) -> None:
@@ -457,9 +488,9 @@ def test_a_crowd_of_strangers_is_not_looked_at_all_the_time() -> None:
     looks = []
     locate = bench.directory.locate
 
-    def counted(address: str, at_us: int, *, patient: bool) -> Endpoint | None:
+    def counted(address: str, when: When, *, patient: bool) -> Endpoint | None:
         looks.append(address)
-        return locate(address, at_us, patient=patient)
+        return locate(address, when, patient=patient)
 
     bench.directory.locate = counted  # type: ignore[method-assign]
     bench.start()
@@ -494,7 +525,7 @@ def test_draining_tells_what_can_be_told_and_obeys_a_stop(status: int, monkeypat
     assert bench.sink.counts() == {"web-0": 1}
 
 
-def test_a_claim_is_looked_at_before_the_end_that_came_with_it() -> None:
+def test_a_doubt_is_looked_at_before_the_end_that_came_with_it() -> None:
     bench = Bench()
     bench.directory.strangers = {"10.0.0.1", "10.0.0.2"}
     bench.start().poster.offer([flow()])
@@ -503,7 +534,7 @@ def test_a_claim_is_looked_at_before_the_end_that_came_with_it() -> None:
         time.sleep(0.02)
     bench.directory.strangers = set()
     with bench.poster._wakeup:
-        bench.poster._claimed.update(["10.0.0.1", "10.0.0.2"])
+        bench.poster._doubted.update(["10.0.0.1", "10.0.0.2"])
         bench.poster._inbox[1] = flow(ended=True)
     bench.poster.wake()
     bench.sink.wait(lambda: bench.sink.counts() == {"client": 1, "web-0": 1})
@@ -521,7 +552,7 @@ def test_only_so_many_ended_flows_wait_for_the_cluster_and_the_oldest_are_given_
             time.sleep(0.01)
     bench.poster.finish(0.1)
     assert bench.notebook.forgotten == [1, 2]
-    assert {number for (number, _), record in bench.notebook.records.items() if record.given_up} == {1, 2}
+    assert {number for (number, _, _), record in bench.notebook.records.items() if record.given_up} == {1, 2}
     assert bench.poster.progress.ended == 3
 
 
@@ -591,4 +622,327 @@ def test_what_is_looked_for_is_asked_again_when_nobody_brought_the_answer(monkey
     bench.sink.wait(lambda: bench.sink.counts() == {"client": 1})
     bench.directory.strangers = set()
     bench.sink.wait(lambda: bench.sink.counts() == {"client": 1, "web-0": 1})
+    bench.poster.finish(1.0)
+
+
+# A decision holds until something contradicts it
+
+
+def until(condition: Callable[[], object], timeout: float = 5.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert condition()
+
+
+@pytest.fixture
+def told() -> Iterator[Bench]:
+    """Three packets from client to web-0 are told at both ends; updates of what is true would take a minute."""
+    made = Bench(repeat_interval=60.0)
+    made.poster.settle(0)
+    made.start().poster.offer([flow(count=3)])
+    made.sink.wait(lambda: made.sink.counts() == {"client": 3, "web-0": 3})
+    until(lambda: len(made.notebook.records) == 2 and all(r.sent_count for r in made.notebook.records.values()))
+    made.sink.calls.clear()
+    yield made
+    made.poster.finish(1.0)
+
+
+def is_withdrawn(bench: Bench, name: str) -> bool:
+    return bench.sink.counts()[name] == 0 and all(text.endswith(WITHDRAWN) for text in bench.sink.texts(name))
+
+
+def test_packets_that_were_another_pods_are_counted_there_and_nowhere_else(told: Bench) -> None:
+    told.directory.owners["10.0.0.1"] = (HEIR,)
+    told.poster.reconsider(["10.0.0.1"])
+    told.sink.wait(lambda: told.sink.counts() == {"client": 0, "heir": 3, "web-0": 3})
+    assert is_withdrawn(told, "client")
+    told.poster.offer([flow(count=3, ended=True)])
+    told.sink.wait(lambda: "from team-b/heir (10.0.0.1)" in told.sink.texts("web-0")[0])
+    assert sorted(call for call in told.sink.calls if call[1] != "web-0") == [
+        ("create", "heir", 3),
+        ("update", "client", 0),
+    ]
+    assert told.poster.progress.reattributed == 1
+    until(lambda: told.notebook.records[1, "src", CLIENT.uid].withdrawn)
+    assert told.notebook.ends[1]["src"].pods == (HEIR,)
+
+
+def test_packets_that_may_have_been_either_pods_are_nobodys(told: Bench) -> None:
+    told.directory.owners["10.0.0.1"] = (CLIENT, HEIR)
+    told.poster.reconsider(["10.0.0.1"])
+    told.sink.wait(lambda: told.sink.counts() == {"client": 0, "web-0": 3})
+    assert is_withdrawn(told, "client")
+    until(lambda: told.poster.progress.ambiguous == 3)
+    told.poster.offer([flow(count=5)])
+    until(lambda: told.poster.progress.ambiguous == 5)
+    told.poster.finish(1.0)
+    assert told.sink.counts() == {"client": 0, "web-0": 5}
+    assert "from team-a/client or team-b/heir (10.0.0.1)" in told.sink.texts("web-0")[0]
+
+
+def test_packets_of_an_end_that_the_flow_does_not_tell_are_not_counted_as_nobodys() -> None:
+    bench = Bench().start()
+    bench.directory.owners["10.0.0.1"] = (CLIENT, HEIR)
+    bench.poster.offer([replace(flow(count=3), sides=("dst",)), flow(2, count=4)])
+    bench.sink.wait(lambda: len(bench.sink.events) == 2)
+    assert bench.poster.progress.ambiguous == 4
+    bench.poster.finish(1.0)
+
+
+def test_a_pod_that_is_cleared_and_blamed_again_has_its_event_back(told: Bench) -> None:
+    names = set(told.sink.events)
+    told.directory.owners["10.0.0.1"] = (CLIENT, HEIR)
+    told.poster.reconsider(["10.0.0.1"])
+    told.sink.wait(lambda: told.sink.counts() == {"client": 0, "web-0": 3})
+    told.directory.owners["10.0.0.1"] = (CLIENT,)
+    told.poster.reconsider(["10.0.0.1"])
+    until(lambda: not told.notebook.records[1, "src", CLIENT.uid].withdrawn)
+    assert told.poster.finish(1.0) == 0
+    assert told.sink.counts() == {"client": 3, "web-0": 3}
+    assert set(told.sink.events) == names
+    assert WITHDRAWN not in told.sink.texts("client")[0]
+    assert told.poster.progress.reattributed == 2
+
+
+def test_a_pod_that_was_no_pod_then_is_cleared(told: Bench) -> None:
+    told.directory.strangers = {"10.0.0.1"}
+    told.poster.reconsider(["10.0.0.1"])
+    told.sink.wait(lambda: told.sink.counts() == {"client": 0, "web-0": 3})
+    assert is_withdrawn(told, "client")
+    assert told.poster.progress.ambiguous == 0
+
+
+def test_a_doubt_that_changes_nothing_writes_nothing(told: Bench) -> None:
+    told.poster.reconsider(["10.0.0.1", "10.0.0.2", "10.0.0.3"])
+    until(lambda: told.poster.progress.unplaced == 0 and not told.poster._doubted)
+    assert told.poster.finish(1.0) == 0
+    assert told.sink.calls == []
+    assert told.poster.progress.reattributed == 0
+
+
+def test_who_was_blamed_before_anything_was_sent_never_hears_of_it() -> None:
+    bench = Bench(hold=True).start()
+    bench.poster.offer([flow(count=3)])
+    until(lambda: len(bench.notebook.records) == 2)
+    bench.directory.owners["10.0.0.1"] = (HEIR,)
+    bench.poster.reconsider(["10.0.0.1"])
+    until(lambda: (1, "src", HEIR.uid) in bench.notebook.records)
+    assert (1, "src", CLIENT.uid) not in bench.notebook.records
+    assert bench.poster.finish(5.0, drain=True) == 0
+    assert sorted(bench.sink.calls) == [("create", "heir", 3), ("create", "web-0", 3)]
+
+
+@pytest.mark.parametrize("got_through", [False, True])
+def test_an_event_whose_answer_got_lost_is_withdrawn_if_it_is_there(got_through: bool) -> None:
+    bench = Bench()
+    create, tried = bench.sink.create, threading.Event()
+
+    def lossy(event: dict[str, Any]) -> None:
+        if event["involvedObject"]["name"] != "client":
+            create(event)
+            return
+        if got_through and not tried.is_set():
+            create(event)
+        tried.set()
+        raise ApiError("webhook", status=500)
+
+    bench.sink.create = lossy  # type: ignore[method-assign]
+    bench.start().poster.offer([flow(count=3)])
+    assert tried.wait(5)
+    bench.directory.owners["10.0.0.1"] = (HEIR,)
+    bench.poster.reconsider(["10.0.0.1"])
+    expected = {"heir": 3, "web-0": 3} | ({"client": 0} if got_through else {})
+    bench.sink.wait(lambda: bench.sink.counts() == expected)
+    until(lambda: not bench.dispatcher.news())
+    record = bench.notebook.records[1, "src", CLIENT.uid]
+    assert (record.withdrawn, record.sent_count, record.given_up) == (True, 0, "")
+    assert bench.poster.finish(1.0) == 0
+    assert bench.sink.counts() == expected
+
+
+def test_a_flow_that_is_cut_while_its_events_are_there_is_two_and_their_counts_are_exact() -> None:
+    tally = Tally()
+    bench = Bench(repeat_interval=60.0, tally=tally).start()
+    whole = flow(count=5)
+    bench.poster.offer([whole])
+    bench.sink.wait(lambda: bench.sink.counts() == {"client": 5, "web-0": 5})
+    cut_us = whole.opened_us + 2_000_000
+    bench.directory.owners["10.0.0.1"] = (HEIR,)
+    bench.directory.former["10.0.0.1"] = (cut_us, CLIENT)
+    bench.poster.reconsider(["10.0.0.1"])
+    first = replace(whole, count=2, ended=True)
+    second = replace(whole, id=2, opened_us=cut_us, first_us=cut_us, last_us=cut_us, count=3, stamp=7)
+    bench.poster.offer([first, second])
+    bench.sink.wait(lambda: bench.sink.counts().get("heir") == 3 and len(bench.sink.events) == 4)
+    counts = {(event["involvedObject"]["name"], event["count"]) for event in bench.sink.events.values()}
+    bench.sink.wait(lambda: bench.sink.counts()["client"] == 2)
+    bench.poster.finish(1.0)
+    counts = {(event["involvedObject"]["name"], event["count"]) for event in bench.sink.events.values()}
+    assert counts == {("client", 2), ("heir", 3), ("web-0", 2), ("web-0", 3)}
+    assert WITHDRAWN not in str(bench.sink.events)
+    assert bench.notebook.forgotten == [1]
+    received = Labels("drop", "TCP", "received", "team-a", "team-a")
+    assert sum(count for labels, count in tally.items() if labels.direction == "received") == 5
+    assert dict(tally.items())[received] == 5, "what was tallied is not tallied once more"
+
+
+def test_the_drops_of_a_flow_that_are_told_by_others_after_all_are_withdrawn() -> None:
+    """Its address had another owner: what was folded are flows of their own."""
+    bench = Bench(repeat_interval=60.0).start()
+    bench.poster.offer([folded(1, peers=40, count=41), replace(flow(2, count=41), sides=("src",))])
+    bench.sink.wait(lambda: bench.sink.counts() == {"web-0": 41, "client": 41})
+    bench.poster.offer([folded(1, peers=40, count=0), flow(2, count=41)])
+    bench.sink.wait(lambda: len(bench.sink.events) == 3)
+    bench.poster.finish(1.0)
+    assert sorted(event["count"] for event in bench.sink.events.values()) == [0, 41, 41]
+    assert [text for text in bench.sink.texts("web-0") if text.endswith(WITHDRAWN)] == [
+        f"Packets dropped when receiving traffic from more than 20 addresses{WITHDRAWN}"
+    ]
+
+
+def test_drops_that_cannot_be_told_apart_any_more_are_asked_for_by_both_times(told: Bench) -> None:
+    asked: list[When] = []
+    locate = told.directory.locate
+
+    def noted(address: str, when: When, *, patient: bool) -> Endpoint | None:
+        asked.append(when)
+        return locate(address, when, patient=patient)
+
+    told.directory.locate = noted  # type: ignore[method-assign]
+    mixed = replace(flow(count=3), mixed=True)
+    told.poster.offer([mixed])
+    until(lambda: asked)
+    assert set(asked) == {When(mixed.opened_us, mixed.last_us)}
+
+
+def test_names_that_the_cluster_gives_later_are_told(told: Bench) -> None:
+    outside = flow(2, dst="192.0.2.7")
+    told.poster.offer([outside])
+    told.sink.wait(lambda: len(told.sink.events) == 3)
+    told.directory.cluster_names = {"192.0.2.7": "node/worker-9", "10.0.0.2": "service team-a/db"}
+    told.poster.rename()
+    until(lambda: told.notebook.ends[2]["dst"].name == "node/worker-9")
+    told.poster.offer([replace(outside, ended=True)])
+    told.sink.wait(lambda: any("to node/worker-9 (192.0.2.7)" in text for text in told.sink.texts("client")))
+    assert any("to team-a/web-0 (10.0.0.2)" in text for text in told.sink.texts("client")), "a pod keeps its name"
+
+
+def test_ended_flows_rest_until_no_change_of_hands_can_concern_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "_SWEEP_INTERVAL", 0.05)
+    bench = Bench(repeat_interval=60.0)
+    ended = flow(count=3, ended=True)
+    bench.poster.settle(ended.last_us)
+    bench.start().poster.offer([ended])
+    bench.sink.wait(lambda: bench.sink.counts() == {"client": 3, "web-0": 3})
+    until(lambda: bench.dispatcher._resting)
+    assert bench.poster.progress.ended == 0, "it does not wait for anything to be told"
+    bench.directory.owners["10.0.0.1"] = (HEIR,)
+    bench.poster.reconsider(["10.0.0.1"])
+    bench.sink.wait(lambda: bench.sink.counts() == {"client": 0, "heir": 3, "web-0": 3})
+    assert bench.notebook.forgotten == []
+    bench.poster.settle(ended.last_us + 1)
+    until(lambda: bench.notebook.forgotten == [1])
+    bench.poster.finish(1.0)
+
+
+def test_only_so_many_flows_rest() -> None:
+    bench = Bench(most_ended=3, paced=False)
+    bench.poster.settle(0)
+    bench.start()
+    for number in range(1, 6):
+        bench.poster.offer([flow(number, ended=True)])
+        until(lambda number=number: number in bench.dispatcher._resting)  # type: ignore[misc]  # bound now
+    assert bench.notebook.forgotten == [1, 2]
+    bench.poster.finish(1.0)
+
+
+def test_whom_news_may_still_contradict_is_left_to_the_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "PATIENCE", 60.0)
+    bench = Bench()
+    bench.directory.strangers = {"10.0.0.2", "10.0.0.4"}
+    bench.directory.contested_addresses = {"10.0.0.2"}
+    bench.start().poster.offer([flow(1), flow(2, dst="10.0.0.4")])
+    until(lambda: bench.poster.progress.unplaced == 2)
+    assert bench.poster.finish(1.0) == 1
+    assert set(bench.notebook.ends) == {2}, "nobody is left to wait where nothing is doubtful"
+    assert bench.sink.counts() == {"client": 1}
+
+
+def test_at_the_end_of_a_journal_it_is_told_as_it_seems() -> None:
+    bench = Bench(hold=True)
+    bench.directory.strangers = bench.directory.contested_addresses = {"10.0.0.2"}
+    bench.start().poster.offer([flow(1)])
+    assert bench.poster.finish(5.0, drain=True) == 0
+    assert bench.sink.counts() == {"client": 1}
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_what_an_earlier_run_decided_is_doubted_while_it_may_turn_out_to_be_wrong(told: Bench, settled: bool) -> None:
+    told.poster.finish(1.0)
+    second = Bench(repeat_interval=60.0)
+    second.sink.events = told.sink.events
+    second.directory.owners["10.0.0.1"] = (HEIR,)
+    stored = flow(count=3)
+    second.poster.settle(stored.last_us + 1 if settled else stored.last_us)
+    second.poster.restore(stored, told.notebook.ends[1], map(copy, told.notebook.records.values()))
+    second.start().poster.offer([flow(2)])
+    until(lambda: 2 in second.notebook.ends and second.poster.progress.unplaced == 0)
+    second.poster.finish(1.0)
+    wrong = {(event["involvedObject"]["name"], event["count"]) for event in second.sink.events.values()}
+    assert (("client", 3) in wrong) is settled
+    assert (("heir", 3) in wrong) is not settled
+
+
+def test_nobody_is_looked_for_while_a_flow_may_still_have_to_be_cut() -> None:
+    uncut = {"10.0.0.2"}
+    bench = Bench(uncut=uncut.__contains__).start()
+    bench.poster.offer([flow(1), flow(2, dst="10.0.0.4")])
+    bench.sink.wait(lambda: bench.sink.counts() == {"client": 1})
+    assert set(bench.notebook.ends) == {2}
+    uncut.clear()
+    bench.poster.wake()
+    bench.sink.wait(lambda: len(bench.sink.events) == 3)
+    bench.poster.finish(1.0)
+
+
+def test_at_the_end_of_a_journal_what_has_still_to_be_cut_is_waited_for() -> None:
+    uncut = {"10.0.0.2"}
+    bench = Bench(hold=True, uncut=uncut.__contains__)
+    bench.start().poster.offer([flow(count=5)])
+    begin = time.monotonic()
+
+    def cut() -> None:
+        if uncut and time.monotonic() - begin > 0.5:  # later than anybody is waited for
+            first = flow(count=2, ended=True)
+            bench.poster.offer([first, replace(first, id=2, count=3, ended=False, stamp=7)])
+            uncut.clear()
+
+    assert bench.poster.finish(10.0, drain=True, meanwhile=cut) == 0
+    assert sorted(bench.sink.calls) == sorted(
+        ("create", name, count) for name in ("client", "web-0") for count in (2, 3)
+    )
+
+
+@pytest.mark.parametrize("sent_before", [False, True])
+def test_a_stranger_is_meant_only_where_somebody_unknown_sent_before(sent_before: bool) -> None:
+    """The pod began while nobody watched, and the packets are of its first second."""
+    bench = Bench(hold=True)
+    locate = bench.directory.locate
+
+    def perhaps(address: str, when: When, *, patient: bool) -> Endpoint | None:
+        found = locate(address, when, patient=patient)
+        return found and found._replace(stranger=found.kind is Kind.POD and address == "10.0.0.1")
+
+    bench.directory.locate = perhaps  # type: ignore[method-assign]
+    bench.directory.strangers = {"10.0.0.1"}
+    bench.start()
+    if sent_before:
+        bench.poster.offer([flow(1, age=60)])
+        until(lambda: 1 in bench.notebook.ends)
+    bench.directory.unowned_addresses = bench.directory.strangers
+    bench.directory.strangers = set()
+    bench.poster.offer([flow(2)])
+    until(lambda: 2 in bench.notebook.ends)
+    assert bench.notebook.ends[2]["src"].kind is (Kind.AMBIGUOUS if sent_before else Kind.POD)
     bench.poster.finish(1.0)

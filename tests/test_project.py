@@ -31,6 +31,7 @@ PURE = (
     "pod",
     "ownership",
     "podranges",
+    "unnamed",
     "remotepods",
     "indexstats",
     "locate",
@@ -46,6 +47,7 @@ PURE = (
     "checkprefixes",
     "checkcluster",
     "manifests",
+    "rights",
     "rules",
     "tally",
 )

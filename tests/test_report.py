@@ -14,7 +14,7 @@ from kiptail.tally import Tally
 
 def report() -> Report:
     """One of parts that have nothing to tell."""
-    progress = SimpleNamespace(untold=0, unplaced=0, ended=0, trouble="")
+    progress = SimpleNamespace(untold=0, unplaced=0, ended=0, ambiguous=0, reattributed=0, trouble="")
     parts: Any = SimpleNamespace(
         trouble="", intake=SimpleNamespace(drops={}), progress=progress, ready=lambda: True, counts=None
     )

@@ -20,11 +20,12 @@ from kiptail.event import EventRecord
 from kiptail.flow import Flow, FlowKey
 from kiptail.ledger import Ledger
 from kiptail.locate import Endpoint, Kind
-from kiptail.ownership import PodRef
+from kiptail.ownership import Hands, Interval, PodRef
 from kiptail.statefile import SCHEMA_VERSION
 from kiptail.store import Store
+from kiptail.trail import Trail
 
-VERSION_1 = Path(__file__).parent / "state-1.sqlite.gz"
+VERSION_1, VERSION_2 = (Path(__file__).parent / f"state-{version}.sqlite.gz" for version in (1, 2))
 KEY = FlowKey("10.0.0.1", "fd00::2", "TCP", 80, None, None, True, "calico drop:", "reject")
 PING = FlowKey("10.0.0.1", "10.0.0.2", "ICMP", None, 8, 0, False, "p", "drop")
 POSITION = Position("s=1;i=2", "b" * 32, 3, 4, SourceClock("b" * 32, 5, -6))
@@ -52,7 +53,7 @@ def test_what_was_committed_is_loaded_again(tmp_path: Path) -> None:
     assert saved.position == POSITION
     assert (saved.watermark_us, saved.next_flow_id) == (101, 3)
     tcp, ping = saved.flows
-    assert tcp.flow == Flow(1, KEY, 100, 100, 100, 100, 1, stamp=100)
+    assert tcp.flow == Flow(1, KEY, 100, 100, 100, 100, 1, stamp=100, trail=Trail.begun(100))
     assert (tcp.ends, tcp.records) == ({"src": SRC, "dst": DST}, (RECORD,))
     assert ping.flow.key == PING
     assert (ping.ends, ping.records) == ({}, ())
@@ -73,6 +74,57 @@ def test_folded_flows_and_budgets_are_loaded_again(tmp_path: Path) -> None:
     again = Ledger((s.flow for s in saved.flows), next_id=9, watermark_us=100, budget=saved.budget, limits=limits)
     assert again.add(KEY._replace(port=4), 100) is None
     assert again.add(KEY._replace(port=1), 100) is not None
+
+
+def test_flows_that_were_cut_are_loaded_again(tmp_path: Path) -> None:
+    second = 1_000_000
+    ledger = Ledger()
+    with closing(Store.open(tmp_path)) as store:
+        for time_us in (5 * second, 2 * second, 6 * second):
+            ledger.add(KEY._replace(here="src"), time_us)
+        store.commit(ledger.changes(), None)
+        ledger.committed()
+        ledger.hand_over({KEY.dst: Hands((4 * second,), (4 * second,))})
+        ledger.add(KEY._replace(here="src"), 7 * second)
+        store.commit(ledger.changes(), None)
+    with closing(Store.open(tmp_path)) as store:
+        saved = [saved.flow for saved in store.load().flows]
+    assert saved == sorted(ledger._all(), key=lambda flow: flow.id)
+    assert [(flow.opened_us // second, flow.count) for flow in saved] == [(2, 1), (5, 3)]
+    again = Ledger(saved, next_id=9, watermark_us=7 * second)
+    again.hand_over({KEY.dst: Hands((4 * second, 6 * second), ())})
+    assert sorted(flow.count for flow in again._all()) == [1, 1, 2]
+
+
+def test_what_cannot_be_told_apart_is_known_as_such(tmp_path: Path) -> None:
+    ledger = Ledger()
+    flow = ledger.add(KEY, 100)
+    assert flow is not None
+    flow.mixed = True
+    with closing(Store.open(tmp_path)) as store:
+        store.commit(ledger.changes(), None)
+        assert [saved.flow.mixed for saved in store.load().flows] == [True]
+
+
+def test_each_pod_that_was_taken_for_an_end_has_an_event(tmp_path: Path) -> None:
+    other = PodRef("team-b", "web-1", "uid-1")
+    with closing(Store.open(tmp_path)) as store:
+        filled(store)
+        store.save_endpoints(1, {"src": SRC}, [RECORD])
+        wrong, right = replace(RECORD, sent_count=4, withdrawn=True), replace(RECORD, pod=other, name="web-1.1")
+        store.save_endpoints(1, {"src": SRC._replace(pods=(other,), probes=True)}, [wrong, right])
+        store.save_record(replace(wrong, sent_count=0))
+        (saved, _) = store.load().flows
+    assert saved.ends == {"src": SRC._replace(pods=(other,), probes=True)}
+    assert sorted(saved.records, key=lambda record: record.name) == [replace(wrong, sent_count=0), right]
+
+
+def test_an_event_that_was_never_sent_to_a_pod_is_forgotten_with_the_decision(tmp_path: Path) -> None:
+    with closing(Store.open(tmp_path)) as store:
+        filled(store)
+        store.save_endpoints(1, {"src": SRC, "dst": DST}, [RECORD])
+        store.save_endpoints(1, {"dst": DST}, [])
+        assert (store.load().flows[0].ends, store.load().flows[0].records) == ({"dst": DST}, ())
 
 
 def test_windows_that_are_over_leave_the_file(tmp_path: Path) -> None:
@@ -154,19 +206,87 @@ def test_a_newer_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_file_of_the_version_before_is_brought_up_to_this_one(tmp_path: Path) -> None:
+def unpacked(file: Path, directory: Path) -> Store:
+    (directory / "state.sqlite").write_bytes(gzip.decompress(file.read_bytes()))
+    return Store.open(directory)
+
+
+def test_a_file_of_version_1_is_brought_up_to_this_one(tmp_path: Path) -> None:
     """The file is one that version 1 wrote, with a flow from a pod to a stranger."""
-    (tmp_path / "state.sqlite").write_bytes(gzip.decompress(VERSION_1.read_bytes()))
-    with closing(Store.open(tmp_path)) as store:
+    with closing(unpacked(VERSION_1, tmp_path)) as store:
         (saved,) = store.load().flows
         assert store.load().position == POSITION
+        assert store.damaged is None
     assert saved.flow == Flow(1, KEY, 100, 100, 100, 100, 1, stamp=100)
     assert saved.ends == {"src": SRC, "dst": DST._replace(name="")}
     assert saved.records == (replace(RECORD, sent_count=5, sent_message="text", writes=2),)
 
 
+SECOND = 1_000_000
+T0 = 1_800_000_000 * SECOND
+
+
+def test_a_file_of_version_2_is_brought_up_to_this_one(tmp_path: Path) -> None:
+    """The file is one that version 2 wrote; its flows, Events and budgets go on where they were."""
+    old, new = PodRef("team-a", "old", "uid-old"), PodRef("team-b", "new", "uid-new")
+    with closing(unpacked(VERSION_2, tmp_path)) as store:
+        saved = store.load()
+        assert store.damaged is None
+    assert (saved.position, saved.watermark_us, saved.next_flow_id) == (POSITION, T0 + 6 * SECOND, 6)
+    told, ambiguous, own, sent, received = saved.flows
+    assert told.flow == Flow(1, KEY, T0, T0, T0 + 2 * SECOND, T0 + 2 * SECOND, 3, stamp=T0)
+    assert told.ends == {"src": SRC, "dst": DST}
+    assert told.records == (
+        replace(RECORD, sent_count=3, sent_message="text", sent_at_us=T0 + 9 * SECOND, writes=2, rounds=1),
+    )
+    assert ambiguous.flow.key == PING
+    assert ambiguous.ends == {
+        "src": Endpoint(Kind.AMBIGUOUS, PING.src, (old, new)),
+        "dst": Endpoint(Kind.POD, PING.dst, (new,)),
+    }
+    assert ambiguous.records == (EventRecord(2, "dst", new, "new.2", "text of new", given_up="no namespace"),)
+    assert [(s.flow.sides, s.flow.count) for s in (own, sent, received)] == [
+        (("dst",), 1),
+        (("src",), 3),
+        (("dst",), 2),
+    ]
+    assert sent.flow.spread is not None
+    assert (sent.flow.spread.peers.count, sent.flow.spread.ports.count) == (1, 3)
+    limits = Limits(flows_per_address=2)
+    ledger = Ledger((s.flow for s in saved.flows), next_id=6, watermark_us=T0, budget=saved.budget, limits=limits)
+    again = ledger.add(KEY, T0 + 60 * SECOND)
+    assert again is not None
+    assert (again.id, again.count, again.sides) == (1, 4, ("src", "dst"))
+    assert ledger.add(KEY._replace(port=4), T0 + 60 * SECOND) is None, "the budget is used up"
+
+
+def test_what_version_2_knew_of_pods_has_bounds(tmp_path: Path) -> None:
+    """They are a second wide at both ends, for it was never more exact; one pod had its address twice in a second."""
+    web, old, new = WEB, PodRef("team-a", "old", "uid-old"), PodRef("team-b", "new", "uid-new")
+    with closing(unpacked(VERSION_2, tmp_path)) as store:
+        intervals, news_us = store.load_intervals()
+    assert news_us == T0 + 8 * SECOND
+    known = sorted(intervals, key=lambda entry: entry[1].key)
+    assert known[0] == ("10.0.0.1", Interval("a", web, T0, T0 + SECOND, None, None, local=True))
+    assert known[1] == (
+        "10.0.0.1",
+        Interval("b", old, T0 - SECOND, T0 + 3 * SECOND, T0 + 7 * SECOND, T0 + 8 * SECOND, unseen_end=True, local=True),
+    )
+    assert [address for address, _ in known[2:]] == ["10.0.0.2"]
+    assert known[2][1].ref == new
+    assert known[2][1].until_us is None, "the later one"
+
+
 @pytest.mark.parametrize(
-    "statement", ["DROP TABLE endpoint", "UPDATE endpoint SET pods='x'", "UPDATE budget SET flows=7"]
+    "statement",
+    [
+        "DROP TABLE endpoint",
+        "UPDATE endpoint SET pods='x'",
+        "UPDATE budget SET flows=7",
+        "UPDATE event SET pod='x'",
+        "UPDATE flow SET trail=x'0102'",
+        "UPDATE flow SET trail='x'",
+    ],
 )
 def test_a_file_that_holds_something_else_is_damaged(tmp_path: Path, statement: str) -> None:
     with closing(Store.open(tmp_path)) as store:

@@ -58,6 +58,23 @@ def test_nobody_is_blamed_where_it_may_have_been_several() -> None:
     }
 
 
+def test_an_end_that_is_not_known_is_external() -> None:
+    tally = Tally()
+    tally.add(flow(), {"src": end("a")}, 1)
+    assert dict(tally.items()) == {Labels("drop", "TCP", "sent", "a", "external"): 1}
+
+
+def test_drops_that_come_after_an_end_was_decided_anew_are_the_new_ones() -> None:
+    """A counter never falls: what was counted for the pod that was taken for the owner before stays there."""
+    tally = Tally()
+    tally.add(flow(sides=("src",)), {"src": end("a"), "dst": end("c")}, 3)
+    tally.add(flow(sides=("src",)), {"src": end("b"), "dst": end("c")}, 2)
+    assert dict(tally.items()) == {
+        Labels("drop", "TCP", "sent", "a", "c"): 3,
+        Labels("drop", "TCP", "sent", "b", "c"): 2,
+    }
+
+
 def test_ten_thousand_pairs_of_namespaces_and_as_many_strangers_are_bounded_and_all_counted() -> None:
     tally = Tally()
     names = [f"team-{n}" for n in range(100)]
