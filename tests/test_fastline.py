@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -94,6 +95,48 @@ def test_piles_of_keys_and_values_say_the_same(texts: list[str], head: str) -> N
         assert_alike(known, prefixes, (head + text).encode())
 
 
+#: Few values, and mostly of five digits, so that lines meet: same addresses, same shape, or same port.
+PORTS = st.sampled_from(["30080", "32767", "32768", "40000"]) | st.sampled_from(
+    ["80", "9999", "65535", "65536", "00080"]
+)
+PACKETS = st.tuples(
+    st.sampled_from(["TCP", "TCP", "UDP"]),
+    PORTS,
+    PORTS,
+    st.sampled_from(["SYN", "ACK"]),
+    st.sampled_from([False, False, True]),
+)
+
+
+def packet(protocol: str, source: str, port: str, flags: str, back: bool) -> bytes:
+    line = HEAD.replace("SRC=10.0.0.1 DST=10.0.0.2", "SRC=10.0.0.2 DST=10.0.0.1") if back else HEAD
+    rest = f"WINDOW=1 RES=0x00 {flags} URGP=0 " if protocol == "TCP" else "LEN=40 "
+    return f"{line}PROTO={protocol} SPT={source} DPT={port} {rest}".encode()
+
+
+@given(st.lists(PACKETS, min_size=12, max_size=50))
+@example([("TCP", "40000", "20000", "ACK", False), ("TCP", "50000", "40000", "SYN", False)]
+         + [("TCP", "30080", "40000", "ACK", False)] * 2)  # fmt: skip
+def test_requests_and_replies_say_the_same_in_any_order(packets: list[tuple[str, str, str, str, bool]]) -> None:
+    prefixes = Prefixes(RULES)
+    known = KnownLines(prefixes)
+    for one in [*packets, *packets]:
+        assert_alike(known, prefixes, packet(*one))
+
+
+def test_a_reply_is_no_request_to_its_port() -> None:
+    """What a shape is known from says nothing about the direction of the next line: ten replies are told as such."""
+    lines = [plain(20_000, 50_000, "ACK"), plain(40_000, 50_000, "SYN"), *[plain(40_000, 30_080, "ACK")] * 10]
+    for order in (lines, lines[::-1]):
+        known = KnownLines(Prefixes(RULES))
+        said = [line.key for line in map(known.wanted, order) if isinstance(line, KnownLine)]
+        assert Counter((key.port, key.reply) for key in said) == {
+            (20_000, False): 1,
+            (40_000, False): 1,
+            (30_080, True): 10,
+        }
+
+
 @given(st.data())
 def test_lines_that_were_tampered_with_say_the_same(data: st.DataObject) -> None:
     """Each is read when the line that it was made of is known."""
@@ -173,7 +216,10 @@ def test_tcp_options_are_no_shapes() -> None:
     assert known._spots == {}
 
 
-@pytest.mark.parametrize("line", [plain(), plain(50_000), plain(flags="ACK"), LINE_6.encode()])
+@pytest.mark.parametrize(
+    "line",
+    [plain(), plain(50_000), plain(flags="ACK"), plain(50_000, 80, "ACK"), plain(50_000, flags="ACK"), LINE_6.encode()],
+)
 def test_two_look_ups_are_enough_for_a_known_line(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     known = KnownLines(Prefixes(RULES))
     first = known.wanted(line)
