@@ -64,8 +64,8 @@ def cli(ctx: click.Context, /, **given: object) -> None:
 def parse_command(ctx: click.Context, /, **given: object) -> None:
     """Read log lines from the standard input and print what was understood, one JSON object a line.
 
-    Lines without one of the prefixes give nothing. A line with one that cannot be read gives an object with
-    "error" and "line".
+    A line may have a header of any kind before the prefix. Lines without one of the prefixes give nothing. A line with
+    one that cannot be read gives an object with "error" and "line".
     """
     merged = {**ctx.obj, **{key: value for key, value in given.items() if value}}
     prefixes = Prefixes(PrefixRule(p.text, Verdict(p.verdict)) for p in _resolve(merged).prefixes)
@@ -112,7 +112,8 @@ def _understand(line: str, prefixes: Prefixes) -> dict[str, Any] | None:
     """What ``kiptail parse`` prints of a line; None for one without a wanted prefix."""
     for candidate in (line, without_log_header(line)):
         parts = split(candidate)
-        rule = prefixes.match(parts[0]) if parts is not None else None
+        # Headers that are not known end with a blank.
+        rule = prefixes.match_end(parts[0]) if parts is not None else None
         if rule is not None:
             drop = parse(candidate)
             if isinstance(drop, Unparsed):

@@ -17,9 +17,10 @@ from kiptail.errors import StoreUnavailableError, one_line
 from kiptail.fastline import KnownLine
 from kiptail.flow import Flow, flow_key
 from kiptail.ledger import Changes, Ledger
-from kiptail.netfilter import Unparsed, parse
+from kiptail.netfilter import Unparsed
 from kiptail.ownership import Hands
 from kiptail.prefixes import Prefixes, Verdict, to_json_dict
+from kiptail.reading import Untrusted, read
 from kiptail.trail import SECOND_US
 
 __all__ = ["Follower", "Intake", "JournalReader", "Ledgerbook", "Step"]
@@ -81,6 +82,8 @@ class Intake:
     drops: dict[tuple[str, str], int] = field(default_factory=dict)
     #: The prefix was wanted, the rest could not be read.
     unparsed: int = 0
+    #: It was in a line of the kernel's that its packet logging did not write.
+    untrusted: int = 0
     #: Too old when read.
     expired: int = 0
 
@@ -238,10 +241,14 @@ class Follower:
             self._uncommitted += 1
 
     def _count(self, line: str, time_us: int, horizon_us: int) -> None:
-        drop = parse(line)
-        rule = self._prefixes.match(drop.prefix) if drop.prefix is not None else None
-        if rule is None:
+        logged = read(line, self._prefixes)
+        if logged is None:
             return
+        if isinstance(logged, Untrusted):
+            self.intake.untrusted += 1
+            log.debug("not trusted (%s): %s", logged.reason, one_line(line))
+            return
+        rule, drop = logged
         if time_us < horizon_us:
             self._expired()
             return

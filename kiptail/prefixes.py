@@ -15,13 +15,6 @@ from kiptail.netfilter import PacketDrop
 
 __all__ = ["PrefixRule", "Prefixes", "Verdict", "to_json_dict", "without_log_header"]
 
-#: So many prefix texts are remembered with the rule they match. A node has a few dozen.
-_MAX_SEEN = 1024
-
-#: Longer prefix texts are not remembered, in characters. nft takes 127 bytes, each at most the four of
-#: ``\xNN``.
-_LONGEST_SEEN = 512
-
 #: How a byte that is no UTF-8 looks in a decoded message (``errors="backslashreplace"``).
 _ESCAPED_BYTE = re.compile(r"\\x[0-9a-f]{2}")
 
@@ -61,7 +54,7 @@ class PrefixRule(NamedTuple):
 
 
 class Prefixes:
-    """The configured prefixes. Not safe for several threads at once."""
+    """The configured prefixes."""
 
     def __init__(self, rules: Iterable[PrefixRule]) -> None:
         """Raise ValueError for an empty prefix, one that is no Unicode text, or one with two verdicts."""
@@ -74,31 +67,31 @@ class Prefixes:
                 raise ValueError("a log prefix is not valid Unicode text")
             if self._rules.setdefault(text, rule).verdict != rule.verdict:
                 raise ValueError("a log prefix has two verdicts")
+        self._word = re.compile(rf"(?<!\S)(?:{'|'.join(map(re.escape, self._rules))})(?!\S)")
         self._needles = _needles(self._rules)
         #: Bytes that are in each message for which :meth:`wanted` holds.
         self.needle = self._needles[0] if len(self._needles) == 1 else b" OUT="
-        self._seen: dict[str, PrefixRule | None] = {}
 
     def match(self, prefix_text: str) -> PrefixRule | None:
-        """The rule for a line with ``prefix_text`` before the kernel's own part, or None.
+        """The rule whose prefix is all the text before the kernel's own part; blanks at the ends do not count."""
+        return self._rules.get(prefix_text.strip())
 
-        The whole text may equal a prefix, or one of its blank-separated words may; blanks at the ends never
-        count. The whole text goes first, as a prefix that holds blanks says more than one of its words; among
-        words the first in the text wins.
-        """
-        try:
-            return self._seen[prefix_text]
-        except KeyError:
-            rule = self._find(prefix_text)
-        if len(prefix_text) <= _LONGEST_SEEN:
-            # A flood of made-up texts costs look-ups, never memory.
-            if len(self._seen) >= _MAX_SEEN:
-                self._seen.clear()
-            self._seen[prefix_text] = rule
-        return rule
+    def match_end(self, text: str) -> PrefixRule | None:
+        """The rule whose prefix ``text`` ends with, as a whole or behind a blank; the longest counts."""
+        text = text.strip()
+        ends = [p for p in self._rules if text.endswith(p) and (text == p or text[-len(p) - 1].isspace())]
+        return self._rules[max(ends, key=len)] if ends else None
+
+    def quoted_in(self, text: str) -> bool:
+        """Whether a prefix stands anywhere in ``text``."""
+        return any(prefix in text for prefix in self._rules)
+
+    def is_word_of(self, text: str) -> bool:
+        """Whether a prefix stands in ``text`` by itself, with blanks around it."""
+        return bool(self._rules) and self._word.search(text) is not None
 
     def wanted(self, message: bytes) -> bool:
-        """Whether the journal's raw ``message`` may be a netfilter line that :meth:`match` finds a rule for.
+        """Whether the journal's raw ``message`` may be a netfilter line with a prefix before the kernel's part.
 
         A cheap test before decoding; True may turn out wrong, False never does.
         """
@@ -109,12 +102,6 @@ class Prefixes:
             if needle in message:
                 return True
         return False
-
-    def _find(self, prefix_text: str) -> PrefixRule | None:
-        rule = self._rules.get(prefix_text.strip())
-        if rule is not None:
-            return rule
-        return next((self._rules[word] for word in prefix_text.split() if word in self._rules), None)
 
 
 def to_json_dict(drop: PacketDrop, rule: PrefixRule) -> dict[str, str | int]:

@@ -16,6 +16,7 @@ from kiptail.checkfacts import HostFacts, JournalFacts, StateFacts
 from kiptail.entry import is_trusted, missed_messages, text_of
 from kiptail.errors import JournalError, one_line
 from kiptail.netfilter import split
+from kiptail.printed import is_printed
 from kiptail.proberules import gather_rules
 from kiptail.reader import Reader, Source, field, match_kernel, unreadable
 from kiptail.settings import Settings
@@ -104,7 +105,7 @@ def _last_hour(source: Source, now: float) -> tuple[dict[str, int], int, bool]:
             if b" OUT=" not in message or not is_trusted(field(reader, "_TRANSPORT"), field(reader, "SYSLOG_FACILITY")):
                 continue
             parts = split(text_of(message))
-            if parts is not None and (parts[0] in prefixes or len(prefixes) < _MOST_PREFIXES):
+            if parts is not None and is_printed(parts[1]) and (parts[0] in prefixes or len(prefixes) < _MOST_PREFIXES):
                 prefixes[parts[0]] = prefixes.get(parts[0], 0) + 1
     return prefixes, missed, False
 

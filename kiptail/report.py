@@ -128,7 +128,8 @@ class Report:
         """One line at the end of a run that ends with the journal."""
         counts, intake = self._journal.counts, self._follower.intake
         drops = sum(intake.drops.values())
-        return f"{counts.scanned} kernel lines read: {drops} drops, {counts.untrusted} lines not trusted"
+        untrusted = counts.untrusted + intake.untrusted
+        return f"{counts.scanned} kernel lines read: {drops} drops, {untrusted} lines not trusted"
 
     def readings(self) -> Iterator[Reading]:
         """Everything that is counted, for a scrape."""
@@ -137,7 +138,7 @@ class Report:
         for outcome, value in (
             ("scanned", counts.scanned),
             ("wanted", counts.wanted),
-            ("untrusted", counts.untrusted),
+            ("untrusted", counts.untrusted + intake.untrusted),
             ("unreadable", counts.unreadable),
             ("unparsed", intake.unparsed),
             ("expired", intake.expired),

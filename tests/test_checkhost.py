@@ -118,9 +118,11 @@ def test_a_prefix_that_is_seen_needs_no_rule_that_can_be_read() -> None:
     assert (finding.level, finding.text) == (Level.OK, "'x:' seen 3 times in the last hour; no rule with it was found")
 
 
-def test_a_word_of_a_rules_prefix_is_the_prefix() -> None:
+def test_a_word_of_a_rules_prefix_is_not_the_prefix() -> None:
     changed = facts(prefixes=(("DROP", "drop"),), rules={"rules": (replace(RULE, prefix="[FW DROP ] x "),)})
-    assert [f.level for f in host_findings(changed, now=NOW) if "'DROP'" in f.text] == [Level.OK]
+    (finding,) = [f for f in host_findings(changed, now=NOW) if "'DROP'" in f.text]
+    assert finding.level is Level.PROBLEM
+    assert "[FW DROP ] x" in finding.text + finding.remedy
 
 
 def only(topic: str, **changes: Any) -> Finding:

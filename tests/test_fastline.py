@@ -18,7 +18,7 @@ from kiptail.journal import Journal
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.scan import Batch
 from tests.corpus import samples
-from tests.corpus.printer import printed
+from tests.corpus.printer import Printed, printed
 from tests.journald import BOOT, Fields, export_to_journal, fields_of, kernel_entry
 
 RULES = [PrefixRule("drop:", Verdict.DROP), PrefixRule("seen", Verdict.LOG), PrefixRule("no no:", Verdict.REJECT)]
@@ -62,9 +62,38 @@ WORDS = [
     *("TOS=0x00 PREC=0x00 TTL=63 ID=1 ", "DF ", "CE ", "TC=0 HOPLIMIT=64 FLOWLBL=0 ", "FRAG:1 "),
     *("PROTO=TCP ", "PROTO=UDP ", "PROTO=ICMP ", "PROTO=ICMPv6 ", "PROTO=TCP SPT=40000 DPT=80 ", "PROTO=UDP SPT=53 "),
     *("SPT=80 ", "SPT=99999 ", "DPT=40000 ", "DPT=65535 ", "DPT=65536 ", "DPT=080 ", "TYPE=8 ", "CODE=0 ", "CODE=0"),
+    *(
+        "WINDOW=1 RES=0x00 ",
+        "URGP=0 ",
+        "OPT (0204) ",
+        "UID=0 GID=0 ",
+        "MARK=0x1 ",
+        "ID=1 SEQ=1 ",
+        "INCOMPLETE [3 bytes] ",
+    ),
+    *("[TRUNCATED] ", "MTU=1 ", "': -2", "[116b,55d0+1000] likely on CPU 1"),
     *("ACK ", "SYN ", "RES=0x00 ACK URGP=0 ", "[", " [", "] ", "\n", "\r\n", "\0", "\u00e9", " "),
 ]
 HEAD = "drop: IN=a OUT=b SRC=10.0.0.1 DST=10.0.0.2 LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=1 DF "
+
+
+#: Few values, and mostly of five digits, so that lines meet: same addresses, same shape, or same port.
+PORTS = st.sampled_from(["30080", "32767", "32768", "40000"]) | st.sampled_from(
+    ["80", "9999", "65535", "65536", "00080"]
+)
+PACKETS = st.tuples(
+    st.sampled_from(["TCP", "TCP", "UDP"]),
+    PORTS,
+    PORTS,
+    st.sampled_from(["SYN", "ACK"]),
+    st.sampled_from([False, False, True]),
+)
+
+
+def packet(protocol: str, source: str, port: str, flags: str, back: bool) -> bytes:
+    line = HEAD.replace("SRC=10.0.0.1 DST=10.0.0.2", "SRC=10.0.0.2 DST=10.0.0.1") if back else HEAD
+    rest = f"WINDOW=1 RES=0x00 {flags} URGP=0 " if protocol == "TCP" else "LEN=40 "
+    return f"{line}PROTO={protocol} SPT={source} DPT={port} {rest}".encode()
 
 
 @given(st.lists(printed(), max_size=8), st.data())
@@ -73,6 +102,50 @@ def test_lines_of_the_kernel_say_the_same_whatever_was_seen_before(lines: list, 
     known = KnownLines(prefixes)
     for one in [*lines, *lines]:
         assert_alike(known, prefixes, one.line.encode("utf-8", "surrogateescape"))
+
+
+@given(
+    st.lists(printed(), min_size=1, max_size=4), st.lists(st.sampled_from(WORDS), max_size=3).map("".join), st.data()
+)
+def test_lines_of_the_kernel_with_something_around_them_say_the_same(
+    lines: list[Printed], junk: str, data: st.DataObject
+) -> None:
+    """Behind the last field, in the middle, or before the prefix; the line itself is known by then."""
+    prefixes = Prefixes([*RULES, *(PrefixRule(one.drop.prefix, Verdict.DROP) for one in lines if one.drop.prefix)])
+    known = KnownLines(prefixes)
+    for one in [*lines, *lines]:
+        known.wanted(one.line.encode("utf-8", "surrogateescape"))
+        place = data.draw(st.sampled_from([0, len(one.line)]) | st.integers(0, len(one.line)))
+        message = one.line[:place] + junk + one.line[place:]
+        assert_alike(known, prefixes, message.encode("utf-8", "surrogateescape"))
+
+
+JUNK = [
+    "': -2",
+    "'",
+    "x",
+    " ",
+    "x ",
+    "[116b,55d06116b000+1000] likely on CPU 1",
+    "\n",
+    "URGP=0 ",
+    " OUT=c ",
+    "SYN ",
+    "\xff",
+]
+
+
+@given(st.lists(st.tuples(PACKETS, st.sampled_from(["", "", *JUNK]), st.sampled_from(["", "", *JUNK])), max_size=30))
+@example([(("TCP", "40000", "80", "SYN", False), "", ""), (("TCP", "40000", "80", "SYN", False), "': -2", "")])
+def test_junk_makes_no_known_line(packets: list[tuple[tuple[str, str, str, str, bool], str, str]]) -> None:
+    """Whether the line, its head or its tail was seen before with or without it."""
+    prefixes = Prefixes(RULES)
+    known = KnownLines(prefixes)
+    for one, behind, before in [*packets, *packets]:
+        message = before.encode() + packet(*one) + behind.encode()
+        assert_alike(known, prefixes, message)
+        if behind not in ("", "\n", "URGP=0 ") or before.strip():
+            assert not isinstance(known.wanted(message), KnownLine)
 
 
 @given(st.lists(st.lists(st.sampled_from(WORDS)).map("".join), max_size=12), st.sampled_from(["", HEAD, "drop: IN=a"]))
@@ -93,25 +166,6 @@ def test_piles_of_keys_and_values_say_the_same(texts: list[str], head: str) -> N
     known = KnownLines(prefixes)
     for text in [*texts, *texts]:
         assert_alike(known, prefixes, (head + text).encode())
-
-
-#: Few values, and mostly of five digits, so that lines meet: same addresses, same shape, or same port.
-PORTS = st.sampled_from(["30080", "32767", "32768", "40000"]) | st.sampled_from(
-    ["80", "9999", "65535", "65536", "00080"]
-)
-PACKETS = st.tuples(
-    st.sampled_from(["TCP", "TCP", "UDP"]),
-    PORTS,
-    PORTS,
-    st.sampled_from(["SYN", "ACK"]),
-    st.sampled_from([False, False, True]),
-)
-
-
-def packet(protocol: str, source: str, port: str, flags: str, back: bool) -> bytes:
-    line = HEAD.replace("SRC=10.0.0.1 DST=10.0.0.2", "SRC=10.0.0.2 DST=10.0.0.1") if back else HEAD
-    rest = f"WINDOW=1 RES=0x00 {flags} URGP=0 " if protocol == "TCP" else "LEN=40 "
-    return f"{line}PROTO={protocol} SPT={source} DPT={port} {rest}".encode()
 
 
 @given(st.lists(PACKETS, min_size=12, max_size=50))
@@ -204,7 +258,8 @@ def test_what_is_remembered_is_bounded_and_what_comes_again_stays(monkeypatch: p
 def test_what_is_remembered_of_shapes_is_bounded() -> None:
     known = KnownLines(Prefixes(RULES))
     for n in range(MAX_SHAPES + 10):
-        known.wanted(plain() + b"x" * (n % 50) + b"y" * (n // 50) + b" ")
+        numbers = b"WINDOW=" + b"1" * (1 + n % 50), b"URGP=" + b"1" * (1 + n // 50)
+        known.wanted(plain().replace(b"WINDOW=64240", numbers[0]).replace(b"URGP=0", numbers[1]))
         assert len(known._spots) <= MAX_SHAPES
     assert len(known._spots) == 10
 

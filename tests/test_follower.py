@@ -150,11 +150,14 @@ def test_files_do_not_move_the_stored_position() -> None:
 def test_lines_are_told_apart() -> None:
     cut = LINE.format(prefix="calico-drop:", port=80)[:48]
     lines = [entry(), entry(prefix="seen:"), entry(prefix="other:"), (cut, T0), ("no netfilter line", T0)]
+    whole = LINE.format(prefix="calico-drop:", port=81)
+    lines += [(f"overlayfs: failed to resolve ' {whole}': -2", T0), (f"{whole}x", T0)]
     stage = Stage([lines])
     stage.follower.step()
     intake = stage.follower.intake
     assert intake.drops == {("drop", "TCP"): 1, ("log", "TCP"): 1}
     assert intake.unparsed == 1
+    assert intake.untrusted == 2
     assert stage.book.commits == [({1: 1}, "page 1")], "what is only logged makes no flow"
 
 

@@ -155,8 +155,16 @@ def test_repeats_are_one_event_with_their_number_and_another_port_is_another(wir
     assert event["related"]["name"] == "web-0"
 
 
+def forged(port: int) -> str:
+    """All that the kernel would print of a packet from the one pod to the other."""
+    return (
+        f"calico-drop: IN=eth0 OUT=eth1 MAC= SRC={CLIENT} DST={WEB} LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=1 DF PROTO=TCP"
+        f" SPT=40000 DPT={port} WINDOW=64240 RES=0x00 SYN URGP=0 "
+    )
+
+
 def test_forged_entries_make_no_event(wires: Network, node: Node) -> None:
-    line = f"calico-drop: IN=a OUT=b SRC={CLIENT} DST={WEB} LEN=60 TTL=63 ID=1 PROTO=TCP SPT=40000 DPT=6666 SYN"
+    line = forged(6666)
     with node.kiptail() as kiptail:
         node.journald.systemd_cat("kernel", line)
         node.journald.send_native({"MESSAGE": line, "SYSLOG_FACILITY": "0", "SYSLOG_IDENTIFIER": "kernel"})

@@ -95,7 +95,8 @@ class Cluster:
 
     def write(self, count: int) -> None:
         now = time.time_ns() // 1000
-        line = "calico-drop: IN=a OUT=b SRC=10.0.0.1 DST=10.0.0.2 LEN=60 TTL=63 ID=1 PROTO=TCP SPT=40000 DPT=80 SYN "
+        line = "calico-drop: IN=a OUT=b SRC=10.0.0.1 DST=10.0.0.2 LEN=28 TOS=0x00 PREC=0x00 TTL=63 ID=1 PROTO=UDP"
+        line += " SPT=40000 DPT=80 LEN=8 "
         entries = (kernel_entry(line, realtime_us=now + n, monotonic_us=now + n) for n in range(count))
         export_to_journal(entries, self.directory / "journal" / "system.journal")
 

@@ -22,7 +22,10 @@ from tests.scrape import free_port, get, names
 DOCUMENT = ROOT / "docs" / "metrics.md"
 ALERTS = ROOT / "packaging" / "prometheus" / "alerts.yaml"
 DASHBOARD = ROOT / "packaging" / "grafana" / "kiptail.json"
-LINE = "x: IN=a OUT=b SRC={src} DST={dst} LEN=60 TTL=63 ID=1 PROTO=TCP SPT=40000 DPT={port} SYN "
+LINE = (
+    "x: IN=a OUT=b SRC={src} DST={dst} LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=1 PROTO=TCP SPT=40000 DPT={port} WINDOW=1"
+    " RES=0x00 SYN URGP=0 "
+)
 
 
 def promtool() -> str:
