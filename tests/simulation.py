@@ -30,28 +30,23 @@ from kiptail.podmemory import PodMemory
 from kiptail.podranges import PodRanges
 from kiptail.prefixes import Prefixes
 from kiptail.store import Store
+from tests.clock import Clock
 from tests.pods import NoNames
 
-__all__ = ["Clock", "Cluster", "Events", "JournalSource", "Kiptail", "virtual_time"]
+__all__ = ["Cluster", "Events", "JournalSource", "Kiptail", "WallClock", "virtual_time"]
 
 STYLE = EventStyle("PacketDrop", "kiptail", "node1", "name_with_namespace")
 SETTLE_S = 40.0
 
 
-class Clock:
-    """Seconds since the epoch; moved by hand."""
-
-    def __init__(self, now: float) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
+class WallClock(Clock):
+    """Seconds since the epoch."""
 
     def us(self) -> int:
         return round(self.now * 1e6)
 
 
-def virtual_time(patch: pytest.MonkeyPatch, clock: Clock) -> None:
+def virtual_time(patch: pytest.MonkeyPatch, clock: WallClock) -> None:
     """Have the pod index tell the time by ``clock``."""
     stand_in = SimpleNamespace(monotonic=clock, time_ns=lambda: clock.us() * 1000)
     patch.setattr(podindex, "time", stand_in)
@@ -141,7 +136,7 @@ class Events:
 class JournalSource(Protocol):
     """A journal of which only what was written by now is there."""
 
-    def open(self, position: Position | None, clock: Clock) -> Any:
+    def open(self, position: Position | None, clock: WallClock) -> Any:
         """Something to read from, after ``position``."""
 
 
@@ -151,7 +146,7 @@ class Kiptail:
     def __init__(
         self,
         *,
-        clock: Clock,
+        clock: WallClock,
         cluster: Cluster,
         events: Events,
         store: Store,

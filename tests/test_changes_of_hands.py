@@ -23,7 +23,7 @@ from kiptail.store import Store
 from tests.journald import export_to_journal, kernel_entry
 from tests.judge import judge
 from tests.recordings import RECORDINGS, Recording
-from tests.simulation import Clock, Cluster, Events, Kiptail, virtual_time
+from tests.simulation import Cluster, Events, Kiptail, WallClock, virtual_time
 
 PREFIXES = Prefixes([PrefixRule("rc-drop:", Verdict.DROP)])
 BOOT = "b0070000000000000000000000000002"
@@ -56,7 +56,7 @@ class Growing:
         ]
         export_to_journal(entries, directory / "system.journal")
 
-    def open(self, position: Position | None, clock: Clock) -> _Reader:
+    def open(self, position: Position | None, clock: WallClock) -> _Reader:
         read_us = 0 if position is None else position.monotonic_us + self._booted_us
         read = sum(round(at * 1e6) <= read_us for at in self._times)
         journal = Journal(
@@ -70,7 +70,7 @@ class Growing:
 
 
 class _Reader:
-    def __init__(self, journal: Journal, times: Sequence[float], read: int, clock: Clock) -> None:
+    def __init__(self, journal: Journal, times: Sequence[float], read: int, clock: WallClock) -> None:
         self._journal, self._times, self._read, self._clock = journal, times, read, clock
 
     def read(self, limit: int) -> Batch:
@@ -107,7 +107,7 @@ def journals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Growing]:
 
 def complaints(recording: Recording, journal: Growing, index: str, faults: Faults) -> list[str]:
     """Play a recording and judge the Events."""
-    clock = Clock(recording.began)
+    clock = WallClock(recording.began)
     changes = [(change.at, change.type, dict(change.pod)) for change in recording.pod_changes]
     broken = [faults.broken] if faults.broken else []
     cluster = Cluster([dict(pod) for pod in recording.listed], changes, lag=faults.lag, broken=broken)

@@ -28,6 +28,7 @@ from kiptail.ownership import PodRef
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.scan import Batch
 from kiptail.store import Store
+from tests.clock import Clock
 
 SECOND = 1_000_000
 T0 = 1_800_000_000 * SECOND
@@ -55,6 +56,7 @@ drops = st.lists(
     min_size=1,
     max_size=40,
 )
+
 actions = st.lists(
     st.one_of(
         st.tuples(st.just("read"), st.integers(1, 9)),
@@ -68,14 +70,6 @@ actions = st.lists(
 )
 #: What a write comes to: it succeeds, its answer gets lost, it never gets there, or the server fails or refuses it.
 answers = st.lists(st.sampled_from(["ok", "ok", "lost", "refused", "503", "429", "409", "403"]), max_size=30)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass

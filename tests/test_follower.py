@@ -21,13 +21,13 @@ from kiptail.ledger import IDLE_US, Changes, Ledger
 from kiptail.ownership import Hands
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.scan import Batch
+from tests.clock import Clock
 
 T0 = 1_800_000_000_000_000
 LINE = (
     "{prefix} IN=a OUT=b MAC= SRC=10.0.0.1 DST=10.0.0.2 LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=1 DF PROTO=TCP"
     " SPT=40000 DPT={port} WINDOW=64240 RES=0x00 SYN URGP=0 "
 )
-
 
 PREFIXES = Prefixes([PrefixRule("calico-drop:", Verdict.DROP), PrefixRule("seen:", Verdict.LOG)])
 
@@ -64,14 +64,6 @@ class Book:
         if self.full:
             raise StoreUnavailableError("database or disk is full")
         self.commits.append(({f.id: f.count for f in changes.flows}, position.cursor if position else None))
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from kiptail import hostaddresses
 from kiptail.hostaddresses import HostAddresses
+from tests.clock import Clock
 from tests.netns import Network
 
 ROOT = Path(__file__).parents[1]
@@ -64,14 +65,6 @@ OTHERS = [
     *("10.99.0.0", "10.244.3.0", "10.244.3.9", "10.244.3.255", "127.0.0.0", "127.0.0.1", "127.255.255.255"),
     *("::1", "fd00:10:96::1", "192.0.2.1", "2001:db8::1", ""),
 ]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

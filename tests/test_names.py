@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from kiptail import names
 from kiptail.names import Answer, DnsResolver, Names, Outcome
+from tests.clock import Clock
 from tests.dnsserver import DnsServer, reverse
 
 V4, V6 = "192.0.2.7", "2001:db8::7"
@@ -246,14 +247,6 @@ class FakeResolver:
         self.asked.append(address)
         self.go.wait(10)
         return self.answers[address]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

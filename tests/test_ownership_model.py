@@ -23,7 +23,7 @@ from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.scan import Batch
 from kiptail.store import Store
 from tests.histories import ADDRESSES, BEGIN, CLIENT, SHARED_IN, SHARED_OUT, History, Packet, Tenancy, history
-from tests.simulation import Clock, Cluster, Events, Kiptail, virtual_time
+from tests.simulation import Cluster, Events, Kiptail, WallClock, virtual_time
 
 #: So many histories are played; `make replays` asks for more.
 HISTORIES = int(os.environ.get("KIPTAIL_TEST_HISTORIES", "150"))
@@ -45,7 +45,7 @@ class Written:
     def __init__(self, packets: Sequence[Packet]) -> None:
         self._packets = packets
 
-    def open(self, position: Position | None, clock: Clock) -> _Reader:
+    def open(self, position: Position | None, clock: WallClock) -> _Reader:
         return _Reader(self._packets, int(position.cursor) if position else 0, clock)
 
 
@@ -53,7 +53,7 @@ class Written:
 class _Reader:
     packets: Sequence[Packet]
     at: int
-    clock: Clock
+    clock: WallClock
 
     def __post_init__(self) -> None:
         self._known = KnownLines(PREFIXES)
@@ -117,7 +117,7 @@ class Played:
 
 def play(story: History, faults: Faults) -> Played:
     """Play it to kiptail."""
-    clock = Clock(BEGIN - 1.0)
+    clock = WallClock(BEGIN - 1.0)
     end = story.end
     downs, broken = faults.downs, faults.broken
     kills = iter(faults.kills)

@@ -18,18 +18,11 @@ from kiptail.manifests import dedicated
 from kiptail.renewal import LOOK_INTERVAL, RETRY_FIRST, RETRY_LAST, KeptToken, Renewer
 from tests.apiserver import ApiServer
 from tests.apiserver.access import User
+from tests.clock import Clock
 from tests.running import Kiptail
 from tests.test_credentials import token as made
 
 SUBJECT = "system:serviceaccount:kube-system:kiptail"
-
-
-class Clock:
-    def __init__(self, now: float) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Place:
