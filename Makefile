@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test check unit live system-test transcript replays crash bench bench-index deb rpm clean
+.PHONY: help demo test check unit live system-test transcript replays fuzz crash bench bench-index deb rpm clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -48,6 +48,10 @@ replays: ## Play the recorded changes of hands with every pair of moments, and 3
 	@tools/prepare debian
 	@KIPTAIL_TEST_REPLAYS=all KIPTAIL_TEST_HISTORIES=3000 tools/pytest debian --timeout 3600 \
 	  tests/test_changes_of_hands.py tests/test_ownership_model.py $(ARGS)
+
+fuzz: ## Try 100 times as much made-up input as `make test` does, from a new seed; ARGS="-k name" selects
+	@tools/prepare debian
+	@KIPTAIL_TEST_FUZZ=$${KIPTAIL_TEST_FUZZ:-100} tools/pytest debian --timeout 3600 -m "(fuzz or hypothesis) and not live" $(ARGS)
 
 crash: ## Kill kiptail and its API server at random while packets drop, for minutes, as root; ARGS="--kills 200 kills"
 	@tools/prepare debian live

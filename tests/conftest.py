@@ -12,6 +12,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.fuzzing import cases
 from tests.kube import opened, server  # noqa: F401 - fixtures
 
 #: Root can run everything, and in CI nobody reads what was skipped: there a skipped test is a failed one.
@@ -20,7 +21,7 @@ NOTHING_IS_SKIPPED = os.geteuid() == 0 or os.environ.get("CI", "") not in ("", "
 THREAD_GRACE_S = 3.0
 
 # CI machines stall: how long one example takes says nothing.
-hypothesis.settings.register_profile("kiptail", deadline=None)
+hypothesis.settings.register_profile("kiptail", deadline=None, max_examples=cases(100))
 hypothesis.settings.load_profile("kiptail")
 
 
