@@ -60,7 +60,7 @@ Event = tuple[int, str, str]
 
 
 class Agenda:
-    """Events with news, by their keys. ``now`` is in seconds of any clock, ``wall_us`` µs since the epoch."""
+    """Events with news, by their keys. ``now`` is in seconds of any clock, ``now_us`` µs since the epoch."""
 
     def __init__(self, repeat_interval: float, first_updates: Sequence[float] = FIRST_UPDATES) -> None:
         """``repeat_interval``: seconds between two updates of an Event, but for its first few."""
@@ -83,7 +83,7 @@ class Agenda:
         """When the next Event is due; None when there is none."""
         return min((s.due for s in self._schedules() if s.due is not None), default=None)
 
-    def plan(self, record: EventRecord, *, now: float, wall_us: int, last: bool = False) -> None:
+    def plan(self, record: EventRecord, *, now: float, now_us: int, last: bool = False) -> None:
         """Schedule an Event that has news, unless it is; ``last``: without an interval.
 
         For there is nothing to follow, or what it says is wrong.
@@ -102,7 +102,7 @@ class Agenda:
             return
         interval = self._interval(record.writes)
         # Clamped: a wall clock that is set back must not silence an Event.
-        left = min(interval, max(0.0, interval - (wall_us - record.sent_at_us) / 1e6))
+        left = min(interval, max(0.0, interval - (now_us - record.sent_at_us) / 1e6))
         self._updates.add(key, now + left)
 
     def again(self, key: Event, at: float, *, told: bool, behind: bool) -> None:

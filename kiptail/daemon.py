@@ -24,7 +24,7 @@ from kiptail.names import Names
 from kiptail.nodeindex import NodeIndex
 from kiptail.notify import Notifier
 from kiptail.observed import Unobserved
-from kiptail.parts import connect, event_style, open_index, open_journal, open_ledger, open_metrics
+from kiptail.parts import connect, event_style, open_clock, open_index, open_journal, open_ledger, open_metrics
 from kiptail.podindex import ClusterIndex
 from kiptail.podmemory import PodMemory
 from kiptail.poster import Poster
@@ -96,7 +96,12 @@ class _Daemon:
         stack.callback(self._store.close)
         saved = self._store.load()
         self._begins = saved.position is None
-        self._journal = stack.enter_context(open_journal(settings, prefixes, saved, now_us=_now_us()))
+        self._clock = open_clock(settings, saved)
+        if self._api is not None:
+            self._clock.others = self._api.time_us
+        self._journal = stack.enter_context(
+            open_journal(settings, prefixes, saved, clock=self._clock, now_us=time.time_ns() // 1000)
+        )
 
         self._names: Names | None = None
         if self._api is not None:
@@ -105,11 +110,12 @@ class _Daemon:
         self._cluster_names: ClusterNames | None = None
         self._index: NodeIndex | ClusterIndex | SnapshotIndex
         if self._api is None or pods is not None:
-            self._index = SnapshotIndex(pods or [], now_us=_now_us())
+            self._index = SnapshotIndex(pods or [], now_us=time.time_ns() // 1000, wall_us=self._clock.wall_us)
         else:
             self._index, self._cluster_names = open_index(
                 settings,
                 self._api,
+                clock=self._clock,
                 node_name=self._node_name,
                 on_change=self._changed.note,
                 on_ready=self._index_ready,
@@ -138,6 +144,7 @@ class _Daemon:
                 tally=tally,
                 remember=self._remember,
                 uncut=self._changed.pending,
+                own_clock=self._clock,
             )
         )
         if self._memory is not None:
@@ -153,6 +160,7 @@ class _Daemon:
             offer=self._poster.offer,
             keep_position=not settings.journal_files,
             expire_after=settings.expire_after_s,
+            own_clock=self._clock,
             log_drops=settings.log_drops,
         )
         self._report = Report(
@@ -215,8 +223,7 @@ class _Daemon:
                 self._notifier.tell("WATCHDOG=1")
                 beat_at = now + watchdog
             if now >= status_at:
-                now_us = _now_us()
-                lag_us = self._journal.lag_us(now_us)
+                now_us, lag_us = self._clock.now_us(), self._journal.lag_us()
                 self._report.beat(lag=lag_us / 1e6 if self._settings.follow else 0.0)
                 self._settle(now_us)
                 if self._memory is not None and not self._follower.trouble:
@@ -225,7 +232,7 @@ class _Daemon:
                 self._notifier.tell(f"STATUS={self._report.status()}")
                 status_at = now + STATUS_INTERVAL
             if self._memory is not None and now >= save_at:
-                self._memory.save(_now_us())
+                self._memory.save(self._clock.now_us())
                 save_at = now + SAVE_INTERVAL
             if step is Step.STALLED:
                 if not self._settings.follow:
@@ -264,7 +271,7 @@ class _Daemon:
         if not isinstance(self._index, SnapshotIndex):
             self._index.stop()
         if self._memory is not None:  # last, for the watch went on until now
-            self._memory.save(_now_us(), last=True)
+            self._memory.save(self._clock.now_us(), last=True)
         if not committed and not self._settings.follow:
             raise StateError(self._follower.trouble or "the state cannot be written")
         return left
@@ -379,7 +386,7 @@ class _Daemon:
 
     def _remember(self) -> None:
         if self._memory is not None:
-            self._memory.save(_now_us())
+            self._memory.save(self._clock.now_us())
 
 
 def _watchdog_interval() -> float:
@@ -390,7 +397,3 @@ def _watchdog_interval() -> float:
 
 def _never() -> bool:
     return False
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000

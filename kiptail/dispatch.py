@@ -20,6 +20,7 @@ from kiptail.errors import StateError
 from kiptail.event import EventRecord, EventStyle, event_body
 from kiptail.flow import Flow, FlowKey
 from kiptail.locate import Endpoint, Kind
+from kiptail.ownclock import OwnClock
 from kiptail.ownership import NEVER
 from kiptail.placing import Locate, Outbox, Placer, Tracked
 from kiptail.sending import Again, GivenUp, Sender, Sent
@@ -78,17 +79,17 @@ class Dispatcher:
         remember: Callable[[], None] = lambda: None,
         uncut: Callable[[str], bool] = lambda address: False,
         clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
+        own_clock: OwnClock | None = None,
     ) -> None:
         """``repeat_interval`` and ``give_up_after`` are in seconds; ``hold``: :meth:`step` sends nothing.
 
         ``most_ended``: so many flows that have ended may wait to be told; then the oldest are given up.
         ``remember`` stores what is known of pods, before a decision that hangs on it. ``uncut`` tells whether flows of
-        an address have still to be cut by what is known of it.
+        an address have still to be cut by what is known of it. ``own_clock`` is what flows' times are told by.
         """
         self._outbox, self._style, self._give_up_after = outbox, style, give_up_after
         self._most_ended, self._hold, self._observe = most_ended, hold, observe
-        self._clock, self._wall, self._uncut = clock, wall_clock, uncut
+        self._clock, self._own_clock, self._uncut = clock, own_clock or OwnClock(), uncut
         self._tally = Tally() if tally is None else tally
         self._placer = Placer(locate, outbox, style, remember=remember, sent_before=self._sent_before)
         self._agenda = Agenda(repeat_interval, first_updates)
@@ -310,9 +311,9 @@ class Dispatcher:
         count = tracked.flow.count
         for record in tracked.records.values():
             if record.has_news(count):
-                now, wall_us = self._clock(), self._wall_us()
+                now, now_us = self._clock(), self._own_clock.now_us()
                 wrong = record.counts(count) < record.sent_count or record.tells_of_another
-                self._agenda.plan(record, now=now, wall_us=wall_us, last=tracked.flow.ended or wrong)
+                self._agenda.plan(record, now=now, now_us=now_us, last=tracked.flow.ended or wrong)
         self.progress.untold = self._agenda.untold
 
     # -- sending --------------------------------------------------------------------------------------------
@@ -336,7 +337,8 @@ class Dispatcher:
             return None
         text = record.message
         count = record.counts(flow.count)
-        result = self.sender.send(event_body(record, flow, self._style, tracked.peer_pod(record.end)), record)
+        body = event_body(record, flow, self._style, tracked.peer_pod(record.end), wall_us=self._own_clock.wall_us)
+        result = self.sender.send(body, record)
         self.progress.trouble = self.sender.trouble
         match result:
             case Again():
@@ -345,7 +347,7 @@ class Dispatcher:
                 level = logging.INFO if result.expected else logging.WARNING
                 self._give_up(tracked, record, result.reason, level)
             case Sent():
-                record.sent_count, record.sent_message, record.sent_at_us = count, text, self._wall_us()
+                record.sent_count, record.sent_message, record.sent_at_us = count, text, self._own_clock.now_us()
                 record.writes += 1
                 self._save(record)
                 self._plan(tracked)
@@ -439,10 +441,9 @@ class Dispatcher:
                     self._unplaced[flow_id] = tracked
 
     def _is_too_old(self, flow: Flow) -> bool:
-        return self._wall() - flow.last_us / 1e6 > self._give_up_after
-
-    def _wall_us(self) -> int:
-        return round(self._wall() * 1e6)
+        # How long ago an earlier boot was, only the wall clock says: it may be wrong until it has been set.
+        since_us = max(flow.last_us, self._own_clock.booted_us())
+        return (self._own_clock.now_us() - since_us) / 1e6 > self._give_up_after
 
 
 def _told_of(flow: Flow) -> tuple[object, ...]:

@@ -7,7 +7,9 @@ Field names are those of systemd.journal-fields(7). Times are whole microseconds
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from kiptail.steady import Times
 
 __all__ = [
     "DELAY_LIMIT_US",
@@ -73,6 +75,8 @@ class Position:
     monotonic_us: int
     realtime_us: int
     clock: SourceClock | None
+    #: What was seen of the machine's clocks until then; None where an earlier version stored it. No part of the place.
+    times: Times | None = field(default=None, compare=False)
 
 
 def is_trusted(transport: bytes, facility: bytes) -> bool:

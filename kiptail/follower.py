@@ -18,6 +18,7 @@ from kiptail.fastline import KnownLine
 from kiptail.flow import Flow, flow_key
 from kiptail.ledger import Changes, Ledger
 from kiptail.netfilter import Unparsed
+from kiptail.ownclock import OwnClock
 from kiptail.ownership import Hands
 from kiptail.prefixes import Prefixes, Verdict, to_json_dict
 from kiptail.reading import Untrusted, read
@@ -111,13 +112,16 @@ class Follower:
         expire_after: float | None,
         log_drops: bool = False,
         clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
+        own_clock: OwnClock | None = None,
     ) -> None:
-        """``offer`` gets copies of the flows once they are committed. ``expire_after`` is in seconds."""
+        """``offer`` gets copies of the flows once they are committed. ``expire_after`` is in seconds.
+
+        ``own_clock`` is what the journal's times are told by.
+        """
         self._journal, self._prefixes, self._ledger, self._book = journal, prefixes, ledger, book
         self._offer, self._keep_position, self._log_drops = offer, keep_position, log_drops
         self._expire_after = expire_after
-        self._clock, self._wall = clock, wall_clock
+        self._clock, self._own_clock = clock, own_clock or OwnClock()
         self._commit_at = self._position_at = self._denied_at = clock()
         self._uncommitted = 0
         self._committed_position: Position | None = None
@@ -136,7 +140,7 @@ class Follower:
             step = Step.AT_END if batch.at_end else Step.MORE
             horizon_us = 0
             if self._expire_after is not None:
-                horizon_us = round((self._wall() - self._expire_after) * 1e6)
+                horizon_us = self._own_clock.now_us() - round(self._expire_after * 1e6)
             self._count_all(batch.lines, batch.times_us, horizon_us)
         now = self._clock()
         at_once = not self.trouble and (self._ledger.opened or self._uncommitted >= MAX_UNCOMMITTED)
@@ -258,7 +262,7 @@ class Follower:
             return
         self._seen((rule.verdict.value, drop.protocol))
         if self._log_drops:
-            drop_log.info("%s", json.dumps({"time_us": time_us, **to_json_dict(drop, rule)}))
+            drop_log.info("%s", json.dumps({"time_us": self._own_clock.wall_us(time_us), **to_json_dict(drop, rule)}))
         if rule.verdict is not Verdict.LOG:
             self._ledger.add(flow_key(drop, rule.text, rule.verdict.value), time_us)
             self._uncommitted += 1

@@ -27,6 +27,7 @@ from typing import Self, cast
 
 from kiptail.entry import Position
 from kiptail.errors import JournalError
+from kiptail.ownclock import OwnClock
 from kiptail.reader import (
     Place,
     Reader,
@@ -34,6 +35,7 @@ from kiptail.reader import (
     begin,
     go_after,
     go_to,
+    is_passed_by,
     match_kernel,
     news,
     place_of,
@@ -42,6 +44,7 @@ from kiptail.reader import (
     unreadable,
 )
 from kiptail.scan import Batch, JournalCounts, Scanner
+from kiptail.steady import Timeline
 
 __all__ = ["Batch", "Journal", "JournalCounts"]
 
@@ -68,6 +71,7 @@ class Journal:
     MESSAGE that holds ``needle``, and may give a KnownLine. ``position`` is where an earlier Journal had got
     to and wins over ``since_us`` (realtime of the first entry, inclusive); without both the journal is read
     from its head. Without ``follow`` it is read to its end once: inotify, whose end takes 20 ms, is not asked for.
+    ``clock``'s timeline is what the lines' times are told by; without it, this reader has one of its own.
 
     JournalError when the journal cannot be read at the start. When that happens later it is tried again each
     second and :attr:`trouble` says why. Belongs to one thread, and does not survive a fork.
@@ -83,11 +87,14 @@ class Journal:
         position: Position | None = None,
         since_us: int | None = None,
         follow: bool = True,
+        clock: OwnClock | None = None,
     ) -> None:
         #: Why nothing can be read at the moment, in one line; "" while all is well.
         self.trouble = ""
         self._source, self._follow = Source(directory, tuple(files)), follow
-        self._scanner = Scanner(wanted, position.clock if position else None, needle)
+        self._running_boot = running_boot()
+        self._clock = clock or OwnClock(Timeline(position.times if position else None), boot_id=self._running_boot)
+        self._scanner = Scanner(wanted, position.clock if position else None, self._clock.timeline, needle)
         self._since_us = since_us if position is None else None
         #: The last place that is known. ``_moved``: the reader has got to a later entry since.
         self._place = (
@@ -98,7 +105,6 @@ class Journal:
         self._beginning = self._place if position and not position.cursor else None
         #: Set when a cursor was not found, until the journal's end: what is not later has been read already.
         self._skip: Place | None = None
-        self._running_boot = running_boot()
         #: The journal's end before the last read, as a time, and whether the read before that saw the same: journald
         #: adds an entry to the list of all, which has that time, before it adds it to those that matches look in.
         self._end_us, self._settled = 0, False
@@ -145,6 +151,9 @@ class Journal:
             if self._at_end:
                 self._skip = None
                 self._at_end = self._pass_ignored(batch, limit)
+            if self._at_end and self._follow:
+                # Not before: what is still to be read may be of an earlier boot.
+                self._clock.check()
         except OSError as error:
             self._at_end = not self._recovers(error)
         else:
@@ -194,18 +203,20 @@ class Journal:
         place = self._place
         if place is None:
             return None
-        return Position(place.cursor, place.boot_id, place.monotonic_us, place.realtime_us, self._scanner.clock)
+        times = self._clock.timeline.times
+        return Position(place.cursor, place.boot_id, place.monotonic_us, place.realtime_us, self._scanner.clock, times)
 
-    def lag_us(self, now_us: int) -> int:
-        """How far reading is behind ``now_us`` (realtime, µs): 0 at the end, else the last entry's age."""
+    def lag_us(self) -> int:
+        """How far reading is behind: 0 at the end, else the last entry's age, in µs."""
         self._know_place()
-        if self._place is None or (self._at_end and not self.trouble):
+        place = self._place
+        if place is None or (self._at_end and not self.trouble):
             return 0
-        done_us = self._place.realtime_us
-        if self._place == self._beginning and self._since_us is not None:
+        done_us = self._clock.timeline.at(place.boot_id, place.monotonic_us, place.realtime_us)
+        if place == self._beginning and self._since_us is not None:
             # That entry may be days old, and nothing before the time asked for was to be read.
-            done_us = max(done_us, self._since_us)
-        return max(0, now_us - done_us)
+            done_us = max(done_us, self._clock.steady_us(self._since_us))
+        return max(0, self._clock.now_us() - done_us)
 
     # Scanning
 
@@ -300,7 +311,9 @@ class Journal:
             return True
         if last.boot_id == place.boot_id:
             return last.monotonic_us > place.monotonic_us
-        return place.boot_id != self._running_boot and last.realtime_us >= place.realtime_us
+        if self._running_boot in (last.boot_id, place.boot_id):
+            return last.boot_id == self._running_boot
+        return last.realtime_us >= place.realtime_us
 
     def _process(self) -> None:
         """Take note of new and deleted files."""
@@ -339,9 +352,11 @@ class Journal:
             self._fd = self._armed(reader)
             self._skip = None
             if self._place is not None:
-                if not go_to(reader, self._place.cursor):
+                found = go_to(reader, self._place.cursor)
+                if not found or is_passed_by(reader, self._place, self._running_boot):
                     self._skip = self._place
-                    self._report_loss(reader, self._place)
+                    if not found:
+                        self._report_loss(reader, self._place)
                     go_after(reader, self._place, self._running_boot)
             elif self._since_us is not None:
                 # Before the matches are set, for after that the reader is at no entry.

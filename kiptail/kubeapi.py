@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import quote, urlencode
@@ -100,6 +101,12 @@ class KubeApi:
     def server(self) -> str:
         """The URL of the API server, without a slash at the end."""
         return self._transport.session.server
+
+    def time_us(self) -> int | None:
+        """What the API server's clock shows now, µs since the epoch, to a second or so; None while nothing tells."""
+        ahead_s = self._transport.server_time_s
+        # A Date is cut to whole seconds.
+        return None if ahead_s is None else round((ahead_s + time.monotonic() + 0.5) * 1e6)
 
     @property
     def user_name(self) -> str | None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeAlias
 
 import urllib3
@@ -77,6 +78,8 @@ class Transport:
         self.session = opener()
         self._check_at = time.monotonic() + files_check_s
         self._complaint = ""
+        #: The ``Date`` of the latest answer, in seconds since the epoch, less what time.monotonic() showed then.
+        self.server_time_s: float | None = None
 
     def close(self) -> None:
         """Break off all calls; there will be no others."""
@@ -190,6 +193,7 @@ class Transport:
                     enforce_content_length=True,
                 )
             code = str(response.status)
+            self._note_date(str(response.headers.get("Date") or ""))
         except TRANSPORT_ERRORS as error:
             raise call.failure(request.what, session.server, error) from error
         finally:
@@ -198,6 +202,13 @@ class Transport:
             if self._observe is not None:
                 self._observe(request.verb, code, time.monotonic() - started)
         return response
+
+    def _note_date(self, date: str) -> None:
+        try:
+            seconds = parsedate_to_datetime(date).timestamp()
+        except (ValueError, TypeError, OverflowError, OSError):
+            return
+        self.server_time_s = seconds - time.monotonic()
 
 
 def _headers(session: Session, request: Request) -> dict[str, str]:

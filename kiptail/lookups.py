@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from cachetools import TTLCache
 
 from kiptail.errors import ApiError
+from kiptail.ownclock import OwnClock
 from kiptail.ownership import Pod, reduce_pod
 from kiptail.pacing import Backoff, TokenBucket
 from kiptail.podfeed import items_of, next_page
@@ -73,6 +74,7 @@ class Lookups:
         found: Callable[[str, list[Pod], int], frozenset[str]],
         on_answer: Callable[[frozenset[str]], None],
         how_to_grant: Callable[[], str],
+        clock: OwnClock | None = None,
     ) -> None:
         """The callbacks run in the pool's threads.
 
@@ -80,7 +82,7 @@ class Lookups:
         addresses they have now. ``on_answer(addresses)`` follows: what awaited these can be told. ``how_to_grant()``
         says, when the right to list pods is missing, what to do; it may take a request.
         """
-        self._api, self._label = api, label
+        self._api, self._label, self._clock = api, label, clock or OwnClock()
         self._found, self._on_answer, self._how_to_grant = found, on_answer, how_to_grant
         self._changed = threading.Condition()
         self._hits: TTLCache[str, bool] = TTLCache(MAX_HITS, HIT_TTL)
@@ -160,7 +162,7 @@ class Lookups:
 
     def _work(self) -> None:
         while (address := self._next()) is not None:
-            asked_us = time.time_ns() // 1000
+            asked_us = self._clock.now_us()
             try:
                 pods = self._look_up(address)
             except ApiError as error:

@@ -10,8 +10,9 @@ from typing import Protocol
 
 from kiptail.indexstats import IndexStats
 from kiptail.lookups import LookupApi, Lookups
+from kiptail.ownclock import OwnClock
 from kiptail.ownership import Hands, Interval, Owned, Pod, hands_of, owned
-from kiptail.podfeed import PodApi
+from kiptail.podfeed import PodApi, dated_by
 from kiptail.podindex import AddressNames, PodWatch
 from kiptail.podranges import PodRanges
 from kiptail.remotepods import RemotePods
@@ -43,6 +44,7 @@ class NodeIndex:
         how_to_grant: Callable[[], str],
         unhurried: bool = False,
         observe: Callable[[str], None] = lambda reason: None,
+        clock: OwnClock | None = None,
     ) -> None:
         """``node`` is this node's name.
 
@@ -50,7 +52,9 @@ class NodeIndex:
         known than before; ``on_found`` those that need not be waited for any longer.
         ``how_to_grant``: what gives the right to look up pods of other nodes, asked when it is missing.
         ``unhurried``: nobody waits for Events at present, so that all look-ups are worth waiting for.
+        ``clock`` is what drops' times are told by.
         """
+        self._clock = clock or OwnClock()
         self._unhurried = unhurried
         self._node, self._ranges, self._names = node, ranges, names
         self._on_change, self._on_found = on_change, on_found
@@ -63,9 +67,17 @@ class NodeIndex:
             on_change=self._local_change,
             on_ready=on_ready,
             observe=observe,
+            clock=self._clock,
         )
-        self._lookups = Lookups(api, label=label, found=self._looked_up, on_answer=on_found, how_to_grant=how_to_grant)
-        self._sweep = Sweep(api, label=label, found=self._swept, on_answer=on_found)
+        self._lookups = Lookups(
+            api,
+            label=label,
+            found=self._looked_up,
+            on_answer=on_found,
+            how_to_grant=how_to_grant,
+            clock=self._clock,
+        )
+        self._sweep = Sweep(api, label=label, found=self._swept, on_answer=on_found, clock=self._clock)
         #: For what look-ups found.
         self._lock = threading.Lock()
         self._remote = RemotePods()
@@ -199,6 +211,10 @@ class NodeIndex:
 
     # -- called from the threads ----------------------------------------------------------------------------
 
+    def _others(self, pods: Iterable[Pod]) -> list[Pod]:
+        """The pods of other nodes."""
+        return [dated_by(self._clock, pod, node=self._node) for pod in pods if pod.node != self._node]
+
     def _local_change(self, addresses: set[str]) -> None:
         for address in addresses:
             self._lookups.forget(address)
@@ -207,7 +223,7 @@ class NodeIndex:
 
     def _looked_up(self, address: str, pods: list[Pod], asked_us: int) -> frozenset[str]:
         # The node's own are the watch's business, which sees them end.
-        others = [pod for pod in pods if pod.node != self._node]
+        others = self._others(pods)
         for pod in pods:
             self._ranges.note_pods(pod.addresses)
         with self._lock:
@@ -220,16 +236,12 @@ class NodeIndex:
         return found
 
     def _swept(self, pods: list[Pod], awaited: frozenset[str]) -> None:
-        others = [pod for pod in pods if pod.node != self._node]
+        others = self._others(pods)
         wanted = [pod for pod in others if not awaited.isdisjoint(pod.addresses)]
         with self._lock:
             for pod in others:
                 self._remote.note_seconds(pod)
-            changed = self._remote.learned(wanted, now_us=_now_us())
+            changed = self._remote.learned(wanted, now_us=self._clock.now_us())
         self._names.note_pods([address for pod in wanted for address in pod.addresses])
         if changed:
             self._on_change(changed)
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000

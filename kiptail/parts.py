@@ -15,19 +15,22 @@ from kiptail.journal import Journal
 from kiptail.ledger import Ledger
 from kiptail.nodeindex import NodeIndex
 from kiptail.observed import Observer, Unobserved
+from kiptail.ownclock import OwnClock
 from kiptail.podindex import ClusterIndex
 from kiptail.podranges import PodRanges
 from kiptail.prefixes import Prefixes
+from kiptail.reader import running_boot
 from kiptail.renewal import KeptToken
 from kiptail.rights import grant_remedy
 from kiptail.settings import DEFAULT_LOOK_BACK_US, Settings
+from kiptail.steady import Timeline
 from kiptail.store import Saved
 
 if TYPE_CHECKING:
     from kiptail.kubeapi import KubeApi
     from kiptail.metrics import Metrics
 
-__all__ = ["connect", "event_style", "open_index", "open_journal", "open_ledger", "open_metrics"]
+__all__ = ["connect", "event_style", "open_clock", "open_index", "open_journal", "open_ledger", "open_metrics"]
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +59,22 @@ def connect(settings: Settings, observer: Observer, tokens: KeptToken) -> KubeAp
     )
 
 
+def open_clock(settings: Settings, saved: Saved) -> OwnClock:
+    """The machine's clocks, with what an earlier run saw of them."""
+    position = None if settings.journal_files else saved.position
+    timeline = Timeline(position.times if position else None)
+    if position is not None and position.times is None:
+        timeline = Timeline.begun(
+            position.boot_id, position.monotonic_us, position.realtime_us, not_before_us=saved.watermark_us
+        )
+    return OwnClock(timeline, boot_id=running_boot())
+
+
 def open_index(
     settings: Settings,
     api: KubeApi,
     *,
+    clock: OwnClock,
     node_name: str,
     on_change: Callable[[set[str]], None],
     on_ready: Callable[[], None],
@@ -84,6 +99,7 @@ def open_index(
             how_to_grant=lambda: grant_remedy(api.identity(), "list", "pods"),
             unhurried=not settings.follow,
             observe=observe,
+            clock=clock,
         ), names
     return ClusterIndex(
         api,
@@ -95,11 +111,15 @@ def open_index(
         on_ready=on_ready,
         on_nodes=on_names,
         observe=observe,
+        clock=clock,
     ), names
 
 
-def open_journal(settings: Settings, prefixes: Prefixes, saved: Saved, *, now_us: int) -> Journal:
-    """The journal, where an earlier run had got to, or at the time asked for. Raises JournalError."""
+def open_journal(settings: Settings, prefixes: Prefixes, saved: Saved, *, clock: OwnClock, now_us: int) -> Journal:
+    """The journal, where an earlier run had got to, or at the time asked for. Raises JournalError.
+
+    ``now_us`` is the wall clock's time.
+    """
     position = None if settings.journal_files else saved.position
     since_us = settings.since_us
     if position is not None and since_us is not None:
@@ -115,6 +135,7 @@ def open_journal(settings: Settings, prefixes: Prefixes, saved: Saved, *, now_us
         position=position,
         since_us=since_us,
         follow=settings.follow,
+        clock=clock,
     )
 
 

@@ -6,12 +6,12 @@ Source of the fields: the Kubernetes type core/v1 Pod.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
-__all__ = ["Pod", "PodRef", "reduce_pod", "timestamp_us"]
+__all__ = ["Pod", "PodRef", "in_steady_time", "reduce_pod", "timestamp_us"]
 
 #: CNI plugins blank these when they give a pod's address back, while the pod object still shows it.
 RELEASE_ANNOTATIONS = ("cni.projectcalico.org/podIP", "vpc.amazonaws.com/pod-ips")
@@ -134,6 +134,24 @@ def reduce_pod(obj: Mapping[str, Any], *, label: str | None = None, node: str = 
         grace_us=_seconds(spec.get("terminationGracePeriodSeconds")) * 1_000_000,
         claiming=not (addresses or finished or spec.get("hostNetwork") is True) and start is not None,
         probes=_probe_ports(spec) if node and spec.get("nodeName") == node else (),
+    )
+
+
+def in_steady_time(pod: Pod, kubelets_us: Callable[[int], int], servers_us: Callable[[int], int]) -> Pod:
+    """The pod with steady times, which these make of those that its kubelet, and the API server, dated."""
+
+    def steady(wall_us: int | None) -> int | None:
+        return None if wall_us is None else kubelets_us(wall_us)
+
+    return pod._replace(
+        ready_us=steady(pod.ready_us),
+        start_us=steady(pod.start_us),
+        until_us=steady(pod.until_us),
+        running_us=steady(pod.running_us),
+        ran_us=steady(pod.ran_us),
+        lost_us=steady(pod.lost_us),
+        stopped_us=steady(pod.stopped_us),
+        asked_us=None if pod.asked_us is None else servers_us(pod.asked_us),
     )
 
 

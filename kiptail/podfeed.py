@@ -16,7 +16,9 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
 from kiptail.errors import ApiError
+from kiptail.ownclock import OwnClock
 from kiptail.ownership import Pod, reduce_pod
+from kiptail.pod import in_steady_time
 
 __all__ = ["Change", "PodApi", "PodFeed", "WatchLines", "items_of", "next_page"]
 
@@ -81,9 +83,21 @@ class Change(NamedTuple):
 class PodFeed:
     """The pods of one node (``field_selector``) or of the cluster. One thread reads, any may :meth:`close`."""
 
-    def __init__(self, api: PodApi, *, field_selector: str = "", label: str | None = None, node: str = "") -> None:
-        """``label``: the key of the label whose value is kept of each pod; ``node``: whose pods' probes are kept."""
+    def __init__(
+        self,
+        api: PodApi,
+        *,
+        field_selector: str = "",
+        label: str | None = None,
+        node: str = "",
+        clock: OwnClock | None = None,
+    ) -> None:
+        """``label``: the key of the label whose value is kept of each pod; ``node``: whose pods' probes are kept.
+
+        ``clock`` makes of the pods' times, which are the wall clock's, steady ones.
+        """
         self._api, self._selector, self._label, self._node = api, field_selector, label, node
+        self._clock = clock or OwnClock()
         self._streams = True
         self._stream: WatchLines | None = None
         self._closed = False
@@ -216,9 +230,17 @@ class PodFeed:
         pod = reduce_pod(obj, label=self._label, node=self._node)
         if pod is None:
             return None
+        pod = dated_by(self._clock, pod, node=self._node)
         ref = pod.ref._replace(namespace=sys.intern(pod.ref.namespace), label=sys.intern(pod.ref.label))
         hosts = self._hosts.setdefault(pod.host_addresses, pod.host_addresses)
         return pod._replace(ref=ref, node=sys.intern(pod.node), host_addresses=hosts)
+
+
+def dated_by(clock: OwnClock, pod: Pod, *, node: str) -> Pod:
+    """``pod`` with its times in steady time; those of ``node``, which is this machine, are by its own clock."""
+    if clock.is_steady():  # nearly always, and a cluster has many pods
+        return pod
+    return in_steady_time(pod, clock.steady_us if pod.node == node else clock.others_us, clock.others_us)
 
 
 @contextlib.contextmanager

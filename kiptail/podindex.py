@@ -14,6 +14,7 @@ from typing import Protocol
 
 from kiptail.errors import ApiError
 from kiptail.indexstats import IndexStats
+from kiptail.ownclock import OwnClock
 from kiptail.ownership import Hands, Interval, Owned, Ownership, Pod, hands_of
 from kiptail.pacing import Backoff
 from kiptail.podfeed import PodApi, PodFeed
@@ -66,13 +67,15 @@ class PodWatch:
         on_ready: Callable[[], None],
         on_nodes: Callable[[], None] = lambda: None,
         observe: Callable[[str], None] = lambda reason: None,
+        clock: OwnClock | None = None,
     ) -> None:
-        """``node``: this machine's. The callbacks run in the thread.
+        """``node``: this machine's; ``clock`` is what drops' times are told by. The callbacks run in the thread.
 
         ``on_change`` gets the addresses of which more, or something else, is known than before; ``on_nodes`` runs
         when an address turned out to be a node's.
         """
-        self._feed = PodFeed(api, field_selector=field_selector, label=label, node=node)
+        self._clock = clock or OwnClock()
+        self._feed = PodFeed(api, field_selector=field_selector, label=label, node=node, clock=self._clock)
         self._partial = bool(field_selector)
         self._ranges = ranges
         self._on_change, self._on_ready, self._on_nodes, self._observe = on_change, on_ready, on_nodes, observe
@@ -146,7 +149,7 @@ class PodWatch:
         """Another one than the likely owner may turn out to have had an address then: it is worth waiting."""
         if not self._connected:
             return True
-        if _now_us() >= at_us + NEWS_US:
+        if self._clock.now_us() >= at_us + NEWS_US:
             return False
         with self._lock:
             return self._ownership.claimed(at_us) or len(self._ownership.owned(address, at_us).pods) > 1
@@ -179,7 +182,7 @@ class PodWatch:
 
     def expects(self, at_us: int) -> bool:
         """News of a pod that had an address then may still be under way."""
-        return not self._connected or _now_us() < at_us + NEWS_US
+        return not self._connected or self._clock.now_us() < at_us + NEWS_US
 
     def age(self) -> float:
         """Seconds since the API server last said anything; bookmarks come about once a minute."""
@@ -219,7 +222,7 @@ class PodWatch:
             self._ranges.note_pods(pod.addresses)
         with self._lock:
             new_nodes = self._tells_of_nodes(pods)
-            changed = self._ownership.replace(pods, now_us=_now_us(), seen_us=self._watched_us)
+            changed = self._ownership.replace(pods, now_us=self._clock.now_us(), seen_us=self._watched_us)
         self._resource_version = version
         self._heard()
         self._report(changed, new_nodes)
@@ -248,7 +251,7 @@ class PodWatch:
             raise
         finally:
             if self._connected:
-                self._watched_us = _now_us()
+                self._watched_us = self._clock.now_us()
             self._connected = False
             if time.monotonic() - begin > WATCH_THAT_WORKS:
                 self._backoff.reset()
@@ -260,15 +263,15 @@ class PodWatch:
     def _take(self, line: bytes) -> None:
         """One line of the watch. Raises ApiError."""
         change = self._feed.change(line)
-        now_us = _now_us()
+        pod, now_us = change.pod, self._clock.now_us()
         changed: set[str] = set()
         live, new_nodes = time.monotonic() >= self._live_at, False
-        if change.pod is not None:
-            self._ranges.note_pods(change.pod.addresses)
+        if pod is not None:
+            self._ranges.note_pods(pod.addresses)
         with self._lock:
-            if change.pod is not None:
-                new_nodes = self._tells_of_nodes((change.pod,))
-                changed |= self._ownership.put(change.pod, now_us=now_us, live=live)
+            if pod is not None:
+                new_nodes = self._tells_of_nodes((pod,))
+                changed |= self._ownership.put(pod, now_us=now_us, live=live)
             if change.gone:
                 changed |= self._ownership.remove(change.gone, now_us=now_us, live=live)
         if change.version:
@@ -279,7 +282,7 @@ class PodWatch:
     def _heard(self) -> None:
         """The API server has told all that there was to tell."""
         self._news_at = time.monotonic()
-        self._fresh_us = _now_us()
+        self._fresh_us = self._clock.now_us()
 
     def _tells_of_nodes(self, pods: Iterable[Pod]) -> bool:
         """Whether these pods tell of nodes' addresses that were not known, with the lock held and before they are."""
@@ -337,6 +340,7 @@ class ClusterIndex(PodWatch):
         on_ready: Callable[[], None],
         on_nodes: Callable[[], None] = lambda: None,
         observe: Callable[[str], None] = lambda reason: None,
+        clock: OwnClock | None = None,
     ) -> None:
         """As :class:`PodWatch`; ``names`` tells what is no pod's."""
         super().__init__(
@@ -348,6 +352,7 @@ class ClusterIndex(PodWatch):
             on_ready=on_ready,
             on_nodes=on_nodes,
             observe=observe,
+            clock=clock,
         )
         self._names = names
 
@@ -376,7 +381,3 @@ def _reason(error: ApiError) -> str:
     if error.unreachable:
         return "unreachable"
     return {401: "unauthorized", 403: "forbidden", 410: "expired", 429: "throttled"}.get(error.status or 0, "error")
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000

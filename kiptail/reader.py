@@ -28,6 +28,7 @@ __all__ = [
     "field",
     "go_after",
     "go_to",
+    "is_passed_by",
     "match_kernel",
     "news",
     "place_of",
@@ -215,6 +216,21 @@ def go_to(reader: Reader, cursor: str) -> bool:
     except (ValueError, OSError):
         # ValueError: an empty or broken cursor.
         return False
+
+
+def is_passed_by(reader: Reader, place: Place, running: str) -> bool:
+    """Whether entries of the ``running`` boot may be before ``place``, of an earlier one; ``reader`` stays there.
+
+    Files that journald did not close, as after a power failure, are put in order by the wall clock, and that may
+    have been ahead before.
+    """
+    if place.boot_id == running or not _ID128.fullmatch(running):
+        return False
+    reader.add_match(f"_BOOT_ID={running}")
+    reader.seek_head()
+    passed = reader._next() and reader._get_realtime() <= place.realtime_us
+    reader.flush_matches()
+    return passed or not go_to(reader, place.cursor)
 
 
 def go_after(reader: Reader, place: Place, running: str) -> None:

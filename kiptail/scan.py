@@ -21,6 +21,7 @@ from kiptail.entry import (
 )
 from kiptail.fastline import KnownLine
 from kiptail.reader import Place, Reader, field
+from kiptail.steady import JITTER_US, Timeline
 
 __all__ = ["Batch", "JournalCounts", "Scanner"]
 
@@ -38,7 +39,7 @@ class Batch:
 
     #: What is known to stand in each line, or its text.
     lines: list[KnownLine | str] = dataclasses.field(default_factory=list)
-    #: When the kernel wrote each, µs since the epoch.
+    #: When the kernel wrote each, in steady time (:mod:`kiptail.steady`), µs since the epoch.
     times_us: list[int] = dataclasses.field(default_factory=list)
     #: Nothing more can be read now.
     at_end: bool = False
@@ -68,17 +69,23 @@ class JournalCounts:
 class Scanner:
     """Picks the wanted lines out of what a reader gives."""
 
-    def __init__(self, wanted: Callable[[bytes], object], clock: SourceClock | None, needle: bytes = b"") -> None:
+    def __init__(
+        self,
+        wanted: Callable[[bytes], object],
+        clock: SourceClock | None,
+        timeline: Timeline,
+        needle: bytes = b"",
+    ) -> None:
         """``wanted`` is asked with each raw MESSAGE that holds ``needle``; ``clock`` is an earlier scanner's.
 
-        When it gives a :class:`KnownLine`, that is given out instead of the text.
+        When it gives a :class:`KnownLine`, that is given out instead of the text. ``timeline`` observes each line.
         """
         self.counts = JournalCounts()
         #: What :func:`~kiptail.entry.source_delay` knows by now.
         self.clock = clock
         #: The last line's receipt, if the last scan found any: monotonic time, with its boot, and real time.
         self._last: tuple[int, bytes, int] | None = None
-        self._wanted, self._needle = wanted, needle
+        self._wanted, self._timeline, self._needle = wanted, timeline, needle
 
     @property
     def mark(self) -> Place | None:
@@ -149,7 +156,7 @@ class Scanner:
         if source_us is not None:
             self.clock, delay_us = source_delay(self.clock, boot.hex(), monotonic_us, source_us)
         batch.lines.append(line)
-        batch.times_us.append(realtime_us - delay_us)
+        batch.times_us.append(self._timeline.observe(boot.hex(), monotonic_us, realtime_us) - delay_us)
         self._last = monotonic_us, boot, realtime_us
 
     def _take_known(self, reader: Reader, batch: Batch, limit: int) -> bool:
@@ -164,8 +171,9 @@ class Scanner:
         add_line, add_time = batch.lines.append, batch.times_us.append
         # Of the entry before.
         monotonic_us, boot, realtime_us = 0, b"", 0
-        # The clock as it stays, in this boot, until printk's time is ``until_us``.
+        # printk's clock as it stays, in this boot, until its time is ``until_us``; and the wall clock, until it is set.
         known_boot, offset_us, until_us = b"", 0, 0
+        ahead_us, least_us, most_us = 0, 0, 0
         scanned = 0
         try:
             for _ in range(limit - len(batch.lines)):
@@ -188,18 +196,23 @@ class Scanner:
                     realtime_us, (monotonic_us, boot) = get_realtime(), get_monotonic()  # both or neither
                 except (LookupError, ValueError, OSError):
                     return True
+                if boot != known_boot or not least_us <= realtime_us - monotonic_us <= most_us:
+                    steady_us = self._timeline.observe(boot.hex(), monotonic_us, realtime_us)
+                    ahead_us, wall_offset_us = realtime_us - steady_us, realtime_us - monotonic_us
+                    least_us, most_us = wall_offset_us - JITTER_US, wall_offset_us + JITTER_US
                 source_us = int(source)
                 delay_us = monotonic_us - source_us - offset_us
                 if source_us >= until_us or not 0 < delay_us <= DELAY_LIMIT_US or boot != known_boot:
                     self.clock, delay_us = source_delay(self.clock, boot.hex(), monotonic_us, source_us)
                     known_boot, offset_us, until_us = boot, self.clock.offset_us, self.clock.monotonic_us + DRIFT
                 add_line(line)
-                add_time(realtime_us - delay_us)
+                add_time(realtime_us - ahead_us - delay_us)
             return False
         finally:
             self.counts.scanned += scanned
             if boot:
                 self._last = monotonic_us, boot, realtime_us
+                self._timeline.observe(boot.hex(), monotonic_us, realtime_us)
 
     def _count_missed(self, reader: Reader, message: bytes) -> None:
         """Count journald's notice of lost kernel messages; a kernel line that only reads like one is none."""

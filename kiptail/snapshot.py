@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from kiptail.errors import SettingsError
@@ -18,7 +19,9 @@ class SnapshotIndex:
     #: There is nothing that could fail.
     trouble = ""
 
-    def __init__(self, pods: list[Pod], *, now_us: int) -> None:
+    def __init__(self, pods: list[Pod], *, now_us: int, wall_us: Callable[[int], int] = int) -> None:
+        """``wall_us`` makes times of the wall clock, as the pods' are, of those that are asked for."""
+        self._wall_us = wall_us
         self._ownership = Ownership()
         self._ownership.replace(pods, now_us=now_us, seen_us=now_us)
 
@@ -36,11 +39,11 @@ class SnapshotIndex:
 
     def owned(self, address: str, at_us: int) -> Owned:
         """As :meth:`Ownership.owned`."""
-        return self._ownership.owned(address, at_us)
+        return self._ownership.owned(address, self._wall_us(at_us))
 
     def recorded(self, address: str, at_us: int) -> Owned:
         """As :meth:`Ownership.owned`."""
-        return self._ownership.owned(address, at_us)
+        return self.owned(address, at_us)
 
     def contested(self, address: str, at_us: int) -> bool:
         """A snapshot does not change."""

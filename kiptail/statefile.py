@@ -23,7 +23,7 @@ __all__ = ["SCHEMA", "SCHEMA_VERSION", "StateFile", "open_state", "sqlite_errors
 log = logging.getLogger(__name__)
 
 #: ``PRAGMA user_version`` of the schema below.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 #: The tables that version 2 brought: a new file and one that is brought up to it get the same.
 _SINCE_2 = """
@@ -79,6 +79,11 @@ UPDATE OR REPLACE interval SET since_us = since_us / 1000000 * 1000000,
     held_us = until_us / 1000000 * 1000000, until_us = until_us / 1000000 * 1000000 + 1000000;
 """
 
+#: What version 4 brought: what was seen of the machine's clocks.
+_SINCE_4 = """
+ALTER TABLE position ADD COLUMN times TEXT;
+"""
+
 SCHEMA = (
     """
 CREATE TABLE position (
@@ -116,6 +121,7 @@ CREATE TABLE endpoint (
 """
     + _SINCE_2
     + _SINCE_3
+    + _SINCE_4
 )
 
 #: What makes a file of each version one of the next.
@@ -140,6 +146,7 @@ ALTER TABLE endpoint DROP COLUMN label;
 """
     + _SINCE_2,
     2: _SINCE_3,
+    3: _SINCE_4,
 }
 
 #: The write-ahead log is folded back into the file at so many pages of 4 KiB. SQLite's own 1,000 would let a file

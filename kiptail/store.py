@@ -25,6 +25,7 @@ from kiptail.ledger import Changes
 from kiptail.locate import Endpoint, Kind
 from kiptail.ownership import Interval, PodRef
 from kiptail.statefile import StateFile, open_state, sqlite_errors
+from kiptail.steady import Times
 from kiptail.trail import Trail
 
 __all__ = ["Saved", "SavedFlow", "Store"]
@@ -120,13 +121,14 @@ class Store:
             if position is not None:
                 clock = position.clock
                 connection.execute(
-                    "REPLACE INTO position VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
+                    "REPLACE INTO position VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         position.cursor,
                         position.boot_id,
                         position.monotonic_us,
                         position.realtime_us,
                         *((clock.boot_id, clock.monotonic_us, clock.offset_us) if clock else (None, None, None)),
+                        json.dumps(position.times) if position.times else None,
                     ),
                 )
 
@@ -312,5 +314,12 @@ def _window(row: Row) -> Window:
 
 
 def _position(row: Row) -> Position:
-    _id, cursor, boot_id, monotonic_us, realtime_us, *clock = row
-    return Position(cursor, boot_id, monotonic_us, realtime_us, SourceClock(*clock) if clock[0] is not None else None)
+    _id, cursor, boot_id, monotonic_us, realtime_us, *clock, times = row
+    return Position(
+        cursor,
+        boot_id,
+        monotonic_us,
+        realtime_us,
+        SourceClock(*clock) if clock[0] is not None else None,
+        Times.restored(json.loads(times)) if times is not None else None,
+    )

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from cachetools import TTLCache
 
 from kiptail.errors import ApiError
+from kiptail.ownclock import OwnClock
 from kiptail.ownership import Pod, reduce_pod
 from kiptail.podfeed import items_of, next_page
 
@@ -62,6 +63,7 @@ class Sweep:
         label: str | None,
         found: Callable[[list[Pod], frozenset[str]], None],
         on_answer: Callable[[frozenset[str]], None],
+        clock: OwnClock | None = None,
     ) -> None:
         """Both callbacks run in the thread.
 
@@ -69,6 +71,7 @@ class Sweep:
         at the end: what awaited these addresses can be told.
         """
         self._api, self._label, self._found, self._on_answer = api, label, found, on_answer
+        self._clock = clock or OwnClock()
         self._changed = threading.Condition()
         self._awaited: set[str] = set()
         #: Up to when all pods are read, and for which addresses whoever had them was kept.
@@ -129,7 +132,7 @@ class Sweep:
 
     def _work(self) -> None:
         while (awaited := self._next()) is not None:
-            began, begin_us = time.monotonic(), time.time_ns() // 1000
+            began, begin_us = time.monotonic(), self._clock.now_us()
             complete = False
             try:
                 if self._is_too_soon():

@@ -24,19 +24,25 @@ from kiptail.follower import Follower
 from kiptail.ledger import Ledger
 from kiptail.locate import Locator
 from kiptail.nodeindex import NodeIndex
+from kiptail.ownclock import OwnClock
 from kiptail.ownership import Pod
 from kiptail.podindex import ClusterIndex, PodWatch
 from kiptail.podmemory import PodMemory
 from kiptail.podranges import PodRanges
 from kiptail.prefixes import Prefixes
+from kiptail.steady import Timeline
 from kiptail.store import Store
-from tests.clock import Clock
+from tests.clock import Clock, Machine
 from tests.pods import NoNames
 
-__all__ = ["Cluster", "Events", "JournalSource", "Kiptail", "WallClock", "virtual_time"]
+__all__ = ["RIGHT", "Cluster", "Events", "JournalSource", "Kiptail", "WallClock", "virtual_time"]
 
 STYLE = EventStyle("PacketDrop", "kiptail", "node1", "name_with_namespace")
 SETTLE_S = 40.0
+
+
+#: A machine whose wall clock is right.
+RIGHT = Machine(booted=0.0)
 
 
 class WallClock(Clock):
@@ -136,8 +142,8 @@ class Events:
 class JournalSource(Protocol):
     """A journal of which only what was written by now is there."""
 
-    def open(self, position: Position | None, clock: WallClock) -> Any:
-        """Something to read from, after ``position``."""
+    def open(self, position: Position | None, clock: WallClock, own_clock: OwnClock) -> Any:
+        """Something to read from, after ``position``; ``own_clock`` is the machine's."""
 
 
 class Kiptail:
@@ -154,9 +160,13 @@ class Kiptail:
         prefixes: Prefixes,
         index: str = "node",
         limits: Limits | None = None,
+        machine: Machine = RIGHT,
     ) -> None:
         self.clock, self.cluster, self.events, self.store = clock, cluster, events, store
         saved = store.load()
+        times = saved.position.times if saved.position else None
+        self.own_clock = machine.clock(clock, Timeline(times))
+        self.own_clock.others = clock.us
         self.changed: set[str] = set()
         self.index, self.watch = self._made(index)
         self.memory = PodMemory(self.index, store)
@@ -170,9 +180,9 @@ class Kiptail:
             give_up_after=float("inf"),
             most_ended=10_000,
             paced=False,
-            remember=lambda: self.memory.save(clock.us()),
+            remember=lambda: self.memory.save(self.own_clock.now_us()),
             clock=clock,
-            wall_clock=clock,
+            own_clock=self.own_clock,
         )
         self.dispatcher.settled_us = 0
         for flow in saved.flows:
@@ -185,7 +195,7 @@ class Kiptail:
             budget=saved.budget,
             limits=limits,
         )
-        self.journal = journal.open(saved.position, clock)
+        self.journal = journal.open(saved.position, clock, self.own_clock)
         self.follower = Follower(
             journal=self.journal,
             prefixes=prefixes,
@@ -195,7 +205,7 @@ class Kiptail:
             keep_position=True,
             expire_after=None,
             clock=clock,
-            wall_clock=clock,
+            own_clock=self.own_clock,
         )
         self._saved_at = clock()
 
@@ -207,6 +217,7 @@ class Kiptail:
             "names": NoNames(),
             "on_change": self._note,
             "on_ready": lambda: None,
+            "clock": self.own_clock,
         }
         if kind == "cluster":
             index = ClusterIndex(self.cluster, **options)
@@ -237,7 +248,7 @@ class Kiptail:
         watch: Any = self.watch
         if self.cluster.is_broken(now):
             if watch._connected:
-                watch._watched_us = self.clock.us()
+                watch._watched_us = self.own_clock.now_us()
             watch._connected = False
             return
         if self.heard < 0:
@@ -266,14 +277,14 @@ class Kiptail:
         if self.changed and self.watch.ready():
             addresses, self.changed = self.changed, set()
             self.follower.hand_over({address: self.index.hands(address) for address in addresses})
-            self.memory.save(self.clock.us())
+            self.memory.save(self.own_clock.now_us())
             self.dispatcher.doubt(addresses)
         if self.watch.ready():
             settled_us = self.index.fresh_us() - round(SETTLE_S * 1e6)
             self.follower.settle(settled_us, blind=not self.index.current())
             self.dispatcher.settled_us = settled_us
         if self.clock() >= self._saved_at + 1.0:
-            self.memory.save(self.clock.us())
+            self.memory.save(self.own_clock.now_us())
             self._saved_at = self.clock()
 
     def read(self) -> None:
@@ -293,7 +304,7 @@ class Kiptail:
         self.dispatcher.place_waiting(final=True, leave=True)
         for tracked, record in self.dispatcher.news():
             self.dispatcher.send(tracked, record)
-        self.memory.save(self.clock.us(), last=True)
+        self.memory.save(self.own_clock.now_us(), last=True)
         self.kill()
 
     def kill(self) -> None:

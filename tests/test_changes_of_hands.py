@@ -18,6 +18,7 @@ import pytest
 from kiptail.entry import Position
 from kiptail.fastline import KnownLines
 from kiptail.journal import Batch, Journal
+from kiptail.ownclock import OwnClock
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.store import Store
 from tests.journald import export_to_journal, kernel_entry
@@ -56,7 +57,7 @@ class Growing:
         ]
         export_to_journal(entries, directory / "system.journal")
 
-    def open(self, position: Position | None, clock: WallClock) -> _Reader:
+    def open(self, position: Position | None, clock: WallClock, own_clock: OwnClock) -> _Reader:
         read_us = 0 if position is None else position.monotonic_us + self._booted_us
         read = sum(round(at * 1e6) <= read_us for at in self._times)
         journal = Journal(
@@ -65,6 +66,7 @@ class Growing:
             needle=PREFIXES.needle,
             position=position,
             follow=False,
+            clock=own_clock,
         )
         return _Reader(journal, self._times, read, clock)
 

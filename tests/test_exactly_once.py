@@ -28,7 +28,7 @@ from kiptail.ownership import PodRef
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.scan import Batch
 from kiptail.store import Store
-from tests.clock import Clock
+from tests.clock import Clock, own_clock
 
 SECOND = 1_000_000
 T0 = 1_800_000_000 * SECOND
@@ -205,7 +205,7 @@ class Process:
             give_up_after=float("inf"),
             most_ended=1_000,
             clock=clock,
-            wall_clock=lambda: T0 / 1e6 + clock.now,
+            own_clock=own_clock(lambda: T0 / 1e6 + clock.now),
         )
         for flow in saved.flows:
             self.dispatcher.restore(flow.flow.copy(), flow.ends, flow.records)

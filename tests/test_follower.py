@@ -21,7 +21,7 @@ from kiptail.ledger import IDLE_US, Changes, Ledger
 from kiptail.ownership import Hands
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.scan import Batch
-from tests.clock import Clock
+from tests.clock import Clock, own_clock
 
 T0 = 1_800_000_000_000_000
 LINE = (
@@ -85,7 +85,7 @@ class Stage:
             keep_position=self.keep_position,
             expire_after=self.expire_after,
             clock=self.clock,
-            wall_clock=lambda: T0 / 1e6,
+            own_clock=own_clock(lambda: T0 / 1e6),
         )
 
 

@@ -19,11 +19,13 @@ import pytest
 from kiptail.budget import Limits
 from kiptail.entry import Position
 from kiptail.fastline import KnownLine, KnownLines
+from kiptail.ownclock import OwnClock
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.scan import Batch
 from kiptail.store import Store
+from tests.clock import Machine
 from tests.histories import ADDRESSES, BEGIN, CLIENT, SHARED_IN, SHARED_OUT, History, Packet, Tenancy, history
-from tests.simulation import Cluster, Events, Kiptail, WallClock, virtual_time
+from tests.simulation import RIGHT, Cluster, Events, Kiptail, WallClock, virtual_time
 
 #: So many histories are played; `make replays` asks for more.
 HISTORIES = int(os.environ.get("KIPTAIL_TEST_HISTORIES", "150"))
@@ -42,11 +44,11 @@ WINDOW = 1.0
 class Written:
     """A journal of which only what was written by now is there."""
 
-    def __init__(self, packets: Sequence[Packet]) -> None:
-        self._packets = packets
+    def __init__(self, packets: Sequence[Packet], machine: Machine = RIGHT) -> None:
+        self._packets, self._machine = packets, machine
 
-    def open(self, position: Position | None, clock: WallClock) -> _Reader:
-        return _Reader(self._packets, int(position.cursor) if position else 0, clock)
+    def open(self, position: Position | None, clock: WallClock, own_clock: OwnClock) -> _Reader:
+        return _Reader(self._packets, int(position.cursor) if position else 0, clock, self._machine, own_clock)
 
 
 @dataclass
@@ -54,6 +56,8 @@ class _Reader:
     packets: Sequence[Packet]
     at: int
     clock: WallClock
+    machine: Machine
+    own_clock: OwnClock
 
     def __post_init__(self) -> None:
         self._known = KnownLines(PREFIXES)
@@ -66,12 +70,17 @@ class _Reader:
             text = LINE.format(src=packet.src, dst=packet.dst, port=packet.port)
             line = self._known.wanted(text.encode())
             lines.append(line if isinstance(line, KnownLine) else text)
-            times.append(round(packet.at * 1e6))
+            machine, at = self.machine, packet.at
+            times.append(
+                self.own_clock.timeline.observe(machine.boot_id, machine.monotonic_us(at), machine.wall_us(at))
+            )
             self.at += 1
+        self.own_clock.check()
         return Batch(lines, times, at_end=True)
 
     def position(self) -> Position | None:
-        return Position(str(self.at), "boot", self.at, self.at, None) if self.at else None
+        times = self.own_clock.timeline.times
+        return Position(str(self.at), "boot", self.at, self.at, None, times) if self.at else None
 
 
 @dataclass(frozen=True)
@@ -115,8 +124,10 @@ class Played:
     faults: Faults
 
 
-def play(story: History, faults: Faults) -> Played:
-    """Play it to kiptail."""
+def play(story: History, faults: Faults, machine: Machine = RIGHT, away: tuple[float, float] = (0.0, 0.0)) -> Played:
+    """Play it to kiptail on this machine; no Event can be written while the API server is ``away``."""
+    # Steady time goes on from what the wall clock shows when it is first seen.
+    ahead = machine.error(BEGIN - 1.0)
     clock = WallClock(BEGIN - 1.0)
     end = story.end
     downs, broken = faults.downs, faults.broken
@@ -133,12 +144,13 @@ def play(story: History, faults: Faults) -> Played:
 
         def start() -> Kiptail:
             return Kiptail(
-                clock=clock, cluster=cluster, events=events, store=store, journal=Written(story.packets),
-                prefixes=PREFIXES, index=faults.index, limits=AMPLE,
+                clock=clock, cluster=cluster, events=events, store=store, journal=Written(story.packets, machine),
+                prefixes=PREFIXES, index=faults.index, limits=AMPLE, machine=machine,
             )  # fmt: skip
 
         run: Kiptail | None = start()
         for clock.now in sorted(times):
+            events.away = away[0] <= clock.now < away[1]
             down = any(begin <= clock.now < up for begin, up in downs)
             if run is not None and down:
                 run.step()
@@ -150,7 +162,9 @@ def play(story: History, faults: Faults) -> Played:
             if run is not None:
                 run.step()
                 heard |= {
-                    (i.ref.uid, address, i.since_us / 1e6): float("inf") if i.until_us is None else i.until_us / 1e6
+                    (i.ref.uid, address, i.since_us / 1e6 - ahead): (
+                        float("inf") if i.until_us is None else i.until_us / 1e6 - ahead
+                    )
                     for address in ADDRESSES
                     for i in run.watch.intervals(address)
                 }

@@ -22,6 +22,7 @@ from kiptail.ownership import PodRef
 from kiptail.pacing import TokenBucket
 from kiptail.poster import Poster
 from kiptail.tally import Labels, Tally
+from tests.clock import own_clock
 
 STYLE = EventStyle("PacketDrop", "kiptail", "worker-3", "name_with_namespace")
 WEB = PodRef("team-a", "web-0", "uid-web")
@@ -158,6 +159,7 @@ class Bench:
     def __init__(self, **options: Any) -> None:
         self.sink, self.directory, self.notebook = Recorder(), Directory(), Notebook()
         settings: dict[str, Any] = {"repeat_interval": 0.3, "give_up_after": 3600.0, "first_updates": ()} | options
+        settings.setdefault("own_clock", own_clock(time.time, lambda: 1e9))  # not booted just now
         settings = {"most_ended": 1000} | settings
         self.dispatcher = Dispatcher(
             sink=self.sink, locate=self.directory, outbox=self.notebook, style=STYLE, **settings
