@@ -317,7 +317,8 @@ class _Daemon:
         if not isinstance(self._index, SnapshotIndex):
             self._index.start()
         if not dry_run and self._settings.follow:
-            self._renewer = Renewer(self._api, self._tokens)
+            # A token's times are the API server's.
+            self._renewer = Renewer(self._api, self._tokens, wall_clock=lambda: self._clock.servers_us() / 1e6)
             self._stack.callback(self._renewer.close)
             self._renewer.start()
             self._report.renewal = self._renewer

@@ -49,6 +49,11 @@ class OwnClock:
         agrees = theirs_us is None or abs(theirs_us - self._wall_ns() // 1000) < SLACK_US
         return agrees and self.timeline.is_steady()
 
+    def servers_us(self) -> int:
+        """What the API server's wall clock shows now, or else this machine's."""
+        theirs_us = self.others()
+        return self._wall_ns() // 1000 if theirs_us is None else theirs_us
+
     def others_us(self, wall_us: int) -> int:
         """The steady time at which the wall clocks of other machines showed that."""
         own_wall_us, theirs_us = self._wall_ns() // 1000, self.others()
