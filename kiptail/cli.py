@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -26,6 +27,8 @@ __all__ = ["main"]
 
 #: Longest line that ``kiptail parse`` takes in one piece, in bytes; the rest of a longer one is dropped.
 LINE_LIMIT = 65_536
+#: What a write fails with where the disk is full, or breaks.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @click.group(
@@ -102,6 +105,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     except click.Abort:
         sys.exit(130)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        let_go(sys.stdout)
+        click.echo(f"kiptail: cannot write: {error.strerror}", err=True)
+        sys.exit(1)
 
 
 def _resolve(given: dict[str, object]) -> Settings:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from kiptail.access import POST_RIGHTS, watch_rights
 from kiptail.changes import ChangedAddresses
@@ -38,6 +39,9 @@ from kiptail.snapshot import SnapshotIndex, load_pods
 from kiptail.starting import TOKEN_FILE, Stopped, ask_cluster, open_store
 from kiptail.stopping import StopSignal
 from kiptail.tally import Tally
+
+if TYPE_CHECKING:
+    from kiptail.kubeapi import KubeApi
 
 __all__ = ["run"]
 
@@ -84,7 +88,7 @@ class _Daemon:
         prefixes = Prefixes(PrefixRule(p.text, Verdict(p.verdict)) for p in settings.prefixes)
         pods = load_pods(settings.pods, label=settings.pod_identifier_label) if settings.pods else None
         self._tokens = KeptToken(settings.state_directory / TOKEN_FILE)
-        self._api = connect(settings, self._metrics, self._tokens) if settings.pods is None else None
+        self._api = self._connect() if settings.pods is None else None
         if self._api is not None:
             stack.callback(self._api.close)
         self._renewer: Renewer | None = None
@@ -293,6 +297,15 @@ class _Daemon:
 
     # -- the start ------------------------------------------------------------------------------------------
 
+    def _connect(self) -> KubeApi:
+        """Raises ClusterError, Stopped."""
+        try:
+            return connect(self._settings, self._metrics, self._tokens, self._stop.is_set)
+        except ClusterError:
+            if self._stop.is_set():  # which broke a plugin off
+                raise Stopped from None
+            raise
+
     def _wait_for_room(self, reason: str) -> None:
         """Alive, and waiting: as ready as a kiptail whose cluster is away."""
         for message in ("READY=1", "WATCHDOG=1", f"STATUS={one_line(reason)}"):
@@ -327,11 +340,11 @@ class _Daemon:
         address = self._settings.metrics_address
         if address is None or isinstance(self._metrics, Unobserved):
             return
-        from kiptail.metrics import MetricsServer  # noqa: PLC0415 - see open_metrics()
+        from kiptail.scrapes import MetricsServer  # noqa: PLC0415 - see open_metrics()
 
         try:
             self._metrics.read_from(self._report.readings)
-            server = MetricsServer(self._metrics, address, obstacles=self._report.obstacles)
+            server = MetricsServer(self._metrics.registry, address, obstacles=self._report.obstacles)
         except OSError as error:
             # Counting drops matters more than being scraped.
             log.error("no metrics: cannot listen on %s:%d: %s", *address, error.strerror)

@@ -16,6 +16,7 @@ import contextlib
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import quote, urlencode
@@ -79,17 +80,19 @@ class KubeApi:
         files_check_s: float = FILES_CHECK_S,
         observe: Observe | None = None,
         tokens: OwnTokens | None = None,
+        stopped: Callable[[], bool] = bool,
     ) -> KubeApi:
         """From a kubeconfig; no request is made, but an exec plugin is run.
 
         ``context`` instead of the current one, ``server`` (a URL) instead of the cluster's. A request may
         take ``request_timeout_s`` in all. Files are looked at for changes every ``files_check_s``.
-        ``tokens`` may have a newer token than the kubeconfig.
+        ``tokens`` may have a newer token than the kubeconfig. A plugin is broken off once ``stopped()``, and by
+        :meth:`close`.
         Raises ClusterError, one line, that names the file and what is wrong with it.
         """
         return cls(
             Transport(
-                lambda: open_session(path, context, server, tokens),
+                lambda closed: open_session(path, context, server, tokens, stopped=lambda: closed() or stopped()),
                 request_timeout_s=request_timeout_s,
                 files_check_s=files_check_s,
                 observe=observe,

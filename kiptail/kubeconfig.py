@@ -1,23 +1,22 @@
 """From a kubeconfig file to a session: credential, certificates and connection pools.
 
-For a daemon it is strict: a private key that stands in the kubeconfig does not stay behind in ``/tmp``, and what is
-wrong with a certificate is said at the start.
+For a daemon it is strict: no private key is written to a file, so a full disk is in nobody's way, and what is wrong
+with a certificate is said at the start.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
+import functools
 import logging
 import math
 import ssl
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import urllib3
 import yaml
@@ -25,9 +24,9 @@ from urllib3.exceptions import InsecureRequestWarning
 
 from kiptail.errors import ClusterError, one_line
 from kiptail.kubecall import breakable
-from kiptail.kubecontext import Json, choose, named_files, usable_server
-from kiptail.kubefiles import Stamp, TokenFile, clean_token, read_file, stamp, why
-from kiptail.kubeplugin import PROVIDERS, loaded, loader_messages, plugins_word
+from kiptail.kubecontext import Json, choose, named_files, shown_url, usable_server
+from kiptail.kubefiles import CREDENTIAL_BYTES, Stamp, TokenFile, clean_token, read_file, stamp
+from kiptail.kubeplugin import PROVIDERS, Given, plugin_of
 from kiptail.kubetls import common_name, tls_context, validity
 
 __all__ = ["Credential", "Session", "Tokens", "open_session", "read_kubeconfig"]
@@ -36,7 +35,11 @@ log = logging.getLogger(__name__)
 
 #: After an exec plugin failed to renew a token, the time until it is run again.
 EXEC_PAUSE_S = 30.0
+#: A credential is renewed no sooner than after this time, in seconds, also one that has expired when it is given.
+RENEW_PAUSE_S = 10.0
 KUBECONFIG_BYTES = 4 << 20
+#: Values in a kubeconfig, aliases unfolded; one with a thousand contexts has ten thousand.
+LARGEST = 1_000_000
 #: Connections that are kept: requests are made by a few threads.
 _CONNECTIONS = 10
 
@@ -70,49 +73,73 @@ class Session:
 class Credential:
     """The bearer token or password of a kubeconfig's user; none where a client certificate is all."""
 
-    def __init__(self, ask: Callable[[], str | None], token_file: TokenFile | None, *, expires: bool) -> None:
-        """``ask`` gives scheme and secret of the Authorization header. Raises ClusterError.
+    def __init__(
+        self,
+        value: str | None,
+        *,
+        token_file: TokenFile | None = None,
+        given: Given | None = None,
+        ask: Callable[[], Given] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``value`` is the Authorization header, where it does not come from the token file.
 
-        ``expires``: it comes from a plugin or provider, that is to be asked again before it is out of date.
+        Where a plugin or provider gave it, ``ask`` has another one ``given``. Raises ClusterError.
         """
-        self._ask = ask
-        self._token_file = token_file
+        self._value, self._token_file, self._ask, self._clock = value, token_file, ask, clock
         self._lock = threading.Lock()
-        self._renew_at = -math.inf if expires else math.inf
-        self._value: str | None = None
-        if token_file is None:
-            self._value = self._renewed()
-        else:
+        #: A certificate cannot be renewed alone: its connections are made with it.
+        self._whole = given is not None and given.certificate is not None
+        self._renew_at = self._due(given)
+        if token_file is not None:
             token_file.token()
 
     def header(self) -> str | None:
-        """The ``Authorization`` header. Runs an exec plugin whose token expires. Raises ClusterError."""
+        """The ``Authorization`` header. Runs an exec plugin whose token is to be renewed. Raises ClusterError."""
         with self._lock:
             if self._token_file is not None:
                 return f"Bearer {self._token_file.token()}"
-            if time.monotonic() >= self._renew_at:
-                self._value = self._renewed()
+            if self._ask is not None and not self._whole and time.monotonic() >= self._renew_at:
+                self._renew(self._ask)
             return self._value
 
-    def _renewed(self) -> str | None:
-        with loader_messages() as complaints:
-            try:
-                value = self._ask()
-            except Exception as error:  # exec plugins and auth providers raise anything
-                raise ClusterError(f"cannot renew the credential: {why(error)}") from error
-        if complaints:
-            # The loader keeps the old token, which has some minutes left. If it has none, 401 follows.
-            log.warning("cannot renew the credential: %s", complaints[-1])
+    def outdated(self) -> bool:
+        """It has a certificate that is to be renewed, by reading everything again; says so once in a while."""
+        with self._lock:
+            if not self._whole or time.monotonic() < self._renew_at:
+                return False
             self._renew_at = time.monotonic() + EXEC_PAUSE_S
-        if value is None:
-            return None
-        scheme, _, token = value.partition(" ")
-        clean = clean_token(token, "the token of the kubeconfig's user")
-        return f"{scheme} {clean}"
+            return True
+
+    def _renew(self, ask: Callable[[], Given]) -> None:
+        try:
+            given = ask()
+        except ClusterError as error:
+            # The old token may have some time left. If it has none, 401 follows.
+            log.warning("cannot renew the credential: %s", error)
+            self._renew_at = time.monotonic() + EXEC_PAUSE_S
+            return
+        self._value, self._renew_at = f"Bearer {given.token}" if given.token else None, self._due(given)
+
+    def _due(self, given: Given | None) -> float:
+        """By time.monotonic(). Not at once, whatever a plugin says of times that have passed."""
+        if given is None or given.renew_at is None:
+            return math.inf
+        return time.monotonic() + max(RENEW_PAUSE_S, given.renew_at - self._clock())
 
 
-def open_session(path: Path, context: str | None, server: str | None, tokens: Tokens | None = None) -> Session:
-    """Read the kubeconfig and all that it names; run its exec plugin; no request. Raises ClusterError."""
+def open_session(
+    path: Path,
+    context: str | None,
+    server: str | None,
+    tokens: Tokens | None = None,
+    *,
+    stopped: Callable[[], bool] = bool,
+) -> Session:
+    """Read the kubeconfig and all that it names; run its exec plugin, until ``stopped()``; no request.
+
+    Raises ClusterError.
+    """
     stamps = {path: stamp(path)}
     cluster, user = choose(path, read_kubeconfig(path), context)
     cluster["server"] = usable_server(path, cluster, server)
@@ -120,33 +147,31 @@ def open_session(path: Path, context: str | None, server: str | None, tokens: To
     token_file = TokenFile(files.pop("tokenFile")) if "tokenFile" in files else None
     if token_file is not None:
         # As in kubectl, it wins over the others.
-        for key in ("tokenFile", "token", *PROVIDERS):
-            user.pop(key, None)
-    elif tokens is not None and isinstance(user.get("token"), str) and user.keys().isdisjoint(PROVIDERS):
-        user["token"] = tokens.choose(user["token"].strip())
+        for unused in ("tokenFile", "token", *PROVIDERS):
+            user.pop(unused, None)
     stamps.update((file, stamp(file)) for file in files.values())
-    where, expires = f"the kubeconfig {path}", not user.keys().isdisjoint(PROVIDERS)
+    where = f"the kubeconfig {path}"
+    ca = _content(where, cluster, "certificate-authority", files)
+    certificate, key = (_content(where, user, each, files) for each in ("client-certificate", "client-key"))
+    value, given, ask = _users_word(where, user, tokens), None, None
+    plugin = plugin_of(path, cluster, user, ca)
+    if plugin is not None:
+        ask = functools.partial(plugin, stopped)
+        given = ask()
+        value = f"Bearer {given.token}" if given.token else None
+        if given.certificate is not None:
+            certificate, key = given.certificate, given.key
     verify = not cluster.get("insecure-skip-tls-verify")
-    with contextlib.ExitStack() as stack:
-        ca_file = _file(stack, cluster, "certificate-authority", files)
-        if expires:
-            configuration = stack.enter_context(loaded(path, cluster, user))
-            cert_file, key_file = configuration.cert_file, configuration.key_file
-            ask = plugins_word(configuration)
-        else:
-            cert_file, key_file = (_file(stack, user, key, files) for key in ("client-certificate", "client-key"))
-            ask = _users_word(where, user)
-        tls = tls_context(where, verify=verify, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
-        certificate = Path(cert_file).read_bytes() if cert_file else b""
+    tls = tls_context(where, verify=verify, ca=ca, certificate=certificate, key=key)
     if not verify:
         urllib3.disable_warnings(InsecureRequestWarning)  # said once, by KubeApi
     # What it logs, it raises too.
     logging.getLogger("urllib3").setLevel(logging.CRITICAL)
     return Session(
         server=cluster["server"],
-        credential=Credential(ask, token_file, expires=expires),
-        user_name=common_name(certificate),
-        certificate_life=validity(certificate),
+        credential=Credential(value, token_file=token_file, given=given, ask=ask),
+        user_name=common_name(certificate or b""),
+        certificate_life=validity(certificate or b""),
         verified=verify,
         pool=_pool(where, cluster, tls),
         stamps=stamps,
@@ -157,8 +182,8 @@ def read_kubeconfig(path: Path) -> Json:
     """The file's document. Raises ClusterError, without the text at fault: that may be a secret."""
     data = read_file(path, "the kubeconfig", KUBECONFIG_BYTES, hint="; name another with --kubeconfig")
     try:
-        document = yaml.safe_load(data)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        document = _document(data)
+    except Exception as error:  # noqa: BLE001 - PyYAML's constructors raise anything, as KeyError for "!!bool maybe"
         problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
         where = f": {one_line(problem)} in line {mark.line + 1}" if problem and mark else ""
         raise ClusterError(f"the kubeconfig {path} is empty or not valid YAML{where}") from None
@@ -169,28 +194,59 @@ def read_kubeconfig(path: Path) -> Json:
     return document
 
 
-def _file(stack: contextlib.ExitStack, mapping: Json, key: str, files: Mapping[str, Path]) -> str | None:
-    """The path of a certificate or key; one that stands in the kubeconfig is a file, its owner's, for a moment."""
-    data = mapping.get(f"{key}-data")
-    if not data:
-        return str(files[key]) if key in files else None
-    file = stack.enter_context(tempfile.NamedTemporaryFile())  # noqa: SIM115 - the stack closes it
-    file.write(base64.b64decode(data))
-    file.flush()
-    return file.name
+def _document(data: bytes) -> object:
+    """What the YAML says. Raises anything that PyYAML does."""
+    loader = yaml.SafeLoader(data)
+    try:
+        node = loader.get_single_node()
+        if node is not None and _unfolded(node, {}) > LARGEST:
+            # Merge keys (<<) would be unfolded here, names when they are shown.
+            raise yaml.MarkedYAMLError(problem="aliases make it endless", problem_mark=node.start_mark)
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
-def _users_word(where: str, user: Json) -> Callable[[], str | None]:
-    """The token, or name and password, that stands in the kubeconfig. Raises ClusterError."""
+def _unfolded(node: Any, sizes: dict[int, float]) -> float:
+    """How many nodes there are where each alias is a copy; infinite where one holds itself.
+
+    ``sizes`` are those of the nodes that were seen, by their id().
+    """
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in sizes:
+        sizes[id(node)] = math.inf
+        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        sizes[id(node)] = 1 + sum(_unfolded(part, sizes) for part in parts)
+    return sizes[id(node)]
+
+
+def _content(where: str, mapping: Json, key: str, files: Mapping[str, Path]) -> bytes | None:
+    """The certificate or key that stands in the kubeconfig, or in the file that it names; None without one."""
+    if data := mapping.get(f"{key}-data"):
+        return base64.b64decode(data)
+    return read_file(files[key], f"{where}: {key}", CREDENTIAL_BYTES) if key in files else None
+
+
+def _users_word(where: str, user: Json, tokens: Tokens | None) -> str | None:
+    """The Authorization header of the token, or name and password, that stands in the kubeconfig.
+
+    Raises ClusterError.
+    """
     given = [user[key] for key in ("token", "username", "password") if user.get(key)]
     if not all(isinstance(value, str) for value in given):
         raise ClusterError(f"{where}: the user's token, username or password is no text")
-    word = None
     if user.get("token"):
-        word = f"Bearer {user['token'].strip()}"
-    elif user.get("username") and user.get("password"):
-        word = urllib3.make_headers(basic_auth=f"{user['username']}:{user['password']}")["authorization"]
-    return lambda: word
+        token = user["token"].strip()
+        if tokens is not None and user.keys().isdisjoint(PROVIDERS):
+            token = tokens.choose(token)
+        return "Bearer " + clean_token(token, "the token of the kubeconfig's user")
+    if user.get("username") and user.get("password"):
+        try:
+            return str(urllib3.make_headers(basic_auth=f"{user['username']}:{user['password']}")["authorization"])
+        except UnicodeError as error:
+            raise ClusterError(f"{where}: the user's name or password has letters that HTTP cannot send") from error
+    return None
 
 
 def _pool(where: str, cluster: Json, tls: ssl.SSLContext) -> urllib3.PoolManager:
@@ -202,9 +258,8 @@ def _pool(where: str, cluster: Json, tls: ssl.SSLContext) -> urllib3.PoolManager
     try:
         pool = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
     except Exception as error:
-        raise ClusterError(
-            f"{where}: the proxy-url {one_line(str(proxy), 100)} cannot be used: {why(error)}"
-        ) from error
+        problem = f"{where}: the proxy-url {shown_url(proxy)} cannot be used"
+        raise ClusterError(f"{problem}: {one_line(str(error)).replace(str(proxy), shown_url(proxy))}") from error
     pool.pool_classes_by_scheme = {
         scheme: breakable(pool_class) for scheme, pool_class in pool.pool_classes_by_scheme.items()
     }

@@ -33,18 +33,19 @@ def stamp(path: Path) -> Stamp:
 
 def read_file(path: Path, what: str, limit: int, *, hint: str = "") -> bytes:
     """The file's bytes. Raises ClusterError, in which ``what`` names the file's role."""
+    shown = f"{what} {one_line(str(path))}"
     try:
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except FileNotFoundError as error:
-        raise ClusterError(f"{what} {path} does not exist{hint}") from error
+        raise ClusterError(f"{shown} does not exist{hint}") from error
     except PermissionError as error:
-        problem = f"{what} {path} may not be read by this user (uid {os.geteuid()})"
+        problem = f"{shown} may not be read by this user (uid {os.geteuid()})"
         raise ClusterError(problem, remedy="run as root, or let this user read it") from error
     except (OSError, ValueError) as error:
-        raise ClusterError(f"{what} {path} cannot be read: {why(error)}") from error
+        raise ClusterError(f"{shown} cannot be read: {why(error)}") from error
     if len(data) > limit:
-        raise ClusterError(f"{what} {path} is larger than {limit >> 20} MiB")
+        raise ClusterError(f"{shown} is larger than {limit >> 20} MiB")
     return data
 
 

@@ -1,115 +1,247 @@
-"""Credentials that an exec plugin or an auth provider gives, by the loader of the ``kubernetes`` package.
+"""Credentials that another program gives: an exec plugin, or an auth provider of the ``kubernetes`` package.
 
-The only module that imports ``kubernetes``, and only when such a credential is asked for: the import takes 0.3 s and
-29 MiB. It is stricter than that loader: an exec plugin that hangs is killed, and what the loader logs becomes an error
-or one warning.
+Plugins are run as kubectl does it (client.authentication.k8s.io/v1), but under :mod:`kiptail.program`, for a daemon
+needs bounds: the ``kubernetes`` package waits for ever for a plugin, keeps all that it prints, and writes what it gives
+to files in /tmp. That package's auth providers have no bounds either, so they run in a process of their own
+(:mod:`kiptail.kubeprovider`), which is treated like a plugin: the daemon never imports it.
 """
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import logging
-import shutil
+import base64
+import json
+import os
 import sys
-import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+from kiptail.credentials import RENEW_AT, claims_of
 from kiptail.errors import ClusterError, one_line
 from kiptail.kubecontext import Json
-from kiptail.kubefiles import why
+from kiptail.kubefiles import clean_token, why
+from kiptail.program import Finished, ProgramError, in_memory, run_program
 
-__all__ = ["PROVIDERS", "loaded", "loader_messages", "plugins_word"]
+__all__ = ["PROVIDERS", "Given", "Plugin", "plugin_of"]
 
-#: An exec plugin that takes longer is killed.
-EXEC_TIMEOUT_S = 30
-#: Keys of a kubeconfig's user whose tokens expire, and are renewed by the loader.
+#: Keys of a kubeconfig's user whose credentials another program gives.
 PROVIDERS = ("exec", "auth-provider")
+#: What a plugin may take: nobody answers its questions, or somebody at a terminal does.
+EXEC_TIMEOUT_S, TERMINAL_TIMEOUT_S = 30.0, 300.0
+#: What it may write to each of its outputs. A credential takes some KiB.
+OUTPUT_BYTES = 1 << 20
+_GROUP = "client.authentication.k8s.io"
+_VERSIONS = (f"{_GROUP}/v1", f"{_GROUP}/v1beta1")
+#: The extension of a cluster whose object the plugin is given.
+_EXTENSION = f"{_GROUP}/exec"
+_PROVIDER = ("-P", "-m", "kiptail.kubeprovider")
 
 
-@contextlib.contextmanager
-def loaded(path: Path, cluster: Json, user: Json) -> Iterator[Any]:
-    """A kubernetes.client.Configuration, with what plugins and providers say; its files last as long as the context.
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A credential: a token, a certificate with its key (PEM), or both."""
 
-    Raises ClusterError.
+    token: str | None = field(default=None, repr=False)
+    certificate: bytes | None = None
+    key: bytes | None = field(default=None, repr=False)
+    #: In seconds since the epoch; None: once the API server refuses it.
+    renew_at: float | None = None
+
+
+#: Runs the program; ``stopped()`` breaks it off. Raises ClusterError.
+Plugin = Callable[[Callable[[], bool]], Given]
+
+
+def plugin_of(path: Path, cluster: Json, user: Json, ca: bytes | None) -> Plugin | None:
+    """What runs the plugin or provider of the kubeconfig's user, if it has one. Raises ClusterError.
+
+    ``ca`` is the cluster's certificate authority. As in the ``kubernetes`` package, a provider comes before a token of
+    the user's, and a plugin behind it.
     """
-    from kubernetes.client import Configuration  # noqa: PLC0415 - see above
-    from kubernetes.config import kube_config  # noqa: PLC0415
+    where = f"the kubeconfig {path}"
+    if user.get("auth-provider") is not None:
+        return _provider(where, user["auth-provider"])
+    if user.get("exec") is None or user.get("token"):
+        return None
+    return _exec_plugin(where, path, _mapping(where, user["exec"], "the user's exec"), cluster, ca)
 
-    document = {
-        "current-context": "kiptail",
-        "contexts": [{"name": "kiptail", "context": {"cluster": "kiptail", "user": "kiptail"}}],
-        "clusters": [{"name": "kiptail", "cluster": cluster}],
-        "users": [{"name": "kiptail", "user": user}],
-    }
-    _limit_exec_plugin(user)
-    # Not load_kube_config(): it takes a colon in a path for a separator.
-    loader = kube_config.KubeConfigLoader(
-        config_dict=document, active_context="kiptail", config_base_path=str(path.parent)
-    )
-    configuration = Configuration()
+
+# -- exec plugins ------------------------------------------------------------------------------------------------------
+
+
+def _exec_plugin(where: str, path: Path, config: Json, cluster: Json, ca: bytes | None) -> Plugin:
+    command, version = config.get("command"), config.get("apiVersion")
+    if not isinstance(command, str) or not command:
+        raise ClusterError(f"{where}: the exec plugin has no command")
+    if version not in _VERSIONS:
+        raise ClusterError(f"{where}: the exec plugin's apiVersion is neither {' nor '.join(_VERSIONS)}")
+    name = f"{where}: the exec plugin {one_line(os.path.basename(command) or command, 60)}"
+    if os.sep in command:
+        command = str(path.parent / command)
+    arguments = config.get("args") or []
+    if not isinstance(arguments, list) or not all(isinstance(argument, str) for argument in arguments):
+        raise ClusterError(f"{name}: args is not a list of texts")
+    added = _environment(name, config.get("env") or [])
+    mode = config.get("interactiveMode") or "IfAvailable"
+    if mode not in ("Never", "IfAvailable", "Always"):
+        raise ClusterError(f"{name}: interactiveMode is neither Never, IfAvailable nor Always")
+    on_terminal = mode != "Never" and _is_terminal(sys.stdin) and _is_terminal(sys.stderr)
+    if mode == "Always" and not on_terminal:
+        raise ClusterError(f"{name} wants a terminal (interactiveMode: Always), and there is none")
+    spec: Json = {"interactive": on_terminal}
+    if config.get("provideClusterInfo"):
+        spec["cluster"] = _cluster_info(name, cluster, ca)
     try:
+        info = json.dumps({"kind": "ExecCredential", "apiVersion": version, "spec": spec}, default=_moment)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ClusterError(f"{name}: the cluster's extension {_EXTENSION} is not JSON") from error
+    hint = config.get("installHint")
+
+    def ask(stopped: Callable[[], bool]) -> Given:
         try:
-            with loader_messages() as complaints:
-                loader.load_and_set(configuration)
-        except Exception as error:  # the loader checks no types, and plugins and providers raise anything
-            raise ClusterError(f"the kubeconfig {path} cannot be used: {why(error)}") from error
-        if "exec" in user and not configuration.api_key and not configuration.cert_file:
-            reason = complaints[-1] if complaints else "it gave neither a token nor a certificate"
-            raise ClusterError(f"the kubeconfig {path}: the exec plugin failed: {reason}")
-        yield configuration
-    finally:
-        # The loader writes inline certificates and keys to files that stay while the process runs. They are
-        # loaded now. (temp_file_path would not do: 22.6 looks for the removed files at the next reading.)
-        kube_config._cleanup_temp_files()
-        atexit.unregister(kube_config._cleanup_temp_files)  # or there would be one more after each reading
-
-
-def plugins_word(configuration: Any) -> Callable[[], str | None]:
-    """What the plugin or provider says, asked again when it is out of date."""
-
-    def ask() -> str | None:
-        word = configuration.auth_settings().get("BearerToken", {}).get("value")
-        return None if word is None else str(word)
+            done = run_program(
+                [command, *arguments],
+                env={**os.environ, **added, "KUBERNETES_EXEC_INFO": info},
+                seconds=TERMINAL_TIMEOUT_S if on_terminal else EXEC_TIMEOUT_S,
+                limit=OUTPUT_BYTES,
+                on_terminal=on_terminal,
+                stopped=stopped,
+            )
+        except ProgramError as error:
+            absent = isinstance(error.__cause__, FileNotFoundError) and isinstance(hint, str)
+            raise ClusterError(f"{name} {error}", remedy=one_line(str(hint)) if absent else "") from error
+        return _credential(name, _status(name, done, version), time.time())
 
     return ask
 
 
-def _limit_exec_plugin(user: Json) -> None:
-    """Run an exec plugin under timeout(1): the loader would wait for ever for one that hangs."""
-    plugin, timeout = user.get("exec"), shutil.which("timeout")
-    # On a terminal the loader lets the plugin ask questions, which takes time and the terminal.
-    if not isinstance(plugin, dict) or not isinstance(plugin.get("command"), str) or not timeout:
-        return
-    if sys.stdout is not None and sys.stdout.isatty():
-        return
-    plugin["args"] = ["-k", "5", str(EXEC_TIMEOUT_S), plugin["command"], *(plugin.get("args") or [])]
-    plugin["command"] = timeout
+def _environment(name: str, listed: object) -> dict[str, str]:
+    added = {}
+    for item in listed if isinstance(listed, list) else [None]:
+        key, value = (item.get("name"), item.get("value")) if isinstance(item, dict) else (None, None)
+        if not isinstance(key, str) or not isinstance(value, str) or not key or "=" in key:
+            raise ClusterError(f"{name}: env is not a list of names and values")
+        added[key] = value
+    return added
 
 
-@contextlib.contextmanager
-def loader_messages() -> Iterator[list[str]]:
-    """What the loader logs in this thread, its only way to tell that an exec plugin failed."""
-    caught: list[str] = []
-    thread = threading.get_ident()
+def _cluster_info(name: str, cluster: Json, ca: bytes | None) -> Json:
+    """A client.authentication.k8s.io Cluster: what a plugin needs to reach the API server itself."""
+    keys = ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url")
+    info = {key: cluster[key] for key in keys if cluster.get(key)}
+    if ca is not None:
+        info["certificate-authority-data"] = base64.b64encode(ca).decode()
+    extensions = cluster.get("extensions")
+    for entry in extensions if isinstance(extensions, list) else []:
+        if isinstance(entry, dict) and entry.get("name") == _EXTENSION:
+            info["config"] = entry.get("extension")
+    return info
 
-    def catch(record: logging.LogRecord) -> bool:
-        if record.thread != thread or not record.pathname.endswith("kube_config.py"):
-            return True
-        text = one_line(record.getMessage())
-        late = text.startswith("exec: process returned 124")
-        caught.append(f"the exec plugin took longer than {EXEC_TIMEOUT_S} s" if late else text)
+
+def _status(name: str, done: Finished, version: str) -> Json:
+    """The status of the ExecCredential that was printed. Raises ClusterError, without a word of it."""
+    if done.code != 0:
+        raise ClusterError(f"{name} {done.fate}{': ' if done.complaint else ''}{done.complaint}")
+    try:
+        document = json.loads(done.output)
+    except (ValueError, RecursionError):
+        raise ClusterError(f"{name} did not print an ExecCredential, but something that is not JSON") from None
+    status = document.get("status") if isinstance(document, dict) else None
+    if not isinstance(status, dict) or document.get("kind") != "ExecCredential":
+        raise ClusterError(f"{name} did not print an ExecCredential with a status")
+    if document.get("apiVersion") != version:
+        raise ClusterError(f"{name} did not print an ExecCredential of {version}")
+    return status
+
+
+def _credential(name: str, status: Mapping[str, Any], now: float) -> Given:
+    token, certificate, key = (
+        _text(name, status, each) for each in ("token", "clientCertificateData", "clientKeyData")
+    )
+    if token is None and certificate is None:
+        raise ClusterError(f"{name} gave neither a token nor a certificate")
+    if (certificate is None) != (key is None):
+        raise ClusterError(f"{name} gave a certificate without a key, or a key without a certificate")
+    expires = _text(name, status, "expirationTimestamp")
+    renew_at = None
+    if expires is not None:
+        try:
+            moment = datetime.fromisoformat(expires)
+            renew_at = now + RENEW_AT * (moment.timestamp() - now) if moment.tzinfo else None
+        except (ValueError, OverflowError):
+            pass
+        if renew_at is None:
+            raise ClusterError(f"{name}: its expirationTimestamp is no time such as 2030-01-31T12:00:00Z")
+    return Given(
+        token=None if token is None else clean_token(token, f"{name}: its token"),
+        certificate=None if certificate is None else certificate.encode(errors="replace"),
+        key=None if key is None else key.encode(errors="replace"),
+        renew_at=renew_at,
+    )
+
+
+def _text(name: str, status: Mapping[str, Any], key: str) -> str | None:
+    """None where there is none, or an empty one."""
+    value = status.get(key)
+    if value is not None and not isinstance(value, str):
+        raise ClusterError(f"{name}: its {key} is no text")
+    return value or None
+
+
+def _mapping(where: str, value: object, what: str) -> Json:
+    if not isinstance(value, dict):
+        raise ClusterError(f"{where}: {what} is no mapping")
+    return value
+
+
+def _moment(value: object) -> str:
+    """A time that YAML took for one: JSON has text there."""
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError
+
+
+def _is_terminal(stream: Any) -> bool:
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):  # there is none, or it is closed
         return False
 
-    root = logging.getLogger()
-    # logging.error(), which the loader calls, installs a handler that writes to stderr when there is none.
-    handler = logging.NullHandler()
-    root.addHandler(handler)
-    root.addFilter(catch)
+
+# -- auth providers ----------------------------------------------------------------------------------------------------
+
+
+def _provider(where: str, config: object) -> Plugin:
+    name = f"{where}: the auth provider"
+    if not isinstance(config, dict) or not isinstance(config.get("name"), str):
+        raise ClusterError(f"{name} has no name")
+    name = f"{name} {one_line(config['name'], 60)}"
     try:
-        yield caught
-    finally:
-        root.removeFilter(catch)
-        root.removeHandler(handler)
+        document = json.dumps(config, default=_moment).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ClusterError(f"{name}: its configuration is not JSON") from error
+
+    def ask(stopped: Callable[[], bool]) -> Given:
+        try:
+            with in_memory(document) as stdin:
+                done = run_program(
+                    [sys.executable, *_PROVIDER],
+                    env={**os.environ, "PYTHONWARNINGS": "ignore"},
+                    seconds=EXEC_TIMEOUT_S,
+                    limit=OUTPUT_BYTES,
+                    stdin=stdin,
+                    stopped=stopped,
+                )
+        except OSError as error:
+            raise ClusterError(f"{name} cannot be run: {why(error)}") from error
+        except ProgramError as error:
+            raise ClusterError(f"{name} {error}") from error
+        given = _credential(name, _status(name, done, _VERSIONS[0]), 0.0)
+        # The package gives the same token until it has expired.
+        claims = claims_of(given.token or "")
+        return Given(token=given.token, renew_at=claims.expires if claims else None)
+
+    return ask

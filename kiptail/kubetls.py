@@ -12,38 +12,57 @@ from urllib3.util.ssl_ import create_urllib3_context
 
 from kiptail.errors import ClusterError, one_line
 from kiptail.kubefiles import why
+from kiptail.program import in_memory
 
 __all__ = ["common_name", "tls_context", "validity"]
 
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
+#: As in kubectl, no other kind of block counts.
+_CERTIFICATE = re.compile(_BEGIN + rb"[A-Za-z0-9+/=\s]+" + _END)
+
 
 def tls_context(
-    where: str, *, verify: bool, ca_file: str | None, cert_file: str | None, key_file: str | None
+    where: str, *, verify: bool, ca: bytes | None, certificate: bytes | None, key: bytes | None
 ) -> ssl.SSLContext:
-    """One context for all connections: certificates are read once, and wrong ones are found at start.
+    """One context for all connections: wrong certificates are found at start.
 
-    ``where`` names the kubeconfig. Raises ClusterError.
+    ``where`` names the kubeconfig; the rest are the contents of PEM files. Without ``ca`` it is the system's, without
+    ``key`` that in the certificate's file. Nothing is written to a disk. Raises ClusterError.
     """
     context: ssl.SSLContext = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if verify else ssl.CERT_NONE)
-    key = "certificate-authority"
+    role = "certificate-authority"
     try:
-        if ca_file:
-            context.load_verify_locations(cafile=ca_file)
-        else:
+        if ca is None:
             context.load_default_certs()
-        key = "client certificate and key"
-        if cert_file:
-            # Without a password OpenSSL would ask for one on the terminal.
-            context.load_cert_chain(cert_file, key_file, password=_no_password)
+        elif certificates := _certificates(ca):
+            context.load_verify_locations(cadata=certificates)
+        else:
+            raise ClusterError(f"{where}: the {role} holds no PEM certificate")
+        role = "client certificate and key"
+        if certificate is not None:
+            _load_pair(context, certificate, certificate if key is None else key)
     except ssl.SSLError as error:
         reason = error.reason or str(error)
         hint = {
             "KEY_VALUES_MISMATCH": "do not belong together",
             "NO_CERTIFICATE_OR_CRL_FOUND": "holds no PEM certificate",
         }.get(reason, f"cannot be used: {one_line(reason)}")
-        raise ClusterError(f"{where}: the {key} {hint}") from error
+        raise ClusterError(f"{where}: the {role} {hint}") from error
     except (OSError, ValueError) as error:
-        raise ClusterError(f"{where}: the {key} cannot be used: {why(error)}") from error
+        raise ClusterError(f"{where}: the {role} cannot be used: {why(error)}") from error
     return context
+
+
+def _certificates(pem: bytes) -> str:
+    """The certificates of a PEM file, without what stands around them."""
+    return "\n".join(block.decode() for block in _CERTIFICATE.findall(pem))
+
+
+def _load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
+    """``ssl`` takes a pair from files only: these are in memory."""
+    with in_memory(certificate) as first, in_memory(key) as second:
+        # Without a password OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(f"/proc/self/fd/{first}", f"/proc/self/fd/{second}", password=_no_password)
 
 
 def _no_password() -> str:
@@ -81,8 +100,8 @@ def _moment(tag: int, text: str) -> float:
 
 def _fields(certificate: bytes) -> list[bytes]:
     """Serial, algorithm, issuer, validity and subject of the first certificate. Raises as :func:`_der`."""
-    pem = re.search(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", certificate, re.DOTALL)
-    der = base64.b64decode(pem[1]) if pem else certificate
+    pem = _CERTIFICATE.search(certificate)
+    der = base64.b64decode(pem[0][len(_BEGIN) : -len(_END)]) if pem else certificate
     tbs = next(_der(next(_der(der))[1]))[1]
     # Before them is an optional version, tagged [0].
     return [content for tag, content in _der(tbs) if tag != 0xA0]

@@ -56,14 +56,14 @@ class Transport:
 
     def __init__(
         self,
-        opener: Callable[[], Session],
+        opener: Callable[[Callable[[], bool]], Session],
         *,
         request_timeout_s: float,
         files_check_s: float,
         observe: Observe | None,
         on_unauthorized: Callable[[Session], object] | None = None,
     ) -> None:
-        """``opener`` reads the credentials. Raises ClusterError.
+        """``opener`` reads the credentials, until the function that it is given says to stop. Raises ClusterError.
 
         ``on_unauthorized`` gets a session that got a 401, before the credentials are read again.
         """
@@ -75,7 +75,8 @@ class Transport:
         #: Held while credentials are read, which may run a plugin: not for anything that close() needs.
         self._load_lock = threading.Lock()
         self.calls = Calls()
-        self.session = opener()
+        self._closed = threading.Event()
+        self.session = opener(self._closed.is_set)
         self._check_at = time.monotonic() + files_check_s
         self._complaint = ""
         #: The ``Date`` of the latest answer, in seconds since the epoch, less what time.monotonic() showed then.
@@ -83,6 +84,7 @@ class Transport:
 
     def close(self) -> None:
         """Break off all calls; there will be no others."""
+        self._closed.set()
         self.calls.close()
         self.session.pool.clear()
 
@@ -95,7 +97,7 @@ class Transport:
 
     def _replace(self) -> None:
         """With the load lock held."""
-        old, self.session = self.session, self._opener()
+        old, self.session = self.session, self._opener(self._closed.is_set)
         old.pool.clear()
         self._complaint = ""
 
@@ -112,15 +114,18 @@ class Transport:
         if time.monotonic() < self._check_at:
             return self.session
         with self._load_lock:
-            if time.monotonic() >= self._check_at:
+            if (began := time.monotonic()) >= self._check_at:
                 try:
-                    if any(stamp(path) != old for path, old in self.session.stamps.items()):
+                    changed = any(stamp(path) != old for path, old in self.session.stamps.items())
+                    if changed or self.session.credential.outdated():
                         self._replace()
                 except ClusterError as error:
                     if str(error) != self._complaint:
                         log.warning("still using the old credentials: %s", error)
                     self._complaint = str(error)
-                self._check_at = time.monotonic() + self._files_check_s
+                # What a plugin took is paused, too: with one that hangs, the old credentials have their turn.
+                now = time.monotonic()
+                self._check_at = now + max(self._files_check_s, now - began)
             return self.session
 
     # -- requests

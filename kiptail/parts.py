@@ -44,8 +44,11 @@ def open_metrics(settings: Settings) -> Metrics | Unobserved:
     return Metrics()
 
 
-def connect(settings: Settings, observer: Observer, tokens: KeptToken) -> KubeApi:
-    """The API server's client. Raises ClusterError when the credentials cannot be used."""
+def connect(settings: Settings, observer: Observer, tokens: KeptToken, stopped: Callable[[], bool]) -> KubeApi:
+    """The API server's client. Raises ClusterError when the credentials cannot be used.
+
+    A plugin that is to give them is broken off once ``stopped()``.
+    """
     if settings.kubeconfig is None:
         raise ClusterError("no kubeconfig: name one with --kubeconfig")
     from kiptail.kubeapi import KubeApi  # noqa: PLC0415 - 50 ms that a dry run with --pods does without
@@ -56,6 +59,7 @@ def connect(settings: Settings, observer: Observer, tokens: KeptToken) -> KubeAp
         server=settings.server,
         observe=observer.request_made,
         tokens=tokens,
+        stopped=stopped,
     )
 
 

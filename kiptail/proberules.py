@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import threading
 from pathlib import Path
 
 from kiptail.checkfacts import NEEDS_ROOT, NOT_INSTALLED, RuleFacts
 from kiptail.errors import one_line
 from kiptail.firewall import LogRule, log_rules
+from kiptail.program import ProgramError, run_program
 from kiptail.rulesets import legacy_or_nft, parse_iptables, parse_nft
 
 __all__ = ["gather_rules"]
@@ -72,37 +71,18 @@ def _run(program: str, *arguments: str) -> tuple[str | None, str]:
     path = shutil.which(program, path=_PATH)
     if path is None:
         return None, NOT_INSTALLED
-    said = os.memfd_create("stderr", os.MFD_CLOEXEC)
     try:
-        with subprocess.Popen(  # noqa: S603 - fixed programs and arguments, no shell
+        done = run_program(
             [path, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=said,
             env={"PATH": _PATH, "LC_ALL": "C"},
-        ) as process:
-            late = threading.Timer(_PROGRAM_SECONDS, process.kill)
-            late.start()
-            try:
-                output = process.stdout.read(_PROGRAM_BYTES + 1) if process.stdout else b""
-                if len(output) > _PROGRAM_BYTES:
-                    process.kill()
-                code = process.wait()
-            finally:
-                late.cancel()
-                late.join()
-        if len(output) > _PROGRAM_BYTES:
-            return "", f"prints more than {_PROGRAM_BYTES >> 20} MiB"
-        if code:
-            if os.geteuid() != 0:
-                return "", NEEDS_ROOT
-            complaint = one_line(os.pread(said, 4_096, 0).decode(errors="replace"), 120)
-            return "", complaint or f"ended with {code}"
-        return output.decode(errors="replace"), ""
-    except OSError as error:
-        return "", one_line(error.strerror or str(error))
-    finally:
-        os.close(said)
+            seconds=_PROGRAM_SECONDS,
+            limit=_PROGRAM_BYTES,
+        )
+    except ProgramError as error:
+        return "", str(error)
+    if done.code:
+        return "", (one_line(done.complaint, 120) or done.fate) if os.geteuid() == 0 else NEEDS_ROOT
+    return done.output.decode(errors="replace"), ""
 
 
 def _has_legacy_tables(family: str) -> bool:

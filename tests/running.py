@@ -13,13 +13,30 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["Kiptail", "run_kiptail", "with_file", "without_names"]
+__all__ = ["Kiptail", "run_kiptail", "with_file", "without_names", "without_room"]
 
 ROOT = Path(__file__).parents[1]
 #: No name server is at this address of the loopback.
 NO_NAME_SERVER = "127.255.255.53"
 #: Run in a mount namespace of its own: puts a file over another for the rest of the command line.
 WITH_FILE = 'mount --bind "$1" "$2"; shift 2; exec "$@"'
+#: The same, with a full disk for /tmp and /var/tmp; what is in the first argument's directory stays where it is.
+WITHOUT_ROOM = """
+kept=$1; shift
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/kept
+mount --bind "$kept" /mnt/kept
+for full in /var/tmp /tmp; do
+  mount -t tmpfs -o size=4k tmpfs "$full"
+done
+mkdir -p "$kept"
+mount --bind /mnt/kept "$kept"
+for full in /var/tmp /tmp; do
+  head -c 4096 /dev/zero >"$full/full"
+done
+cd /proc
+exec "$@"
+"""
 #: So much of the end of a log is shown when a test fails, in characters.
 LOG_TOLD = 8_000
 
@@ -32,6 +49,11 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
 def with_file(path: Path, over: Path) -> tuple[str, ...]:
     """What to run a command ``within``, so that it finds ``path`` in the place of another file."""
     return ("unshare", "--mount", "--propagation", "private", "sh", "-ec", WITH_FILE, "sh", str(path), str(over))
+
+
+def without_room(directory: Path) -> tuple[str, ...]:
+    """What to run a command ``within`` that cannot make a temporary file; ``directory`` is as it was."""
+    return ("unshare", "--mount", "--propagation", "private", "sh", "-ec", WITHOUT_ROOM, "sh", str(directory))
 
 
 def without_names(directory: Path) -> tuple[str, ...]:

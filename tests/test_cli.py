@@ -158,11 +158,13 @@ def shell(command: str) -> subprocess.CompletedProcess[bytes]:
     [
         pytest.param("set -o pipefail; kiptail parse --prefix calico-drop: | head -1 | wc -l", 0, "", id="closed pipe"),
         pytest.param("kiptail parse --prefix calico-drop: >/dev/full", 1, "No space left", id="full"),
+        pytest.param("kiptail --help >/dev/full", 1, "cannot write: No space left", id="help"),
+        pytest.param("kiptail --version >/dev/full", 1, "cannot write: No space left", id="version"),
         pytest.param("kiptail parse --prefix calico-drop: >&-", 1, "closed", id="no stdout"),
         pytest.param("kiptail parse --prefix calico-drop: <&-", 1, "closed", id="no stdin"),
     ],
 )
-def test_odd_streams_end_parse_without_a_traceback(command: str, code: int, told: str) -> None:
+def test_odd_streams_end_it_without_a_traceback(command: str, code: int, told: str) -> None:
     done = shell(command)
     text = done.stderr.decode()
     assert done.returncode == code, text

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.apiserver import ApiServer
 from tests.apiserver.process import ServerProcess
 from tests.crash.scenarios import flood
+from tests.hostile_clients import crowd
 from tests.journald import export_to_journal, kernel_entry
 from tests.pods import pod
+from tests.processes import cpu_seconds, descriptors, threads
 from tests.running import Kiptail
 from tests.scene import Scene, scene
+from tests.scrape import free_port, get
 from tests.tally import miscounted
 
 pytestmark = [
@@ -37,7 +42,7 @@ def cluster(server: ApiServer, node: Scene, directory: Path) -> Path:
 
 def of(server: ApiServer, name: str) -> list[int]:
     """The counts of a pod's Events."""
-    return [event["count"] for event in server.events() if event["involvedObject"]["name"] == name]
+    return of_all(server.events(), name)
 
 
 def test_sixty_pods_that_drop_towards_one_are_each_told_within_ten_seconds(tmp_path: Path) -> None:
@@ -85,6 +90,56 @@ def test_a_scan_of_two_thousand_ports_is_a_handful_of_events_that_count_all(tmp_
 
 def test_ten_thousand_packets_of_one_flow_are_counted_to_the_last_line(tmp_path: Path) -> None:
     flood(tmp_path, 10_000, 5_000)
+
+
+def test_a_crowd_on_the_metrics_port_is_in_nobodys_way(tmp_path: Path) -> None:
+    """1,100 connections that say nothing, drip or do not read, while 1,000 drops a second come."""
+    sources, rate, seconds, port = [f"10.244.1.{n}" for n in range(1, 6)], 1_000, 6, free_port()
+    with (
+        scene(tmp_path, {"left": sources, "right": [TARGET]}) as node,
+        ServerProcess(tmp_path / "cluster", node.pod_objects()) as server,
+        node.kiptail(
+            server.kubeconfig, "--metrics-address", f"127.0.0.1:{port}", within=["prlimit", "--nofile=1024:1024"]
+        ) as kiptail,
+    ):
+        kiptail.watch(0.5)
+        pid = kiptail.pid
+        files, before, memory = descriptors(pid), threads(pid), anonymous_mib(pid)
+        most_files = most_threads = 0
+        with crowd(port, 1_100):
+            began, cpu = time.monotonic(), cpu_seconds(pid)
+            while node.sent < rate * seconds:
+                due = min(rate * seconds, int((time.monotonic() - began) * rate)) - node.sent
+                for number in range(due):
+                    node.drop(sources[number % len(sources)], TARGET, 5432)
+                kiptail.watch(0.02)
+                if node.sent % 1_000 < 100:
+                    most_files = max(most_files, descriptors(pid))
+                    most_threads = max(most_threads, threads(pid))
+            kiptail.wait_for(lambda: scraped(port), "a scrape has its turn", timeout=10)
+            used = (cpu_seconds(pid) - cpu) / (time.monotonic() - began)
+            lines = sum(node.lines().values())
+            # While the crowd is still there.
+            kiptail.wait_for(lambda: sum(of_all(server.events(), "right-1")) == lines, "all are told", timeout=10)
+        assert most_files <= files + 40, "16 connections, and those to the API server"
+        assert most_threads <= before + 24
+        assert anonymous_mib(pid) < memory + 24
+        assert used < 0.9
+        assert lines > rate * seconds * 0.95, "the kernel log had room for nearly all of them"
+        assert not miscounted(node.lines(), server.events(), node.pods)
+        assert "Traceback" not in kiptail.log
+        assert kiptail.stop() == 0
+
+
+def of_all(events: list[dict[str, Any]], name: str) -> list[int]:
+    """The counts of a pod's Events, of these."""
+    return [event["count"] for event in events if event["involvedObject"]["name"] == name]
+
+
+def scraped(port: int) -> bool:
+    with contextlib.suppress(OSError):  # its turn was over before it was answered
+        return get(port)[0] == 200
+    return False
 
 
 def anonymous_mib(pid: int) -> float:

@@ -6,7 +6,6 @@ import json
 import logging
 import ssl
 import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from kiptail import kubeplugin, kubetls
+from kiptail import kubetls
 from kiptail.errors import ClusterError
 from kiptail.kubeapi import KubeApi
 from kiptail.kubeconfig import KUBECONFIG_BYTES
@@ -23,12 +22,10 @@ from tests.apiserver import ApiServer
 from tests.apiserver.certificates import authority
 from tests.kube import (
     RawServer,
-    credential,
     failure,
     kubeconfig,
     list_pods,
     pem,
-    plugin,
     reply,
     write,
 )
@@ -108,19 +105,14 @@ UNUSABLE: dict[str, tuple[object, dict[str, str], str]] = {
         "unusable: client-certificate {dir}/c.crt does not exist",
     ),
     "plugin does not exist": (
-        kubeconfig(user={"exec": {"apiVersion": "v1", "command": "/nowhere/plugin"}}),
+        kubeconfig(user={"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "/nowhere/plugin"}}),
         {},
-        "the exec plugin failed: exec: process returned 127",
+        "the exec plugin plugin cannot be run: No such file or directory",
     ),
     "plugin without a command": (
-        kubeconfig(user={"exec": {"apiVersion": "v1"}}),
+        kubeconfig(user={"exec": {"apiVersion": "client.authentication.k8s.io/v1"}}),
         {},
-        "the exec plugin failed: exec: malformed request. missing key 'command'",
-    ),
-    "users of odd types": (
-        kubeconfig(user={"auth-provider": {"name": "oidc", "config": {"id-token": 5}}}),
-        {},
-        "cannot be used",
+        "the exec plugin has no command",
     ),
 }
 
@@ -310,19 +302,6 @@ def test_what_the_user_says_of_himself(user: dict[str, str], header: str, tmp_pa
         api.close()
 
 
-@pytest.mark.parametrize("needed", [False, True], ids=["token", "plugin"])
-def test_the_kubernetes_package_is_loaded_for_plugins_only(needed: bool, tmp_path: Path) -> None:
-    """It takes 29 MiB."""
-    user = plugin(tmp_path / "plugin", credential(token="t")) if needed else {"token": "t"}
-    path = write(tmp_path / "k", kubeconfig(user=user))
-    code = (
-        "import pathlib, sys; from kiptail.kubeapi import KubeApi; KubeApi.from_kubeconfig(pathlib.Path(sys.argv[1]));"
-        " print('kubernetes' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
-    assert done.stdout == f"{needed}\n"
-
-
 def test_a_wrong_ca_and_a_missing_one_are_untrusted(opened: Callable[..., KubeApi]) -> None:
     for ca in ("wrong", "none"):
         error = failure(lambda: list_pods(opened(ca=ca)))  # noqa: B023 - called at once
@@ -395,74 +374,3 @@ def test_nothing_of_the_libraries_reaches_the_log(
     api.reload()
     failure(lambda: list_pods(api))
     assert caplog.records == []
-
-
-# -- exec plugins ------------------------------------------------------------------------------------------------------
-
-
-def test_a_plugins_token_is_used_and_renewed_before_it_expires(server: ApiServer, tmp_path: Path) -> None:
-    token = server.add_user("plugged", "system:masters")
-    script = f"echo run >> {tmp_path}/runs\n" + credential(token=token, expirationTimestamp="2020-01-01T00:00:00Z")
-    path = server.kubeconfig(tmp_path / "k", user=plugin(tmp_path / "plugin", script))
-    api = KubeApi.from_kubeconfig(path)
-    before = (tmp_path / "runs").read_text().count("run")
-    list_pods(api)
-    assert server.requests()[-1].user == "plugged"
-    assert (tmp_path / "runs").read_text().count("run") == before + 1
-    api.close()
-
-
-def test_a_plugin_that_can_renew_no_more_is_warned_about_and_left_alone_for_a_while(
-    server: ApiServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    token = server.add_user("plugged", "system:masters")
-    good = credential(token=token, expirationTimestamp="2020-01-01T00:00:00Z")
-    script = f"test -e {tmp_path}/broken && {{ echo 'no such region' >&2; exit 3; }}\n{good}"
-    path = server.kubeconfig(tmp_path / "k", user=plugin(tmp_path / "plugin", script))
-    api = KubeApi.from_kubeconfig(path)
-    (tmp_path / "broken").touch()
-    list_pods(api)
-    list_pods(api)
-    assert [record.getMessage() for record in caplog.records] == [
-        "cannot renew the credential: exec: process returned 3. no such region"
-    ]
-    api.close()
-
-
-def test_a_plugin_may_give_a_certificate(server: ApiServer, tmp_path: Path) -> None:
-    pair = authority().client("system:node:node1", "system:nodes")
-    script = credential(clientCertificateData=pair.certificate.read_text(), clientKeyData=pair.key.read_text())
-    path = server.kubeconfig(tmp_path / "k", user=plugin(tmp_path / "plugin", script))
-    api = KubeApi.from_kubeconfig(path)
-    assert api.node_name == "node1"
-    assert api.allowed("create", "events") is True
-    api.close()
-
-
-@pytest.mark.parametrize(
-    ("script", "expected"),
-    [
-        ("echo 'cannot reach the\nlogin server' >&2; exit 4", "process returned 4. cannot reach the login"),
-        ("echo token", "failed to decode process output"),
-        (credential(other="x"), "missing token or clientCertificateData"),
-        (credential(token="a b"), "is empty or holds blanks or control characters"),
-        ("sleep 30", "the exec plugin took longer than 1 s"),
-    ],
-    ids=["fails", "no JSON", "nothing", "odd token", "hangs"],
-)
-def test_a_plugin_that_fails_ends_the_start(
-    script: str,
-    expected: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(kubeplugin, "EXEC_TIMEOUT_S", 1)
-    path = write(tmp_path / "k", kubeconfig(user=plugin(tmp_path / "plugin", script)))
-    handlers = list(logging.getLogger().handlers)
-    with pytest.raises(ClusterError) as caught:
-        KubeApi.from_kubeconfig(path)
-    assert expected in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert capfd.readouterr() == ("", "")
-    assert logging.getLogger().handlers == handlers

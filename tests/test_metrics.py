@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from kiptail.metrics import Metrics, MetricsServer, Reading
+from kiptail.metrics import Metrics, Reading
+from kiptail.scrapes import MetricsServer
 
 
 def readings() -> Iterator[Reading]:
@@ -24,7 +25,7 @@ def test_values_are_served_and_the_port_is_given_back(host: str) -> None:
     metrics = Metrics()
     metrics.read_from(readings)
     metrics.event_written("create", "ok")
-    server = MetricsServer(metrics, (host, port))
+    server = MetricsServer(metrics.registry, (host, port))
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
     with urllib.request.urlopen(url, timeout=5) as answer:
         text = answer.read().decode()
@@ -40,4 +41,4 @@ def test_values_are_served_and_the_port_is_given_back(host: str) -> None:
 
 def test_an_address_that_is_taken_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
-        MetricsServer(Metrics(), ("127.0.0.1", taken.getsockname()[1]))
+        MetricsServer(Metrics().registry, ("127.0.0.1", taken.getsockname()[1]))

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from kiptail.options import OPTIONS
+from kiptail.scrapes import CONNECTIONS, SPARE_DESCRIPTORS
 from tests.system import record
 
 ROOT = Path(__file__).parent.parent
@@ -143,6 +144,7 @@ def test_the_unit_names_what_the_program_does() -> None:
     assert service["LoadCredential"] == "kubeconfig:/etc/kiptail/kubeconfig"
     assert service["StateDirectory"] == "kiptail"
     assert service["SupplementaryGroups"] == "systemd-journal"
+    assert int(service["LimitNOFILE"]) > 7_168 + CONNECTIONS + SPARE_DESCRIPTORS  # sd-journal's JOURNAL_FILES_MAX
     assert unit["Unit"]["ConditionPathExists"] == "/etc/kiptail/kubeconfig"
 
 
