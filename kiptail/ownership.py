@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from kiptail.givenback import judged
 from kiptail.pod import Pod, PodRef, reduce_pod, timestamp_us
 from kiptail.tenancy import (
     ALWAYS,
@@ -127,6 +128,7 @@ class Ownership:
             self._nodes[address] = pod.node
         pod = pod._replace(host_addresses=())  # kept once for all pods of the node
         before = self._pods.get(pod.key)
+        pod = judged(pod, before)
         if before == pod:
             return set()
         if pod.claiming and pod.node == self._node != "":
@@ -267,13 +269,12 @@ class Ownership:
         since_us, sure_us = self._begin(
             pod, now_us, live, moved=mine is not None or (before is not None and bool(before.addresses))
         )
-        if mine is None:
-            former = [i.until_us or 0 for i in self._gone.get(address, ()) if i.key == pod.key]
-            since_us = max([since_us, *former])
-            sure_us = max(since_us, sure_us)
-        elif not _begin_is_known(pod):
+        former = [i.until_us or 0 for i in self._gone.get(address, ()) if i.key == pod.key]
+        since_us = max([since_us, *former])
+        sure_us = max(since_us, sure_us)
+        if mine is not None and not _begin_is_known(pod):
             since_us, sure_us = mine.since_us, mine.sure_us
-        elif mine.sure_us - mine.since_us < UNDATED_US:
+        elif mine is not None and mine.sure_us - mine.since_us < UNDATED_US:
             since_us, sure_us = min(since_us, mine.since_us), min(sure_us, mine.sure_us)
         held_us, until_us, unseen = self._end(pod, mine, now_us, live)
         if held_us is not None:
@@ -295,7 +296,7 @@ class Ownership:
     def _has_again(self, pod: Pod, until_us: int) -> bool:
         """The address was given to the pod a second time, after ``until_us``: it has it, or has finished later."""
         if pod.lost_us is None and (pod.until_us is None or pod.released):
-            return not pod.released
+            return not pod.released and (pod.runs or not pod.blank)
         return (
             pod.until_us is not None and pod.running_us is not None and pod.running_us >= until_us - self._margin(pod)
         )
@@ -339,6 +340,8 @@ class Ownership:
             held_us, until_us = self._ended(pod, pod.lost_us)
             held_us = sure_us if pod.stopped_us is None else min(held_us, self._ended(pod, pod.stopped_us)[0])
             return held_us, min(until_us, ceil_s(now_us)), False
+        if mine is not None and mine.until_us is not None:  # known from an earlier run, and nothing speaks against it
+            return mine.held_us, mine.until_us, mine.unseen_end
         if pod.leaving:
             return sure_us if pod.asked_us is None else floor_s(pod.asked_us) - CLOCKS_US, None, False
         return None, None, False

@@ -253,9 +253,10 @@ class Placer:
             for (other, uid), record in list(tracked.records.items()):
                 if other != side:
                     continue
-                record.withdrawn = owner is None or uid != owner.uid
+                record.withdrawn = owner is None or record.pod[:3] != owner[:3]
                 if record.withdrawn and not record.tried:
                     del tracked.records[other, uid]
+            # Who was made as a mirror of another pod's UID and comes to its address has no Event beside that one's.
             if owner is not None and (side, owner.uid) not in tracked.records:
                 name = event_name(flow, side, owner, self._style.node_name)
                 tracked.records[side, owner.uid] = EventRecord(flow.id, side, owner, name, "")

@@ -5,19 +5,27 @@ Source of the fields: the Kubernetes type core/v1 Pod.
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 __all__ = ["Pod", "PodRef", "in_steady_time", "reduce_pod", "timestamp_us"]
 
-#: CNI plugins blank these when they give a pod's address back, while the pod object still shows it.
+#: CNI plugins write a pod's addresses here, and blank it when they take them back while the object still shows them.
+#: But so may whoever may change the pod: :mod:`kiptail.givenback` says when that counts.
 RELEASE_ANNOTATIONS = ("cni.projectcalico.org/podIP", "vpc.amazonaws.com/pod-ips")
 
 #: A static pod's mirror: ``kubectl describe`` asks for Events by this annotation instead of the UID.
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+
+#: What kubelets write there: the hash of a file, or a UID. Anything else, of any length, whoever made the pod wrote.
+_MIRROR_UID = re.compile(r"[0-9A-Za-z-]{1,64}")
+
+#: Characters of an annotation that are looked at: more than a pod's addresses need.
+_MAX_ANNOTATION = 512
 
 #: Ports of probes that are kept of a pod.
 MAX_PROBES = 64
@@ -47,7 +55,8 @@ class Pod(NamedTuple):
     start_us: int | None
     #: When it stopped using them; None = it still does. Of one that ``released`` them, the last sign of it.
     until_us: int | None
-    #: The CNI plugin took them back, at ``until_us`` or later, though the pod has not finished.
+    #: The CNI plugin took them back, at ``until_us`` or later, though the pod has not finished. What one object says
+    #: does not tell that: see :func:`kiptail.givenback.judged`.
     released: bool
     node: str
     #: The addresses of the node it runs on.
@@ -70,6 +79,15 @@ class Pod(NamedTuple):
     claiming: bool = False
     #: The ports that the kubelet's probes use.
     probes: tuple[int, ...] = ()
+    #: Of :data:`RELEASE_ANNOTATIONS`, those that hold one of its addresses and those that are blank: a bit for each.
+    shown: int = 0
+    blank: int = 0
+    #: Some container of it is shown as running.
+    runs: bool = False
+    #: Of one with a blank annotation: the last time that the object shows it alive, by what the kubelet wrote.
+    alive_us: int = 0
+    #: It went on after it had released its addresses: what its annotations say does not count any more.
+    distrusted: bool = False
 
 
 def timestamp_us(text: object) -> int | None:
@@ -101,28 +119,26 @@ def reduce_pod(obj: Mapping[str, Any], *, label: str | None = None, node: str = 
     ready, lost = _sandbox(status)
     start = timestamp_us(status.get("startTime"))
     finished = status.get("phase") in ("Succeeded", "Failed")
-    released = not finished and any(annotations.get(a) == "" for a in RELEASE_ANNOTATIONS)
     until = None
     asked = max(_deletion_asked(metadata), default=None)
     states = [_mapping(entry.get("state")) for entry in _container_statuses(status)]
     if finished:
         until = _finished_at(status, states) or ready or start or 0
-    elif released:
-        until = max([ready or start or 0, *_container_times(states), asked or 0])
     addresses = () if spec.get("hostNetwork") is True else _addresses(status, "podIPs", "podIP")
+    shown, blank = _annotated(annotations, addresses)
     return Pod(
         key=key,
         ref=PodRef(
             sys.intern(namespace),
             name,
-            _text(annotations.get(MIRROR_ANNOTATION)) or key,
+            _mirrored(annotations) or key,
             _shared(_mapping(metadata.get("labels")).get(label) if label else ""),
         ),
         addresses=addresses,
         ready_us=ready,
         start_us=start,
         until_us=until,
-        released=released,
+        released=False,
         node=_shared(spec.get("nodeName")),
         host_addresses=tuple(map(sys.intern, _addresses(status, "hostIPs", "hostIP"))),
         leaving=metadata.get("deletionTimestamp") is not None,
@@ -134,6 +150,10 @@ def reduce_pod(obj: Mapping[str, Any], *, label: str | None = None, node: str = 
         grace_us=_seconds(spec.get("terminationGracePeriodSeconds")) * 1_000_000,
         claiming=not (addresses or finished or spec.get("hostNetwork") is True) and start is not None,
         probes=_probe_ports(spec) if node and spec.get("nodeName") == node else (),
+        shown=shown,
+        blank=blank,
+        runs=any("running" in state for state in states),
+        alive_us=max([ready or start or 0, *_container_times(states), asked or 0]) if blank else 0,
     )
 
 
@@ -155,6 +175,29 @@ def in_steady_time(pod: Pod, kubelets_us: Callable[[int], int], servers_us: Call
     )
 
 
+def _mirrored(annotations: Mapping[str, Any]) -> str:
+    """The UID that the mirror of a static pod stands for, or "".
+
+    Whoever creates a pod can claim that it is one. Its Events then have the UID that ``kubectl describe`` asks for all
+    the same, and its own name and namespace: nobody else sees them.
+    """
+    uid = _text(annotations.get(MIRROR_ANNOTATION))
+    return uid if _MIRROR_UID.fullmatch(uid) else ""
+
+
+def _annotated(annotations: Mapping[str, Any], addresses: tuple[str, ...]) -> tuple[int, int]:
+    """:attr:`Pod.shown` and :attr:`Pod.blank`; the values are as ``10.0.0.1/32`` or ``10.0.0.1,fd00::1``."""
+    shown = blank = 0
+    for bit, annotation in enumerate(RELEASE_ANNOTATIONS):
+        value = annotations.get(annotation)
+        if value == "":
+            blank |= 1 << bit
+        elif isinstance(value, str) and len(value) <= _MAX_ANNOTATION:
+            texts = (part.strip().partition("/")[0] for part in value.split(","))
+            shown |= (not _canonical(texts).isdisjoint(addresses)) << bit
+    return shown, blank
+
+
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
@@ -173,13 +216,18 @@ def _shared(value: object) -> str:
 
 def _addresses(status: Mapping[str, Any], plural: str, single: str) -> tuple[str, ...]:
     """Canonical addresses of ``podIPs``/``podIP`` or ``hostIPs``/``hostIP``; older servers send only the latter."""
+    return tuple(_canonical([*(entry.get("ip") for entry in _mappings(status.get(plural))), status.get(single)]))
+
+
+def _canonical(texts: Iterable[object]) -> KeysView[str]:
+    """Those that are addresses, as :mod:`ipaddress` writes them, each once and in their order."""
     addresses = []
-    for text in [*(entry.get("ip") for entry in _mappings(status.get(plural))), status.get(single)]:
+    for text in texts:
         try:
             addresses.append(str(ip_address(str(text))))
         except ValueError:
             continue
-    return tuple(dict.fromkeys(addresses))
+    return dict.fromkeys(addresses).keys()
 
 
 def _times(values: Iterable[object]) -> list[int]:

@@ -161,6 +161,8 @@ class Kiptail:
         index: str = "node",
         limits: Limits | None = None,
         machine: Machine = RIGHT,
+        repeat_interval: float = 1.0,
+        paced: bool = False,
     ) -> None:
         self.clock, self.cluster, self.events, self.store = clock, cluster, events, store
         saved = store.load()
@@ -176,11 +178,13 @@ class Kiptail:
             locate=Locator(self.index, lambda _: ""),
             outbox=store,
             style=STYLE,
-            repeat_interval=1.0,
+            repeat_interval=repeat_interval,
             give_up_after=float("inf"),
             most_ended=10_000,
             paced=False,
             remember=lambda: self.memory.save(self.own_clock.now_us()),
+            paced=paced,
+            remember=lambda: self.memory.save(clock.us()),
             clock=clock,
             own_clock=self.own_clock,
         )

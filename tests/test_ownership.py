@@ -26,7 +26,8 @@ def pod(
     ready: float | None = None,
     start: float | None = None,
     until: float | None = None,
-    released: bool = False,
+    blank: float | None = None,
+    runs: bool = False,
     leaving: bool = False,
     running: float | None = None,
     ran: float | None = None,
@@ -38,7 +39,7 @@ def pod(
     uid: str = "",
     name: str = "",
 ) -> Pod:
-    """Times are seconds after ``T0``."""
+    """Times are seconds after ``T0``; ``blank``: its annotation is, and then it was last seen alive."""
     return Pod(
         key=key,
         ref=PodRef("team-a", name or key, uid or key),
@@ -46,7 +47,7 @@ def pod(
         ready_us=us(ready),
         start_us=us(start),
         until_us=us(until),
-        released=released,
+        released=False,
         node=node,
         host_addresses=("192.0.2.1",),
         leaving=leaving or asked is not None,
@@ -56,6 +57,10 @@ def pod(
         stopped_us=us(stopped),
         asked_us=us(asked),
         grace_us=round(grace * SECOND),
+        shown=int(blank is None),
+        blank=int(blank is not None),
+        runs=runs,
+        alive_us=us(blank) or 0,
     )
 
 
@@ -278,50 +283,85 @@ RULES: dict[str, tuple[list[Fact], dict[float, str]]] = {
         {-1: "", 0: "a?", 1: ""},
     ),
     "blanked before our eyes: between the last sign of it and now": (
-        [listed(0, pod("a", start=0)), seen(60, pod("a", start=0, until=10, released=True))],
+        [listed(0, pod("a", start=0)), seen(60, pod("a", start=0, blank=10))],
         {9: "a", 10: "a?", 59: "a?", 60: ""},
     ),
     "more news of a pod that was blanked changes nothing": (
         [
             listed(0, pod("a", start=0)),
-            seen(60, pod("a", start=0, until=10, released=True)),
-            seen(90, pod("a", start=0, until=20, released=True)),
+            seen(60, pod("a", start=0, blank=10)),
+            seen(90, pod("a", start=0, blank=20)),
         ],
         {9: "a", 10: "a?", 59: "a?", 60: ""},
     ),
     "blanked, and then finished: until it finished": (
         [
             listed(0, pod("a", start=0)),
-            seen(60, pod("a", start=0, until=10, released=True)),
+            seen(60, pod("a", start=0, blank=10)),
             seen(90, pod("a", start=0, until=55)),
         ],
         {54: "a", 55: "a?", 56: ""},
     ),
-    "blanked before it was first seen: until the last sign of it": (
-        [listed(99, pod("a", start=0, until=10, released=True))],
-        {9: "a?", 10: "a?", 11: ""},
+    "blank when it was first seen: anybody may have written that": (
+        [listed(99, pod("a", start=0, blank=10))],
+        {9: "a?", 98: "a?", 99: "a", 999: "a"},
+    ),
+    "blanked while a container runs: it is not believed": (
+        [listed(0, pod("a", start=0)), seen(60, pod("a", start=0, blank=10, runs=True))],
+        {9: "a", 60: "a", 999: "a"},
+    ),
+    "blanked while a container is said to run, until the kubelet says that none does": (
+        [
+            listed(0, pod("a", start=0)),
+            seen(60, pod("a", start=0, blank=10, runs=True)),
+            seen(62, pod("a", start=0, blank=59)),
+        ],
+        {58: "a", 59: "a?", 61: "a?", 62: ""},
+    ),
+    "no longer blank, but nothing runs: it is not given again": (
+        [listed(0, pod("a", start=0)), seen(60, pod("a", start=0, blank=10)), seen(70, pod("a", start=0))],
+        {9: "a", 59: "a?", 60: "", 999: ""},
+    ),
+    "it goes on after it was given back, and is not believed again": (
+        [
+            listed(0, pod("a", start=0)),
+            seen(30, pod("a", start=0, blank=10)),
+            seen(60, pod("a", start=0, runs=True)),
+            seen(90, pod("a", start=0, blank=80)),
+            seen(91, pod("a", start=0)),
+        ],
+        {9: "a", 30: "", 57: "", 60: "a", 999: "a"},
+    ),
+    "it was given back, and again in another sandbox": (
+        [
+            listed(0, pod("a", ready=0)),
+            seen(30, pod("a", ready=0, blank=10)),
+            seen(60, pod("a", ready=55, runs=True)),
+            seen(90, pod("a", ready=55, blank=80)),
+        ],
+        {9: "a", 30: "", 54: "", 55: "a?", 56: "a", 79: "a", 80: "a?", 90: ""},
     ),
     "blanked while nobody watched: perhaps until now": (
-        [listed(0, pod("a", start=0)), listed(60, pod("a", start=0, until=10, released=True))],
+        [listed(0, pod("a", start=0)), listed(60, pod("a", start=0, blank=10))],
         {9: "a", 10: "a?", 59: "a?", 60: ""},
     ),
     "blanked while nobody watched: before its successor started": (
-        [listed(0, pod("a", ready=0)), listed(99, pod("a", ready=0, until=9, released=True), pod("b", start=50))],
+        [listed(0, pod("a", ready=0)), listed(99, pod("a", ready=0, blank=9), pod("b", start=50))],
         {8: "a", 9: "a?", 49: "a?", 50: "a b", 51: "b?", 99: "b"},
     ),
     "given back, and given again later": (
         [
             listed(0, pod("a", start=0)),
-            seen(30, pod("a", start=0, until=10, released=True)),
-            seen(60, pod("a", start=0)),
+            seen(30, pod("a", start=0, blank=10)),
+            seen(60, pod("a", start=0, runs=True)),
         ],
         {9: "a", 29: "a?", 30: "", 57: "", 58: "a?", 60: "a"},
     ),
     "given back and given again at once: not before it was given back": (
         [
             listed(0, pod("a", start=0)),
-            seen(59, pod("a", start=0, until=10, released=True)),
-            seen(60, pod("a", start=0)),
+            seen(59, pod("a", start=0, blank=10)),
+            seen(60, pod("a", start=0, runs=True)),
         ],
         {9: "a", 58.9: "a?", 59: "a?", 60: "a"},
     ),
@@ -490,7 +530,7 @@ RULES: dict[str, tuple[list[Fact], dict[float, str]]] = {
         {46.9: "a", 47: "a?", 51.9: "a?", 52: ""},
     ),
     "elsewhere: blanked before our eyes": (
-        [listed(0, far("a", start=0)), seen(60, pod("a", node=OTHER_NODE, start=0, until=10, released=True))],
+        [listed(0, far("a", start=0)), seen(60, pod("a", node=OTHER_NODE, start=0, blank=10))],
         {7: "a", 8: "a?", 59: "a?", 60: ""},
     ),
     "elsewhere: asked to go": (
@@ -518,7 +558,7 @@ CHANGES: dict[str, tuple[list[Fact], set[str], list[float]]] = {
     "it finished": ([listed(9, pod("a", ready=0)), seen(62, pod("a", ready=0, until=60))], {IP}, [0, 61]),
     "it had finished when it was first seen": ([listed(99, pod("a", ready=0, until=10))], {IP}, [0, 11]),
     "blanked": (
-        [listed(0, pod("a", ready=0)), seen(60, pod("a", ready=0, until=5, released=True))],
+        [listed(0, pod("a", ready=0)), seen(60, pod("a", ready=0, blank=5))],
         {IP},
         [0, 60],
     ),
@@ -730,10 +770,15 @@ RESTARTS: dict[str, tuple[list[Fact], list[Pod], dict[float, str]]] = {
         {99: "a", 149: "a?", 150: "a b*", 151: "b", 999: "b"},
     ),
     "finished meanwhile": ([seen(0, pod("a"))], [pod("a", until=120)], {119: "a", 120: "a?", 121: ""}),
-    "blanked meanwhile": (
+    "blank meanwhile: nobody knows any more that it held the address": (
         [seen(0, pod("a"))],
-        [pod("a", until=120, released=True)],
-        {119: "a", 120: "a?", 199: "a?", 200: ""},
+        [pod("a", blank=120)],
+        {119: "a", 200: "a", 999: "a"},
+    ),
+    "blanked before, and it is still blank": (
+        [seen(0, pod("a")), seen(50, pod("a", blank=40))],
+        [pod("a", blank=40)],
+        {39: "a", 40: "a?", 49: "a?", 50: "", 999: ""},
     ),
     "was leaving, and is still there": (
         [seen(0, pod("a")), seen(50, pod("a", asked=50))],
@@ -778,11 +823,10 @@ def test_a_pod_that_had_an_address_twice_is_remembered_through_two_restarts() ->
     assert {second: owners(ownership, second) for second in (10, 30, 50, 300)} == {10: "a?", 30: "", 50: "a", 300: "a"}
 
 
-@pytest.mark.parametrize("listing", [[], [pod("a", until=50, released=True)]], ids=["gone", "blanked"])
-def test_after_a_long_time_a_pod_that_is_gone_is_not_taken_for_the_owner(listing: list[Pod]) -> None:
+def test_after_a_long_time_a_pod_that_is_gone_is_not_taken_for_the_owner() -> None:
     """Others whom nobody saw may have come and gone since."""
     ownership = restarted(after(seen(0, pod("a", ready=0))), 100)
-    assert listed(90_000, *listing, watched=100)(ownership) == {IP}
+    assert listed(90_000, watched=100)(ownership) == {IP}
     assert [owners(ownership, second) for second in (3699, 3700, 4000)] == ["a?", "", ""]
 
 

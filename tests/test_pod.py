@@ -77,10 +77,10 @@ def test_a_terminating_pod_of_a_real_server_still_owns_and_is_leaving() -> None:
     assert (reduced.addresses, reduced.until_us, reduced.leaving) == (("10.244.9.20",), None, True)
 
 
-def test_a_pod_whose_address_calico_took_back_no_longer_owns_it() -> None:
+def test_of_a_pod_whose_address_calico_took_back_the_object_alone_proves_nothing() -> None:
     reduced = reduce_pod(recorded("45-pod-calico-released.json"))
     assert reduced is not None
-    assert (reduced.released, reduced.until_us) == (True, 0)
+    assert (reduced.shown, reduced.blank, reduced.released, reduced.until_us) == (0, 1, False, None)
 
 
 def test_a_mirror_pod_is_named_by_its_annotation_and_known_by_its_uid() -> None:
@@ -153,7 +153,7 @@ def test_a_finished_pod_owned_until(status: dict[str, Any], until: str, phase: s
     assert (reduced.until_us, reduced.addresses, reduced.released) == (us(until), ("10.0.0.1",), False)
 
 
-@pytest.mark.parametrize("annotation", ["cni.projectcalico.org/podIP", "vpc.amazonaws.com/pod-ips"])
+@pytest.mark.parametrize(("annotation", "bit"), [("cni.projectcalico.org/podIP", 1), ("vpc.amazonaws.com/pod-ips", 2)])
 @pytest.mark.parametrize(
     ("status", "metadata", "until"),
     [
@@ -169,7 +169,7 @@ def test_a_finished_pod_owned_until(status: dict[str, Any], until: str, phase: s
     ],
 )
 def test_a_pod_that_gave_its_address_back_had_it_at_the_last_sign_of_life(
-    annotation: str, status: dict[str, Any], metadata: dict[str, Any], until: str
+    annotation: str, bit: int, status: dict[str, Any], metadata: dict[str, Any], until: str
 ) -> None:
     obj = made(
         {"phase": "Running", "podIP": "10.0.0.1", "startTime": at("10:00:00"), **status},
@@ -178,13 +178,50 @@ def test_a_pod_that_gave_its_address_back_had_it_at_the_last_sign_of_life(
     )
     reduced = reduce_pod(obj)
     assert reduced is not None
-    assert (reduced.released, reduced.until_us) == (True, us(until))
+    assert (reduced.blank, reduced.alive_us) == (bit, us(until))
 
 
-def test_an_annotation_that_is_there_and_holds_the_address_is_none_that_was_blanked() -> None:
-    reduced = reduce_pod(made({"podIP": "10.0.0.1"}, annotations={"cni.projectcalico.org/podIP": "10.0.0.1/32"}))
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("10.0.0.1/32", 1),
+        ("10.0.0.1", 1),
+        ("fd00::1/128", 1),
+        ("10.0.0.9, FD00:0::1", 1),
+        ("10.0.0.2/32", 0),
+        ("10.0.0.1/32" + " " * 1_000, 0),
+        ("yes", 0),
+        (" ", 0),
+        (7, 0),
+        (["10.0.0.1"], 0),
+        (None, 0),
+    ],
+)
+def test_an_annotation_that_holds_an_address_of_the_pod_is_one_that_its_plugin_writes(value: Any, shown: int) -> None:
+    status = {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}
+    reduced = reduce_pod(made(status, annotations={"cni.projectcalico.org/podIP": value}))
     assert reduced is not None
-    assert (reduced.released, reduced.until_us) == (False, None)
+    assert (reduced.shown, reduced.blank, reduced.alive_us) == (shown, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("claim", "uid"),
+    [
+        ("86a79c8fac174d36b3964991a9a55925", "86a79c8fac174d36b3964991a9a55925"),
+        ("86a79c8f-ac17-4d36-b396-4991a9a55925", "86a79c8f-ac17-4d36-b396-4991a9a55925"),
+        ("", "u"),
+        ("x" * 65, "u"),
+        ("a\nb", "u"),
+        ("a b", "u"),
+        ("ä", "u"),
+        (5, "u"),
+        (None, "u"),
+    ],
+)
+def test_what_no_kubelet_writes_is_no_mirrors_uid(claim: Any, uid: str) -> None:
+    reduced = reduce_pod(made({}, annotations={"kubernetes.io/config.mirror": claim}))
+    assert reduced is not None
+    assert (reduced.key, reduced.ref.uid) == ("u", uid)
 
 
 @pytest.mark.parametrize(

@@ -707,6 +707,14 @@ def test_a_pod_that_is_cleared_and_blamed_again_has_its_event_back(told: Bench) 
     assert told.poster.progress.reattributed == 2
 
 
+def test_a_pod_is_cleared_also_when_the_next_one_claims_its_uid(told: Bench) -> None:
+    """As the mirror of a static pod can: its UID is an annotation."""
+    told.directory.owners["10.0.0.1"] = (HEIR._replace(uid=CLIENT.uid),)
+    told.poster.reconsider(["10.0.0.1"])
+    told.sink.wait(lambda: told.sink.counts() == {"client": 0, "web-0": 3})
+    assert is_withdrawn(told, "client")
+
+
 def test_a_pod_that_was_no_pod_then_is_cleared(told: Bench) -> None:
     told.directory.strangers = {"10.0.0.1"}
     told.poster.reconsider(["10.0.0.1"])
