@@ -17,6 +17,7 @@ from kiptail.entry import text_of
 from kiptail.flow import EPHEMERAL_PORT, FlowKey, flow_key
 from kiptail.netfilter import Unparsed
 from kiptail.prefixes import Prefixes, Verdict
+from kiptail.protocols import protocol_label
 from kiptail.reading import Logged, read
 
 __all__ = ["KnownLine", "KnownLines", "understood"]
@@ -51,7 +52,7 @@ class KnownLine:
     """What all lines with the same constant parts say. Two are equal only when they are the same: that is fast."""
 
     key: FlowKey
-    #: Verdict and protocol, as they are counted.
+    #: Verdict and protocol, as metrics count them.
     kind: tuple[str, str]
     #: The prefix stands for a drop or reject: the ledger counts it.
     told: bool
@@ -130,4 +131,5 @@ def understood(text: str, prefixes: Prefixes) -> KnownLine | None:
         return None
     rule, drop = logged.rule, logged.packet
     verdict = rule.verdict.value
-    return KnownLine(flow_key(drop, rule.text, verdict), (verdict, drop.protocol), rule.verdict is not Verdict.LOG)
+    kind = (verdict, protocol_label(drop.protocol))
+    return KnownLine(flow_key(drop, rule.text, verdict), kind, rule.verdict is not Verdict.LOG)

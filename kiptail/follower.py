@@ -21,6 +21,7 @@ from kiptail.netfilter import Unparsed
 from kiptail.ownclock import OwnClock
 from kiptail.ownership import Hands
 from kiptail.prefixes import Prefixes, Verdict, to_json_dict
+from kiptail.protocols import protocol_label
 from kiptail.reading import Untrusted, read
 from kiptail.trail import SECOND_US
 
@@ -79,7 +80,7 @@ class Ledgerbook(Protocol):
 class Intake:
     """What became of the lines with a wanted prefix, for metrics; written by the journal loop only."""
 
-    #: By verdict and protocol.
+    #: By verdict and the metrics' name for the protocol.
     drops: dict[tuple[str, str], int] = field(default_factory=dict)
     #: The prefix was wanted, the rest could not be read.
     unparsed: int = 0
@@ -260,7 +261,7 @@ class Follower:
             self.intake.unparsed += 1
             log.debug("not understood (%s): %s", drop.reason, one_line(line))
             return
-        self._seen((rule.verdict.value, drop.protocol))
+        self._seen((rule.verdict.value, protocol_label(drop.protocol)))
         if self._log_drops:
             drop_log.info("%s", json.dumps({"time_us": self._own_clock.wall_us(time_us), **to_json_dict(drop, rule)}))
         if rule.verdict is not Verdict.LOG:

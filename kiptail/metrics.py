@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -13,6 +14,8 @@ from kiptail.observed import Reading
 __all__ = ["Metrics"]
 
 #: A request ends after 10 s.
+#: Whoever answers in the API server's place may send any three digits: the statuses that have a name are labels.
+CODES = frozenset((*(str(status.value) for status in HTTPStatus), "error"))
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -59,7 +62,7 @@ class Metrics:
 
     def request_made(self, verb: str, code: str, seconds: float) -> None:
         """Count one request to the API server: a :data:`kiptail.kubeapi.Observe`."""
-        self._requests.labels(verb, code).inc()
+        self._requests.labels(verb, code if code in CODES else "other").inc()
         self._latency.labels(verb).observe(seconds)
 
     def watch_interrupted(self, reason: str) -> None:

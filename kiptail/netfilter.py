@@ -20,6 +20,8 @@ import socket
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kiptail.protocols import BY_NAME
+
 __all__ = ["MAX_LINE", "PacketDrop", "Unparsed", "parse", "split"]
 
 #: Longer lines are not read, in characters. The kernel writes up to 1,019 bytes, each of which is at most the
@@ -65,9 +67,8 @@ class Unparsed:
 # No name that dev_valid_name() of net/core/dev.c allows holds a blank, but it may hold `=`, `[` or `IN=`.
 _INTERFACES = re.compile(r"IN=([^ \t-\r]*) OUT=([^ \t-\r]*)(?= |\Z)")
 
-#: What may stand behind PROTO=. IANA has one number in common use that the kernel has no name for and
-#: everyone else knows by its name.
-_PROTOCOLS = {name: name for name in ("TCP", "UDP", "UDPLITE", "ICMP", "ICMPv6", "AH", "ESP", "SCTP")}
+#: What may stand behind PROTO=.
+_PROTOCOLS = {name: name for name in BY_NAME}
 _PROTOCOLS.update((str(number), str(number)) for number in range(256))
 _PROTOCOLS["132"] = "SCTP"
 

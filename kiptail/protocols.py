@@ -7,7 +7,13 @@ so that what is read here can be pasted into a rule.
 
 from __future__ import annotations
 
-__all__ = ["icmp_name", "protocol_name"]
+__all__ = ["BY_NAME", "icmp_name", "protocol_label", "protocol_name"]
+
+#: What net/netfilter/nf_log_syslog.c prints by name, and one that it has no name for and everyone else knows by it.
+BY_NAME = ("TCP", "UDP", "UDPLITE", "ICMP", "ICMPv6", "AH", "ESP", "SCTP")
+
+#: All values of :func:`protocol_label`.
+_LABELS = frozenset((*BY_NAME, *map(str, range(256))))
 
 #: The numbers that net/netfilter/nf_log_syslog.c prints as numbers. 4 and 58 are IPv4 and IPv6-ICMP to IANA;
 #: the names here are what iproute2 and the kernel's own log call them.
@@ -143,3 +149,13 @@ def icmp_name(protocol: str, type: int, code: int | None) -> str:
 def protocol_name(protocol: str) -> str:
     """The name of a :class:`kiptail.netfilter.PacketDrop`'s ``protocol``: ``47`` → ``GRE``; else as it is."""
     return _PROTOCOLS.get(protocol, protocol)
+
+
+def protocol_label(protocol: str) -> str:
+    """What a metric calls a :class:`kiptail.netfilter.PacketDrop`'s ``protocol``: one of 266 values.
+
+    A later kernel may print any name, so what a line says is no label as it stands.
+    """
+    if protocol in _LABELS:
+        return protocol
+    return "other" if protocol else "unknown"

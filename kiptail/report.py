@@ -145,7 +145,7 @@ class Report:
         ):
             yield Reading("kiptail_journal_entries", "Kernel entries, by outcome.", value, {"outcome": outcome})
         for (verdict, protocol), value in list(intake.drops.items()):
-            labels = {"verdict": verdict, "protocol": protocol or "unknown"}
+            labels = {"verdict": verdict, "protocol": protocol}
             yield Reading("kiptail_drops", "Packets dropped, rejected or logged.", value, labels)
         for told, value in self._tally.items():
             text = "Drops that a pod sent or was to receive, by its namespace and the peer's; each side by itself."

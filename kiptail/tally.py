@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from kiptail.flow import Flow
 from kiptail.locate import Endpoint, Kind
+from kiptail.protocols import protocol_label
 
 __all__ = ["EXTERNAL", "OTHER", "SEVERAL", "Labels", "Tally"]
 
@@ -20,7 +21,7 @@ __all__ = ["EXTERNAL", "OTHER", "SEVERAL", "Labels", "Tally"]
 MOST = 1_000
 #: The namespace of an address that is no pod's …
 EXTERNAL = "external"
-#: … of pods of several namespaces, or of the many peers of a folded flow …
+#: … of pods of several namespaces, or of the many peers (and the protocol) of a folded flow …
 SEVERAL = "several"
 #: … and of everything else, when there are too many.
 OTHER = "other"
@@ -59,7 +60,7 @@ class Tally:
                 continue
             labels = Labels(
                 flow.key.verdict,
-                flow.key.protocol or ("several" if flow.spread is not None else "unknown"),
+                SEVERAL if flow.spread is not None else protocol_label(flow.key.protocol),
                 "sent" if side == "src" else "received",
                 end.pods[0].namespace,
                 SEVERAL if flow.spread is not None else _namespace(ends.get("dst" if side == "src" else "src")),

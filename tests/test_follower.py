@@ -18,9 +18,11 @@ from kiptail.fastline import KnownLine, KnownLines
 from kiptail.flow import Flow
 from kiptail.follower import MANY, MAX_UNCOMMITTED, Follower, Step
 from kiptail.ledger import IDLE_US, Changes, Ledger
-from kiptail.ownership import Hands
+from kiptail.locate import Endpoint, Kind
+from kiptail.ownership import Hands, PodRef
 from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.scan import Batch
+from kiptail.tally import Tally
 from tests.clock import Clock, own_clock
 
 T0 = 1_800_000_000_000_000
@@ -408,3 +410,19 @@ def test_what_is_counted_together(
     monkeypatch.setattr(Follower, "_count_known", lambda _self, line, *_: one_by_one.append(line))
     stage.follower.step()
     assert (one_by_one == []) is together
+
+
+def test_protocols_that_kernels_do_not_have_are_counted_as_one_and_told_as_they_are() -> None:
+    line = LINE.format(prefix="calico-drop:", port=80).partition("PROTO=")[0]
+    names = [*(f"P{n:04}" for n in range(1_000)), *map(str, range(300)), "TCP", "ICMPv6", "-", "a" * 16]
+    stage = Stage([[(f"{line}PROTO={name} ", T0 + n) for n, name in enumerate(names)]], limits=Limits(10_000, 10_000))
+    stage.follower.step()
+    drops = stage.follower.intake.drops
+    assert sum(drops.values()) == len(names)
+    assert len(drops) <= 266
+    assert drops["drop", "other"] == 1_001
+    assert {"P0007", "a" * 16, "47", "SCTP"} <= {flow.key.protocol for flow in stage.offered}
+    tally = Tally()
+    for flow in stage.offered:
+        tally.add(flow, {"src": Endpoint(Kind.POD, flow.key.src, (PodRef("team-a", "p", "u"),))}, flow.count)
+    assert {labels.protocol for labels, _ in tally.items()} == {protocol for _, protocol in drops}

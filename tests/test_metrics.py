@@ -42,3 +42,18 @@ def test_values_are_served_and_the_port_is_given_back(host: str) -> None:
 def test_an_address_that_is_taken_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
         MetricsServer(Metrics().registry, ("127.0.0.1", taken.getsockname()[1]))
+
+
+def test_whatever_answers_there_is_a_bounded_number_of_label_sets() -> None:
+    metrics = Metrics()
+    for code in range(100, 1_000):
+        metrics.request_made("list", str(code), 0.1)
+    metrics.request_made("list", "error", 0.1)
+    codes = [
+        sample.labels["code"]
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "kiptail_api_requests_total"
+    ]
+    assert {"200", "404", "429", "503", "error", "other"} <= set(codes)
+    assert len(codes) < 70

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kiptail.protocols import icmp_name, protocol_name
+from kiptail.protocols import icmp_name, protocol_label, protocol_name
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,21 @@ def test_an_icmp_message_is_called_what_firewall_rules_call_it(
 )
 def test_a_protocol_has_its_name_where_it_has_one(protocol: str, name: str) -> None:
     assert protocol_name(protocol) == name
+
+
+@pytest.mark.parametrize(
+    ("protocol", "label"),
+    [
+        ("TCP", "TCP"),
+        ("SCTP", "SCTP"),
+        ("0", "0"),
+        ("255", "255"),
+        ("256", "other"),
+        ("007", "other"),
+        ("tcp", "other"),
+        ("ICMPv7", "other"),
+        ("", "unknown"),
+    ],
+)
+def test_a_metrics_label_is_of_a_bounded_set(protocol: str, label: str) -> None:
+    assert protocol_label(protocol) == label
