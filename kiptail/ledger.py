@@ -89,8 +89,11 @@ class Ledger:
         self.opened = False
         #: Drops that a folded flow counted, by the side it tells.
         self.folded: Counter[str] = Counter()
-        #: Sides of drops that nobody is told of, for their address came when the node had too many.
+        #: Sides of drops that nobody is told of: their address came when there were too many, or their sender has
+        #: too many flows.
         self.denied = 0
+        #: The latest sender of which that was so, or "".
+        self.spender = ""
         #: Drops of which both sides were denied.
         self.untold = 0
         for flow in sorted(flows, key=lambda f: f.opened_us):
@@ -101,7 +104,7 @@ class Ledger:
             if older is not None:
                 self._end(older)
             self._open[flow.key] = flow
-            self._told.update(flow.told_addresses())
+            self._enter(flow)
 
     def __len__(self) -> int:
         return len(self._open) + len(self._late)
@@ -144,10 +147,9 @@ class Ledger:
             own, folded = self._budgets.admit(key, self._told, self._watermark_us, time_us)
             if own:
                 flow = self._opened(slot, key, time_us, own)
-        for side in folded:
-            self._fold(key, side, time_us)
-        self.denied += len(SIDES) - len(own) - len(folded)
-        self.untold += not own and not folded
+        counted = sum([self._fold(key, side, time_us) for side in folded])
+        self.denied += len(SIDES) - len(own) - counted
+        self.untold += not own and not counted
         return flow
 
     def add_together(self, drops: Sequence[tuple[FlowKey, int, int, int]]) -> bool:
@@ -269,7 +271,7 @@ class Ledger:
             latest.ended = False
             del self._past[latest.id]
             self._open[latest.key] = latest
-            self._told.update(latest.told_addresses())
+            self._enter(latest)
 
     def _part(self, flow: Flow, part: Part, trail: Trail, last_us: int) -> Flow:
         """Some drops of a flow as one of its own, which has ended."""
@@ -324,11 +326,17 @@ class Ledger:
 
     # -- flows that open and end ----------------------------------------------------------------------------
 
-    def _fold(self, key: FlowKey, side: str, time_us: int) -> None:
-        """Count a drop in the folded flow of its address and direction."""
-        self.folded[side] += 1
+    def _fold(self, key: FlowKey, side: str, time_us: int) -> bool:
+        """Count a drop in the folded flow of its address and direction.
+
+        False where there is none, and its sender has caused so many Events at others that this is not one more.
+        """
         many = folded_key(side, key)
         slot, flow = self._find(many, time_us)
+        if flow is None and side == "dst" and self._budgets.spent(key.src, time_us):
+            self.spender = key.src
+            return False
+        self.folded[side] += 1
         if flow is None:
             flow = self._opened(slot, many, time_us, (side,), Spread())
         else:
@@ -336,6 +344,7 @@ class Ledger:
             self._changed[flow.id] = flow
         if flow.spread is not None:
             flow.spread.add(key, side)
+        return True
 
     def _opened(
         self, slot: Slot, key: FlowKey, time_us: int, sides: tuple[str, ...], spread: Spread | None = None
@@ -350,7 +359,7 @@ class Ledger:
             self._open[slot] = flow
         else:
             self._late[slot] = flow
-        self._told.update(flow.told_addresses())
+        self._enter(flow)
         self._changed[flow.id] = flow
         self.opened = True
         if len(self) > self.limits.open_flows:
@@ -361,11 +370,17 @@ class Ledger:
         self._last_stamp = max(self._watermark_us, self._last_stamp + 1)
         return self._last_stamp
 
+    def _enter(self, flow: Flow) -> None:
+        """Have an open flow stand in the accounts of those that it tells and of its sender."""
+        self._told.update(flow.told_addresses())
+        self._budgets.opened(flow)
+
     def _end(self, flow: Flow) -> None:
         flow.ended = True
         self._changed[flow.id] = self._past[flow.id] = flow
         if len(self._past) > MAX_PAST:
             del self._past[next(iter(self._past))]
+        self._budgets.ended(flow)
         for address in flow.told_addresses():
             self._told[address] -= 1
             if not self._told[address]:

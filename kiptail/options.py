@@ -243,7 +243,8 @@ FLOWS_PER_ADDRESS: Option[int] = Option(
     number=True,
     default="20",
     help="How many different flows of one address and direction have Events of their own within the budget"
-    " window; the packets of further ones are counted in one Event.",
+    " window; the packets of further ones are counted in one Event. One sender has at most twenty times as many open"
+    " flows.",
 )
 NEW_ADDRESSES: Option[int] = Option(
     "new-addresses",
@@ -251,8 +252,8 @@ NEW_ADDRESSES: Option[int] = Option(
     metavar="NUMBER",
     number=True,
     default="500",
-    help="How many addresses without flows are taken notice of within the budget window; packets of further ones"
-    " are told at their other end only.",
+    help="How many senders without flows are taken notice of within the budget window, of those to one address; of"
+    " those to all addresses together, twice as many. Packets of further ones are told at their other end only.",
 )
 BUDGET_WINDOW: Option[float] = Option(
     "budget-window",

@@ -41,6 +41,8 @@ PREFIXES = Prefixes([PrefixRule("calico-drop:", Verdict.DROP)])
 #: Budgets that no example exceeds, and some that most do.
 AMPLE = Limits(flows_per_address=1_000, new_addresses=1_000)
 TIGHT = Limits(flows_per_address=1, open_flows=8)
+#: A sender has one flow, and what is beyond is told only where it is folded.
+MEAN = Limits(flows_per_address=1, sender_factor=1)
 
 Drop = tuple[str, str, int, int]
 Journal = list[Drop]
@@ -336,7 +338,7 @@ def test_folded_events_tell_the_same_as_without_crashes_and_each_pod_all_its_dro
     assert by_pod == Counter(d[0] for d in journal) + Counter(d[1] for d in journal)
 
 
-@pytest.mark.parametrize("limits", [AMPLE, TIGHT])
+@pytest.mark.parametrize("limits", [AMPLE, TIGHT, MEAN], ids=["ample", "tight", "mean"])
 def test_a_crash_between_any_two_steps_changes_nothing(limits: Limits) -> None:
     journal = [(f"10.0.0.{n % 3}", "10.0.1.1", 80 + n % 2, T0 + n * 7 * SECOND % 300) for n in range(12)]
     whole = told(journal, [], Server([]), limits)

@@ -432,6 +432,8 @@ def test_while_pods_cannot_be_followed_more_is_kept_to_be_cut_later() -> None:
 
 
 TIGHT = Limits(flows_per_address=2, new_addresses=2, window_us=600 * SECOND, open_flows=9)
+#: A sender's account is full when two flows of its are open.
+MEAN = replace(TIGHT, open_flows=20, sender_factor=1)
 drops = st.lists(
     st.tuples(
         st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3"]),
@@ -451,7 +453,7 @@ def run(ledger: Ledger, sequence: Drops, known: dict[int, Flow]) -> None:
         known |= {flow.id: flow for flow in ledger.changes().flows}
 
 
-@given(drops, st.sampled_from([TIGHT, AMPLE]))
+@given(drops, st.sampled_from([TIGHT, MEAN, AMPLE]))
 def test_every_drop_is_counted_once_at_each_side(sequence: Drops, limits: Limits) -> None:
     ledger = Ledger(limits=limits)
     flows: dict[int, Flow] = {}
@@ -468,7 +470,7 @@ def test_every_drop_is_counted_once_at_each_side(sequence: Drops, limits: Limits
         assert told == there
 
 
-@given(drops, st.sampled_from([TIGHT, AMPLE]), st.data())
+@given(drops, st.sampled_from([TIGHT, MEAN, AMPLE]), st.data())
 def test_a_replay_from_any_commit_leads_to_the_same_flows(sequence: Drops, limits: Limits, data: st.DataObject) -> None:
     whole: dict[int, Flow] = {}
     run(Ledger(limits=limits), sequence, whole)
