@@ -169,7 +169,11 @@ class Flow:
 
     def add(self, time_us: int, seen_us: int, *, blind: bool = False) -> None:
         """Count one more drop; a late one moves the beginning back, never the end. ``blind``: as for the trail."""
-        if time_us >= self.trail.edge_us:
+        if not self.count:
+            # All it had was taken out. It begins anew: whose it is must not be asked by the time of what is gone.
+            self.opened_us = self.first_us = self.last_us = time_us
+            self.trail = Trail.begun(time_us)
+        elif time_us >= self.trail.edge_us:
             self.trail.turn(time_us, self.count, blind=blind)
         elif time_us < self.trail.edge_us - SECOND_US:
             self.trail.count_late(time_us, 1)

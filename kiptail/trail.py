@@ -173,7 +173,9 @@ class Trail:
             return
         exact = self._starts[-1] + 1
         if other._starts:
-            exact = max(trail._starts[min(trail._coarse, len(trail) - 1)] for trail in (self, other))
+            # Before a trail that is complete there was nothing, so that time is told apart as well.
+            trails = (self, other) if other._befores[0] or other._coarse else (self,)
+            exact = max(trail._starts[min(trail._coarse, len(trail) - 1)] for trail in trails)
         at = bisect_left(self._starts, exact)
         starts = self._starts[at:]
         befores = [

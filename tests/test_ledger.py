@@ -570,6 +570,25 @@ ONE_BY_ONE = [
 ]
 
 
+#: What is left in the folded flow was before everything that is taken out of it, and is cut from that time afterwards.
+LEFT_BEHIND = [
+    ("10.0.0.1", "10.0.0.2", 1, 0, 0),
+    ("10.0.0.1", "10.0.0.2", 2, 1, 0),
+    ("10.0.0.2", "10.0.0.2", 1, 3, 0),
+    ("10.0.0.1", "10.0.0.2", 1, 0, 0),
+]
+#: All that was in the folded flow is taken out of it, and the next drop is another owner's.
+EMPTIED = [
+    ("10.0.0.2", "10.0.0.2", 1, 0, 0),
+    ("10.0.0.1", "10.0.0.2", 2, 0, 0),
+    ("10.0.0.1", "10.0.0.2", 1, 0, 0),
+    ("10.0.0.1", "10.0.0.2", 2, 1, 0),
+    ("10.0.0.1", "10.0.0.2", 1, 2, 0),
+]
+
+
+@example(EMPTIED, [(4, {"10.0.0.2": {0, 1}})], {"10.0.0.2": {2}}, 5)
+@example(LEFT_BEHIND, [(3, {"10.0.0.2": {0, 1}})], {"10.0.0.2": {2}}, 4)
 @example(ONE_BY_ONE, [(3, {"10.0.0.1": {5}})], {"10.0.0.1": {5, 15}}, 4)
 @given(dated_drops, beliefs | few_beliefs, changes | few_changes, st.integers(0, 60))
 def test_each_owners_drops_are_all_told_whenever_it_is_learned_that_it_was_one(
