@@ -172,6 +172,7 @@ def in_steady_time(pod: Pod, kubelets_us: Callable[[int], int], servers_us: Call
         lost_us=steady(pod.lost_us),
         stopped_us=steady(pod.stopped_us),
         asked_us=None if pod.asked_us is None else servers_us(pod.asked_us),
+        alive_us=kubelets_us(pod.alive_us) if pod.alive_us else 0,
     )
 
 

@@ -29,7 +29,7 @@ class WrittenLines:
     def __init__(self, drops: Sequence[Drop]) -> None:
         self._drops = drops
 
-    def open(self, position: Position | None, clock: WallClock) -> _Reader:
+    def open(self, position: Position | None, clock: WallClock, _own_clock: object) -> _Reader:
         """A reader of what follows on ``position``."""
         return _Reader(self._drops, int(position.cursor) if position else 0, clock)
 

@@ -181,10 +181,8 @@ class Kiptail:
             repeat_interval=repeat_interval,
             give_up_after=float("inf"),
             most_ended=10_000,
-            paced=False,
-            remember=lambda: self.memory.save(self.own_clock.now_us()),
             paced=paced,
-            remember=lambda: self.memory.save(clock.us()),
+            remember=lambda: self.memory.save(self.own_clock.now_us()),
             clock=clock,
             own_clock=self.own_clock,
         )
