@@ -18,7 +18,8 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Protocol
 
 from kiptail.errors import ApiError
-from kiptail.podfeed import items_of, next_page
+from kiptail.kubenames import is_name, is_namespace
+from kiptail.pages import items_of, pages
 from kiptail.podranges import Network, PodRanges, covering
 from kiptail.unnamed import SERVICE_RANGES, Unnamed, node_ranges, service_ranges
 
@@ -35,6 +36,8 @@ INTERVAL, INTERVAL_PER_OBJECT = 300.0, 1.0
 FAILED_RETRY, FORBIDDEN_RETRY = 30.0, 1_800.0
 #: A longer list is not read.
 MAX_NODES, MAX_SERVICES = 1_000, 5_000
+#: A node, or a Service, has a few addresses and ranges; more are not read.
+MAX_ADDRESSES = 32
 #: So long after the start nothing is said of an address, for it may be one of these, in seconds.
 FIRST_PATIENCE = 3.0
 #: A list that is read early follows the question after so many seconds, at random: a look-up may find a pod meanwhile,
@@ -223,13 +226,15 @@ class ClusterNames:
     def _listed(self, reading: _Reading) -> _Listed | None:
         """What the list says; None when it is too long. Raises ApiError."""
         listed = _Listed()
-        token, read = "", 0
-        while not self._closed:
-            page = reading.page(limit=PAGE_LIMIT, continue_token=token)
+        read = 0
+        most_pages = 2 * reading.most // PAGE_LIMIT
+        for page in pages(lambda token: reading.page(limit=PAGE_LIMIT, continue_token=token), most=most_pages):
+            if self._closed:
+                return None
             items = items_of(page)
             read += len(items)
             more = (page.get("metadata") or {}).get("remainingItemCount")
-            total = read + (more if type(more) is int else 0)
+            total = read + (more if type(more) is int and more > 0 else 0)
             if total > reading.most:
                 reading.size = total
                 if not reading.complained:
@@ -238,11 +243,8 @@ class ClusterNames:
                 return None
             for item in items:
                 reading.reduce(item, listed)
-            token = next_page(page)
-            if not token:
-                reading.size = read
-                return listed
-        return None
+        reading.size = read
+        return listed
 
     def _take_over(self) -> bool:
         """Publish what the lists say; True when an address has a name that it did not have before."""
@@ -267,6 +269,8 @@ class ClusterNames:
 
 def _note_node(obj: Mapping[str, Any], listed: _Listed) -> None:
     name = _mapping(obj.get("metadata")).get("name")
+    if not is_name(name):
+        return
     for entry in map(_mapping, _list(_mapping(obj.get("status")).get("addresses"))):
         address = _address(entry.get("address"))
         if address:
@@ -275,7 +279,7 @@ def _note_node(obj: Mapping[str, Any], listed: _Listed) -> None:
                 listed.internal.append(address)
     for text in _list(_mapping(obj.get("spec")).get("podCIDRs")):
         try:
-            listed.pod_ranges.append(ip_network(str(text)))
+            listed.pod_ranges.append(ip_network(text if isinstance(text, str) else ""))
         except ValueError:
             continue
 
@@ -283,10 +287,13 @@ def _note_node(obj: Mapping[str, Any], listed: _Listed) -> None:
 def _note_service(obj: Mapping[str, Any], listed: _Listed) -> None:
     """A Service's own addresses. Not ``externalIPs``: whoever may create a Service can claim any address there."""
     metadata, spec = _mapping(obj.get("metadata")), _mapping(obj.get("spec"))
+    namespace, name = metadata.get("namespace"), metadata.get("name")
+    if not (is_namespace(namespace) and is_name(name)):
+        return
     for text in _list(spec.get("clusterIPs")) or [spec.get("clusterIP")]:
         address = _address(text)
         if address:
-            listed.names[address] = f"service {metadata.get('namespace')}/{metadata.get('name')}"
+            listed.names[address] = f"service {namespace}/{name}"
 
 
 def _within(address: str, networks: tuple[Network, ...]) -> bool:
@@ -298,9 +305,9 @@ def _within(address: str, networks: tuple[Network, ...]) -> bool:
 
 
 def _address(text: object) -> str:
-    """In its canonical form; "" for a host's name, ``None`` and what is none."""
+    """In its canonical form; "" for a host's name and what is none."""
     try:
-        return str(ip_address(str(text)))
+        return str(ip_address(text)) if isinstance(text, str) and "%" not in text else ""
     except ValueError:
         return ""
 
@@ -310,4 +317,4 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+    return value[:MAX_ADDRESSES] if isinstance(value, list) else []

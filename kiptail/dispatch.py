@@ -23,7 +23,8 @@ from kiptail.locate import Endpoint, Kind
 from kiptail.ownclock import OwnClock
 from kiptail.ownership import NEVER
 from kiptail.placing import Locate, Outbox, Placer, Tracked
-from kiptail.sending import Again, GivenUp, Sender, Sent
+from kiptail.secondchance import SecondChances
+from kiptail.sending import MAX_ROUNDS, Again, GivenUp, Sender, Sent
 from kiptail.tally import Tally
 
 __all__ = ["PATIENCE", "Dispatcher", "Progress"]
@@ -93,6 +94,7 @@ class Dispatcher:
         self._tally = Tally() if tally is None else tally
         self._placer = Placer(locate, outbox, style, remember=remember, sent_before=self._sent_before)
         self._agenda = Agenda(repeat_interval, first_updates)
+        self._chances = SecondChances(clock)
         self.sender = Sender(sink, paced=paced, observe=observe, clock=clock)
 
         self._tracked: dict[int, Tracked] = {}
@@ -119,6 +121,8 @@ class Dispatcher:
         tracked = Tracked(flow, self._clock(), dict(ends), stored)
         for record in stored.values():
             record.tried = True  # by an earlier run, perhaps
+            if record.given_up:
+                self._chances.give_up(record.key, flow.count)
         if tracked.placed:
             tracked.tallied = flow.count  # by an earlier run
             tracked.ambiguous = flow.count
@@ -310,6 +314,10 @@ class Dispatcher:
         """Put those of a flow's Events on the agenda that have something to tell."""
         count = tracked.flow.count
         for record in tracked.records.values():
+            # An Event that keeps being deleted is created once more for each chance that it gets.
+            if record.given_up and self._chances.due(record.key, count):
+                record.given_up = ""
+                record.rounds = min(record.rounds, MAX_ROUNDS - 1)
             if record.has_news(count):
                 now, now_us = self._clock(), self._own_clock.now_us()
                 wrong = record.counts(count) < record.sent_count or record.tells_of_another
@@ -347,6 +355,8 @@ class Dispatcher:
                 level = logging.INFO if result.expected else logging.WARNING
                 self._give_up(tracked, record, result.reason, level)
             case Sent():
+                if self._chances.delivered(record.key):
+                    self._observe("update" if record.sent_count else "create", "revived")
                 record.sent_count, record.sent_message, record.sent_at_us = count, text, self._own_clock.now_us()
                 record.writes += 1
                 self._save(record)
@@ -380,7 +390,10 @@ class Dispatcher:
 
     def _give_up(self, tracked: Tracked, record: EventRecord, reason: str, level: int) -> None:
         record.given_up = reason
-        self._observe("update" if record.sent_count else "create", "given_up")
+        if self._chances.give_up(record.key, tracked.flow.count):
+            self._observe("update" if record.sent_count else "create", "given_up")
+        else:
+            level = logging.DEBUG  # said when it was given up first
         pod = record.pod
         log.log(level, "giving up Event %s of %s/%s: %s", record.name, pod.namespace, pod.name, reason)
         self._save(record)
@@ -413,6 +426,9 @@ class Dispatcher:
             self._outbox.forget([flow_id])
         except StateError:
             return  # the sweep tries again
+        tracked = self._tracked.get(flow_id)
+        for record in tracked.records.values() if tracked is not None else ():
+            self._chances.forget(record.key)
         for register in (self._tracked, self._unplaced, self._unnamed, self._ended, self._resting):
             register.pop(flow_id, None)
         self.progress.ended = len(self._ended)

@@ -17,6 +17,8 @@ class IndexStats:
     remote_pods: int = 0
     #: Seconds since the API server last said anything about pods.
     age_s: float = 0.0
+    #: Pods, and lines of a watch, that were not what they should be and were passed over.
+    refused: int = 0
     #: Look-ups by result.
     lookups: Mapping[str, int] = field(default_factory=dict)
     #: Addresses whose look-up, or sweep, has not been answered yet.

@@ -15,16 +15,19 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import quote, urlencode
 
+from kiptail import kubejson
 from kiptail.credentials import Claims, claims_of
 from kiptail.errors import ApiError, ClusterError, one_line
 from kiptail.kubeconfig import Session, Tokens, open_session
 from kiptail.kubeerrors import bad_answer
+from kiptail.kubenames import is_version
 from kiptail.kubetransport import Observe, Request, Transport
 from kiptail.kubewatch import WatchStream
 from kiptail.rights import NOBODY, Identity
@@ -40,10 +43,17 @@ REQUEST_TIMEOUT_S = 10.0
 WATCH_SILENCE_S = 150.0
 #: How often the files that credentials came from are looked at (a few stat calls).
 FILES_CHECK_S = 3.0
-LIST_BYTES = 64 << 20
+#: A page: 130 KiB for each of 250 pods. Read and parsed it takes ten times as much, at worst.
+LIST_BYTES = 32 << 20
 
+#: A token for the next page holds the name of an object, and is no longer than this.
+CONTINUE_LENGTH = 4_096
+
+_LISTS = {"pods": "PodList", "nodes": "NodeList", "services": "ServiceList"}
 _STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 _PODS = "/api/v1/pods"
+#: RFC 6750: what can stand in a header, and in a file.
+_TOKEN = re.compile(r"[-A-Za-z0-9._~+/]{1,65536}=*")
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _WHO = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
@@ -146,7 +156,7 @@ class KubeApi:
         """One page of all namespaces' pods: a v1.PodList as a plain dict, with ``items`` and ``metadata``.
 
         ``resource_version`` belongs to the first page only and is left out where ``continue_token`` is given:
-        the server refuses both. An answer larger than 64 MiB is an error.
+        the server refuses both. An answer larger than 32 MiB is an error.
         """
         query = {"resourceVersion": resource_version} if resource_version is not None and not continue_token else {}
         if field_selector:
@@ -164,11 +174,17 @@ class KubeApi:
     def _page(self, plural: str, query: dict[str, str], *, limit: int, continue_token: str) -> Json:
         query = {"limit": str(limit)} | ({"continue": continue_token} if continue_token else {}) | query
         request = Request(f"cannot list {plural}", "list", "GET", f"/api/v1/{plural}?{urlencode(query)}")
-        page = _document(request.what, self._transport.ask(request, LIST_BYTES))
+        page = _object(request.what, self._transport.ask(request, LIST_BYTES), _LISTS[plural])
         if page.get("items") is None:
             page["items"] = []
-        if not isinstance(page["items"], list) or not isinstance(page.get("metadata"), dict):
-            raise bad_answer(request.what, "is no list")
+        metadata = page.get("metadata")
+        if not isinstance(page["items"], list) or not isinstance(metadata, dict):
+            raise bad_answer(request.what, f"is no {_LISTS[plural]}")
+        if not is_version(metadata.get("resourceVersion")):
+            raise bad_answer(request.what, "is a list without a version")
+        token = metadata.get("continue") or ""
+        if not isinstance(token, str) or len(token) > CONTINUE_LENGTH or not token.isascii():
+            raise bad_answer(request.what, "is a list without an end")
         return page
 
     def watch_pods(
@@ -199,16 +215,21 @@ class KubeApi:
         return WatchStream(self._transport, request, timeout_s=timeout_s, silence_s=silence_s)
 
     def create_event(self, namespace: str, body: Json) -> None:
-        """Create a v1.Event. 409 (AlreadyExists): an Event of that name is there."""
+        """Create a v1.Event. 409 (AlreadyExists): an Event of that name is there.
+
+        It is created when the server answers with an Event of that name, and by no other answer.
+        """
         path = f"/api/v1/namespaces/{_segment(namespace)}/events"
         what = f"cannot create an Event in {namespace}"
-        self._transport.ask(Request(what, "create", "POST", path, _encode(body)))
+        answer = self._transport.ask(Request(what, "create", "POST", path, _encode(body)))
+        _require_event(what, answer, namespace, body["metadata"]["name"])
 
     def patch_event(self, namespace: str, name: str, body: Json) -> None:
         """Change some fields of a v1.Event (a strategic merge patch). 404 (NotFound): there is none."""
         path = f"/api/v1/namespaces/{_segment(namespace)}/events/{_segment(name)}"
         what = f"cannot update an Event in {namespace}"
-        self._transport.ask(Request(what, "patch", "PATCH", path, _encode(body), _STRATEGIC_MERGE))
+        answer = self._transport.ask(Request(what, "patch", "PATCH", path, _encode(body), _STRATEGIC_MERGE))
+        _require_event(what, answer, namespace, name)
 
     def allowed(
         self,
@@ -245,16 +266,20 @@ class KubeApi:
             if error.status in (403, 404):
                 return None
             raise
-        status = _document(what, body).get("status")
-        if not isinstance(status, dict) or not isinstance(status.get("allowed", False), bool):
+        status = _object(what, body, "SelfSubjectAccessReview", "authorization.k8s.io/v1").get("status")
+        allowed = status.get("allowed") if isinstance(status, dict) else None
+        if not isinstance(allowed, bool):
             raise bad_answer(what, "is no SelfSubjectAccessReview")
-        return bool(status.get("allowed", False))
+        return allowed
 
     def version(self) -> tuple[str, str]:
         """The server's version, such as ``v1.36.0``, and the ``Date`` of its answer ("" without one)."""
         what = "cannot ask for the version"
         body, date = self._transport.ask_dated(Request(what, "get", "GET", "/version"))
-        return one_line(str(_document(what, body).get("gitVersion", "")), 60), date
+        version = _document(what, body).get("gitVersion")
+        if not isinstance(version, str):
+            raise bad_answer(what, "holds no version")
+        return one_line(version, 60), date
 
     def identity(self) -> Identity:
         """Whom the server takes this for; where it does not tell, what the credential says of itself."""
@@ -277,13 +302,13 @@ class KubeApi:
             if error.status in (403, 404):
                 return NOBODY
             raise
-        status = _document(what, body).get("status")
+        status = _object(what, body, "SelfSubjectReview", "authentication.k8s.io/v1").get("status")
         info = status.get("userInfo") if isinstance(status, dict) else None
         if not isinstance(info, dict):
             return NOBODY
-        groups = info.get("groups")
-        known = tuple(map(str, groups)) if isinstance(groups, list) else None
-        return Identity(one_line(str(info.get("username", "")), 300), known)
+        user, groups = info.get("username"), info.get("groups")
+        known = tuple(group for group in groups if isinstance(group, str)) if isinstance(groups, list) else None
+        return Identity(one_line(user, 300) if isinstance(user, str) else "", known)
 
     def request_token(self, namespace: str, name: str, *, seconds: int) -> str:
         """A new token for a service account (a TokenRequest), good for about so long; the server has its own mind."""
@@ -294,11 +319,10 @@ class KubeApi:
             "kind": "TokenRequest",
             "spec": {"expirationSeconds": seconds},
         }
-        status = _document(what, self._transport.ask(Request(what, "create", "POST", path, _encode(body)))).get(
-            "status"
-        )
+        answer = self._transport.ask(Request(what, "create", "POST", path, _encode(body)))
+        status = _object(what, answer, "TokenRequest", "authentication.k8s.io/v1").get("status")
         token = status.get("token") if isinstance(status, dict) else None
-        if not isinstance(token, str) or not token:
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise bad_answer(what, "holds no token")
         return token
 
@@ -317,12 +341,27 @@ class KubeApi:
 def _document(what: str, body: bytes) -> Json:
     """The JSON object. Raises ApiError."""
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        document = kubejson.parse(body)
+    except ValueError as error:
         raise bad_answer(what, f"is no JSON ({one_line(str(error), 60)})") from error
     if not isinstance(document, dict):
         raise bad_answer(what, "is no JSON object")
     return document
+
+
+def _object(what: str, body: bytes, kind: str, api_version: str = "v1") -> Json:
+    """The object of this kind. Raises ApiError."""
+    document = _document(what, body)
+    if document.get("kind") != kind or document.get("apiVersion") != api_version:
+        raise bad_answer(what, f"is no {kind}")
+    return document
+
+
+def _require_event(what: str, body: bytes, namespace: str, name: str) -> None:
+    """Raises ApiError unless that is the Event that was written."""
+    metadata = _object(what, body, "Event").get("metadata")
+    if not isinstance(metadata, dict) or (metadata.get("namespace"), metadata.get("name")) != (namespace, name):
+        raise bad_answer(what, "is another Event")
 
 
 def _token(session: Session) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import http.client
+import io
 import math
 import os
 import socket
@@ -29,6 +31,9 @@ __all__ = ["CLOSED", "Call", "Calls", "breakable", "of_this_thread"]
 LATE, CLOSED = "late", "closed"
 #: TCP keepalive, in seconds: a dead link is noticed after about 45 s, also by a watch.
 KEEPALIVE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
+
+#: Longest line of an answer's framing: what http.client allows for headers.
+LINE_BYTES = 65_536
 
 
 class Call:
@@ -191,8 +196,37 @@ def of_this_thread(call: Call) -> Iterator[None]:
         _current.call = None
 
 
+class _BoundedReader(io.BufferedReader):
+    """What an answer is read from. Neither http.client nor urllib3 bounds all that it reads of a chunked one."""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """As ever; but a line of any length, such as a chunk's size with extensions, is none."""
+        if size is not None and size >= 0:
+            return super().readline(size)
+        line = super().readline(LINE_BYTES + 1)
+        if len(line) > LINE_BYTES:
+            raise http.client.LineTooLong("chunk size")
+        return line
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As ever; but never to the end, which is what a chunk of a negative size would come to."""
+        if size is None or size < 0:
+            raise http.client.HTTPException("a chunk of a negative size")
+        return super().read(size)
+
+
+class _BoundedResponse(http.client.HTTPResponse):
+    """An answer that is read in bounded pieces."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = _BoundedReader(self.fp.detach())  # nothing has been read yet
+
+
 class _BreakableConnection(HTTPConnection):
     """Mixed into urllib3's connection classes: hands its socket to the thread's call at once."""
+
+    response_class = _BoundedResponse
 
     def _new_conn(self) -> socket.socket:
         call, opener = _current.call, super()._new_conn

@@ -3,53 +3,103 @@
 from __future__ import annotations
 
 import http.client
-import json
 import re
 import ssl
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 from urllib3.util.ssl_match_hostname import CertificateError
 
+from kiptail import kubejson
 from kiptail.errors import ApiError, one_line
 
-__all__ = ["TRANSPORT_ERRORS", "bad_answer", "refused", "timed_out", "unreachable"]
+__all__ = ["TRANSPORT_ERRORS", "bad_answer", "is_status", "refused", "timed_out", "unreachable", "watch_failed"]
 
 #: What urllib3, ssl and http.client raise, and ValueError for a connection closed under their feet.
 TRANSPORT_ERRORS = (HTTPError, OSError, http.client.HTTPException, ValueError)
 
+#: HTTP statuses that ask for a later try, whoever sends them: the API server's limits answer 429 without a Status.
+_SAYS_LATER = frozenset({408, 429, *range(500, 600)})
+#: Causes that are kept of a Status.
+_MOST_CAUSES = 16
+
 
 def refused(what: str, status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
-    """The error for an answer that is no success: a metav1.Status, or a proxy's text or page."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        document = {"message": re.sub(r"<[^>]*>", " ", body[:4096].decode(errors="replace"))}
+    """The error for an answer that is no success.
+
+    The API server says with a metav1.Status what it refuses and why. An answer without one comes from a gateway or a
+    proxy in front of it, or from a server that is overloaded: whatever its code says, it says nothing about what was
+    asked for, and a later try may be answered.
+    """
+    document = _status(status, body)
+    # The header may also be a date; API servers send seconds.
+    header = headers.get("Retry-After", "").strip()
+    seconds = int(header) if re.fullmatch(r"[0-9]{1,9}", header) else None
+    if document is None:
+        page = one_line(re.sub(r"<[^>]*>", " ", body[:4096].decode(errors="replace")))
+        text = page or http.client.responses.get(status, "no text")
+        if status not in _SAYS_LATER:
+            return bad_answer(what, f"is {status} without a Status: {text}")
+        after = float(seconds) if seconds else None
+        return ApiError(f"{what}: the answer is {status}: {text}", status=status, retry_after=after)
     details = document.get("details")
     details = details if isinstance(details, dict) else {}
     causes = details.get("causes")
     told = [cause.get("reason") for cause in causes if isinstance(cause, dict)] if isinstance(causes, list) else []
-    reason = document.get("reason")
-    reason = one_line(reason) if isinstance(reason, str) else ""
-    # The header may also be a date; API servers send seconds.
-    header = headers.get("Retry-After", "").strip()
-    seconds = int(header) if re.fullmatch(r"[0-9]{1,9}", header) else details.get("retryAfterSeconds")
-    text = document.get("message") or reason or http.client.responses.get(status, "")
+    if seconds is None and type(asked := details.get("retryAfterSeconds")) is int:
+        seconds = asked
+    reason = _text(document, "reason")
+    text = _text(document, "message") or reason or http.client.responses.get(status, "")
     return ApiError(
         f"{what}: the API server answered {status}: {text}",
         status=status,
         reason=reason,
-        causes=tuple(one_line(cause) for cause in told if isinstance(cause, str)),
-        retry_after=float(seconds) if type(seconds) is int and seconds > 0 else None,
+        causes=tuple(one_line(cause) for cause in told[:_MOST_CAUSES] if isinstance(cause, str)),
+        retry_after=float(seconds) if seconds is not None and seconds > 0 else None,
     )
 
 
+def watch_failed(obj: object) -> ApiError:
+    """The error that an ``ERROR`` line of a watch tells, by the object in it."""
+    code = obj.get("code") if isinstance(obj, dict) else None
+    if not isinstance(obj, dict) or type(code) is not int or not is_status(obj, code):
+        return bad_answer("cannot watch pods", "ends with an error that is no Status")
+    reason = _text(obj, "reason")
+    return ApiError(_text(obj, "message") or reason or "the watch failed", status=code, reason=reason)
+
+
+def is_status(obj: object, code: int) -> bool:
+    """Whether this is a metav1.Status that tells of a failure with this HTTP status."""
+    return (
+        isinstance(obj, dict)
+        and obj.get("kind") == "Status"
+        and obj.get("apiVersion") == "v1"
+        and obj.get("status") == "Failure"
+        and type(obj.get("code")) is int
+        and obj["code"] == code
+        and 400 <= code <= 599
+    )
+
+
+def _status(status: int, body: bytes) -> dict[str, Any] | None:
+    try:
+        document = kubejson.parse(body)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) and is_status(document, status) else None
+
+
+def _text(document: Mapping[str, Any], field: str) -> str:
+    value = document.get(field)
+    return one_line(value) if isinstance(value, str) else ""
+
+
 def bad_answer(what: str, why: str) -> ApiError:
-    """An answer that cannot be understood, as a gateway's 502: the next one may be better."""
-    return ApiError(f"{what}: the API server's answer {why}", status=502, reason="BadResponse")
+    """An answer that the API server would not give, as a gateway's own 502: the next one may be better."""
+    text = f"{what}: the answer is none of an API server's (is a proxy or gateway in between?): it {why}"
+    return ApiError(text, status=502, reason="BadResponse")
 
 
 def unreachable(at: str, error: Exception) -> ApiError:

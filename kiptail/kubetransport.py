@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import logging
 import math
 import threading
@@ -16,13 +17,13 @@ import urllib3
 from urllib3.exceptions import ProtocolError
 
 from kiptail import __version__
-from kiptail.errors import ApiError, ClusterError
+from kiptail.errors import ApiError, ClusterError, one_line
 from kiptail.kubecall import Call, Calls, of_this_thread
 from kiptail.kubeconfig import Session
 from kiptail.kubeerrors import TRANSPORT_ERRORS, bad_answer, refused
 from kiptail.kubefiles import stamp
 
-__all__ = ["ANSWER_BYTES", "Observe", "Request", "Transport"]
+__all__ = ["ANSWER_BYTES", "Observe", "Request", "Transport", "require_plain"]
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Transport:
     ) -> None:
         """``opener`` reads the credentials, until the function that it is given says to stop. Raises ClusterError.
 
-        ``on_unauthorized`` gets a session that got a 401, before the credentials are read again.
+        ``on_unauthorized`` gets a session that the API server answered 401, before the credentials are read again.
         """
         self._opener = opener
         self._request_timeout_s = request_timeout_s
@@ -101,12 +102,16 @@ class Transport:
         old.pool.clear()
         self._complaint = ""
 
-    def _renew(self, refused: Session) -> None:
-        """Replace the credentials that got a 401, if no other thread has done so."""
+    def _renew(self, session: Session, *, refused: bool) -> None:
+        """Replace the credentials that got a 401, if no other thread has done so.
+
+        ``refused``: by the API server. A gateway's page is worth another look at the credentials, for it may be the
+        gateway that knows them, but says nothing about the token.
+        """
         with self._load_lock:
-            if self.session is refused:
-                if self._on_unauthorized is not None:
-                    self._on_unauthorized(refused)
+            if self.session is session:
+                if refused and self._on_unauthorized is not None:
+                    self._on_unauthorized(session)
                 self._replace()
 
     def _fresh_session(self) -> Session:
@@ -146,8 +151,13 @@ class Transport:
     def read(self, call: Call, request: Request, response: Any, limit: int) -> bytes:
         """The whole body. Raises ApiError if it is too long, or no success."""
         parts, size = [], 0
+        if response.status < 200 or response.status in (204, 304):
+            # http.client expects no body. After a 103 the real answer is still to come: not to the next request on
+            # this connection, which is closed as it was not read to its end.
+            raise refused(request.what, response.status, response.headers, b"")
+        require_plain(request, response)
         try:
-            while part := response.read(READ_BYTES):
+            while part := response.read(READ_BYTES, decode_content=False):
                 parts.append(part)
                 size += len(part)
                 if size > limit:
@@ -171,14 +181,25 @@ class Transport:
         response = self._send_once(call, session, request, read_s)
         if response.status != 401:
             return response
-        response.close()
+        with contextlib.closing(response):
+            refusal = self._refusal(call, request, response)
+        if call.broken:
+            raise refusal
         call.allow(math.inf)  # reading credentials has its own time
         try:
-            self._renew(session)
+            self._renew(session, refused=refusal.status == 401)
         except ClusterError as error:
-            text = f"{request.what}: the API server answered 401, and {error}"
-            raise ApiError(text, status=401, reason="Unauthorized") from error
+            text = f"{refusal}, and {error}"
+            raise ApiError(text, status=refusal.status, reason=refusal.reason) from error
         return self._send_once(call, self.session, request, read_s)
+
+    def _refusal(self, call: Call, request: Request, response: Any) -> ApiError:
+        """What an answer that is no success says."""
+        try:
+            self.read(call, request, response, ANSWER_BYTES)
+        except ApiError as error:
+            return error
+        raise AssertionError(response.status)
 
     def _send_once(self, call: Call, session: Session, request: Request, read_s: float) -> Any:
         headers = _headers(session, request)
@@ -195,10 +216,11 @@ class Transport:
                     redirect=False,
                     retries=False,
                     preload_content=False,
+                    decode_content=False,
                     enforce_content_length=True,
                 )
-            code = str(response.status)
-            self._note_date(str(response.headers.get("Date") or ""))
+            code = str(response.status) if response.status in http.client.responses else "other"
+            self._note_date(response)
         except TRANSPORT_ERRORS as error:
             raise call.failure(request.what, session.server, error) from error
         finally:
@@ -208,12 +230,22 @@ class Transport:
                 self._observe(request.verb, code, time.monotonic() - started)
         return response
 
-    def _note_date(self, date: str) -> None:
+    def _note_date(self, response: Any) -> None:
+        """Take the server's clock from the answer's headers; the API server says all in JSON, a gateway shows pages."""
+        if not str(response.headers.get("Content-Type") or "").startswith("application/json"):
+            return
         try:
-            seconds = parsedate_to_datetime(date).timestamp()
+            seconds = parsedate_to_datetime(str(response.headers.get("Date") or "")).timestamp()
         except (ValueError, TypeError, OverflowError, OSError):
             return
         self.server_time_s = seconds - time.monotonic()
+
+
+def require_plain(request: Request, response: Any) -> None:
+    """Raises ApiError for an answer that is compressed: that was not asked for, and can make a huge one of a small."""
+    encoding = str(response.headers.get("Content-Encoding") or "identity").strip().lower()
+    if encoding != "identity":
+        raise bad_answer(request.what, f"is encoded ({one_line(encoding, 40)})")
 
 
 def _headers(session: Session, request: Request) -> dict[str, str]:

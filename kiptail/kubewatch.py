@@ -10,7 +10,7 @@ from typing import Any
 from kiptail.errors import ApiError
 from kiptail.kubecall import CLOSED
 from kiptail.kubeerrors import TRANSPORT_ERRORS, bad_answer, timed_out
-from kiptail.kubetransport import ANSWER_BYTES, READ_BYTES, Request, Transport
+from kiptail.kubetransport import ANSWER_BYTES, READ_BYTES, Request, Transport, require_plain
 
 __all__ = ["WatchStream"]
 
@@ -53,6 +53,7 @@ class WatchStream(Iterator[bytes], contextlib.AbstractContextManager["WatchStrea
                 if response.status != 200 or not response.chunked:
                     # A proxy's page. API servers send a watch in chunks.
                     raise bad_answer(what, "is no stream")
+                require_plain(self._request, response)
             except ApiError:
                 if call.broken == CLOSED:
                     return self
@@ -78,7 +79,7 @@ class WatchStream(Iterator[bytes], contextlib.AbstractContextManager["WatchStrea
     def _read(self, response: Any) -> Iterator[bytes]:
         call, what = self._call, self._request.what
         try:
-            for line in _lines(what, response.read_chunked(READ_BYTES)):
+            for line in _lines(what, response.read_chunked(READ_BYTES, decode_content=False)):
                 if call.broken == CLOSED:
                     return
                 yield line

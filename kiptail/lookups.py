@@ -19,7 +19,7 @@ from kiptail.errors import ApiError
 from kiptail.ownclock import OwnClock
 from kiptail.ownership import Pod, reduce_pod
 from kiptail.pacing import Backoff, TokenBucket
-from kiptail.podfeed import items_of, next_page
+from kiptail.pages import items_of, next_page
 
 __all__ = ["LookupApi", "Lookups"]
 
@@ -101,6 +101,8 @@ class Lookups:
         self._closed = False
         #: Answers by result: hit, miss, forbidden, failed, overflow.
         self.results: Counter[str] = Counter()
+        #: Objects that were found and are no pods.
+        self.refused = 0
 
     @property
     def pending(self) -> int:
@@ -202,7 +204,9 @@ class Lookups:
                 resource_version="0",
                 field_selector=f"status.podIP={address}",
             )
-            pods += [pod for item in items_of(page) if (pod := reduce_pod(item, label=self._label))]
+            found = [reduce_pod(item, label=self._label) for item in items_of(page)]
+            pods += [pod for pod in found if pod is not None]
+            self.refused += found.count(None)
             token = next_page(page)
             if not token:
                 break

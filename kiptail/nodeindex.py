@@ -110,6 +110,7 @@ class NodeIndex:
             pods=len(self._watch),
             remote_pods=remote,
             age_s=self._watch.age(),
+            refused=self._watch.refused + self._lookups.refused + self._sweep.refused,
             lookups=dict(self._lookups.results),
             pending=self._lookups.pending + self._sweep.pending,
             sweeps=self._sweep.sweeps,

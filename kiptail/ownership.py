@@ -52,6 +52,8 @@ NEWS_US = 2_000_000
 
 #: Former owners of one address that are remembered at most, and addresses that any are remembered of.
 MAX_FORMER = 8
+#: Nodes' addresses that are known at most; a cluster has 5,000 nodes.
+MAX_NODES = 65_536
 MAX_GONE = 65_536
 
 #: What happened so long before pods were watched for the last time may not have been heard of, in µs.
@@ -125,7 +127,8 @@ class Ownership:
     def put(self, pod: Pod, *, now_us: int, live: bool) -> set[str]:
         """A pod was added or changed; ``live`` when a watch saw it happen, so that ``now_us`` dates it."""
         for address in pod.host_addresses:
-            self._nodes[address] = pod.node
+            if len(self._nodes) < MAX_NODES or address in self._nodes:
+                self._nodes[address] = pod.node
         pod = pod._replace(host_addresses=())  # kept once for all pods of the node
         before = self._pods.get(pod.key)
         pod = judged(pod, before)

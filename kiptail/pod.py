@@ -5,12 +5,14 @@ Source of the fields: the Kubernetes type core/v1 Pod.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Any, NamedTuple
+
+from kiptail.kubenames import is_label_value, is_name, is_namespace, is_uid
+from kiptail.podshape import misfit
 
 __all__ = ["Pod", "PodRef", "in_steady_time", "reduce_pod", "timestamp_us"]
 
@@ -21,11 +23,14 @@ RELEASE_ANNOTATIONS = ("cni.projectcalico.org/podIP", "vpc.amazonaws.com/pod-ips
 #: A static pod's mirror: ``kubectl describe`` asks for Events by this annotation instead of the UID.
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 
-#: What kubelets write there: the hash of a file, or a UID. Anything else, of any length, whoever made the pod wrote.
-_MIRROR_UID = re.compile(r"[0-9A-Za-z-]{1,64}")
-
 #: Characters of an annotation that are looked at: more than a pod's addresses need.
 _MAX_ANNOTATION = 512
+
+#: A pod, or a node, has one or two; more are not read.
+MAX_ADDRESSES = 8
+
+#: Later times, from the year 2255 on, are none.
+LATEST_US = 1 << 53
 
 #: Ports of probes that are kept of a pod.
 MAX_PROBES = 64
@@ -102,20 +107,24 @@ def timestamp_us(text: object) -> int | None:
         us = round(moment.timestamp() * 1_000_000) if moment.tzinfo else 0
     except (ValueError, OverflowError):
         return None
-    return us if us > 0 else None
+    return us if 0 < us < LATEST_US else None
 
 
 def reduce_pod(obj: Mapping[str, Any], *, label: str | None = None, node: str = "") -> Pod | None:
-    """The :class:`Pod` of a pod object as the API server sends it; None when it is no pod.
+    """The :class:`Pod` of a pod object as the API server sends it; None when it is no pod, or a field has no such type.
 
     ``label`` is the key of the label whose value is kept; ``node`` the node of whose pods the probes are kept. Strings
     that many pods share are interned: an index of a whole cluster holds 20,000 of these.
     """
+    if misfit(obj):
+        return None
     metadata, spec, status = (_mapping(obj.get(part)) for part in ("metadata", "spec", "status"))
     key, namespace, name = metadata.get("uid"), metadata.get("namespace"), metadata.get("name")
-    if not (isinstance(key, str) and isinstance(namespace, str) and isinstance(name, str)):
+    if not (is_uid(key) and is_namespace(namespace) and is_name(name)):
         return None
+    node_name = spec.get("nodeName")
     annotations = _mapping(metadata.get("annotations"))
+    value = _mapping(metadata.get("labels")).get(label) if label else ""
     ready, lost = _sandbox(status)
     start = timestamp_us(status.get("startTime"))
     finished = status.get("phase") in ("Succeeded", "Failed")
@@ -132,14 +141,14 @@ def reduce_pod(obj: Mapping[str, Any], *, label: str | None = None, node: str = 
             sys.intern(namespace),
             name,
             _mirrored(annotations) or key,
-            _shared(_mapping(metadata.get("labels")).get(label) if label else ""),
+            sys.intern(value) if is_label_value(value) else "",
         ),
         addresses=addresses,
         ready_us=ready,
         start_us=start,
         until_us=until,
         released=False,
-        node=_shared(spec.get("nodeName")),
+        node=sys.intern(node_name) if is_name(node_name) else "",
         host_addresses=tuple(map(sys.intern, _addresses(status, "hostIPs", "hostIP"))),
         leaving=metadata.get("deletionTimestamp") is not None,
         lost_us=lost if addresses else None,
@@ -182,8 +191,8 @@ def _mirrored(annotations: Mapping[str, Any]) -> str:
     Whoever creates a pod can claim that it is one. Its Events then have the UID that ``kubectl describe`` asks for all
     the same, and its own name and namespace: nobody else sees them.
     """
-    uid = _text(annotations.get(MIRROR_ANNOTATION))
-    return uid if _MIRROR_UID.fullmatch(uid) else ""
+    uid = annotations.get(MIRROR_ANNOTATION)
+    return uid if is_uid(uid) else ""
 
 
 def _annotated(annotations: Mapping[str, Any], addresses: tuple[str, ...]) -> tuple[int, int]:
@@ -204,28 +213,27 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _mappings(value: object) -> Iterator[Mapping[str, Any]]:
-    return map(_mapping, value if isinstance(value, list) else ())
+    return map(_mapping, _list(value))
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _shared(value: object) -> str:
-    return sys.intern(_text(value))
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _addresses(status: Mapping[str, Any], plural: str, single: str) -> tuple[str, ...]:
     """Canonical addresses of ``podIPs``/``podIP`` or ``hostIPs``/``hostIP``; older servers send only the latter."""
-    return tuple(_canonical([*(entry.get("ip") for entry in _mappings(status.get(plural))), status.get(single)]))
+    entries = _list(status.get(plural))[:MAX_ADDRESSES]
+    return tuple(_canonical([*(entry.get("ip") for entry in _mappings(entries)), status.get(single)]))
 
 
 def _canonical(texts: Iterable[object]) -> KeysView[str]:
     """Those that are addresses, as :mod:`ipaddress` writes them, each once and in their order."""
     addresses = []
     for text in texts:
+        if not isinstance(text, str) or "%" in text:  # a zone can be any text, and no pod's address has one
+            continue
         try:
-            addresses.append(str(ip_address(str(text))))
+            addresses.append(str(ip_address(text)))
         except ValueError:
             continue
     return dict.fromkeys(addresses).keys()

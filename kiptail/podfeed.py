@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import logging
 import random
 import sys
@@ -15,12 +14,17 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
+from kiptail import kubejson
 from kiptail.errors import ApiError
+from kiptail.kubeerrors import bad_answer, watch_failed
+from kiptail.kubenames import is_uid, is_version
 from kiptail.ownclock import OwnClock
 from kiptail.ownership import Pod, reduce_pod
+from kiptail.pages import items_of, pages, version_of
 from kiptail.pod import in_steady_time
+from kiptail.podshape import misfit
 
-__all__ = ["Change", "PodApi", "PodFeed", "WatchLines", "items_of", "next_page"]
+__all__ = ["Change", "PodApi", "PodFeed", "WatchLines"]
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +34,14 @@ PAGE_LIMIT = 250
 WATCH_TIMEOUT = 290
 #: A server that streams the list says something at least so often, in seconds; one that does not know how stays silent.
 STREAM_SILENCE = 5.0
+#: Pods that there can be: Kubernetes is made for 150,000 a cluster and for 110 a node, of which many may have finished.
+MAX_PODS, MAX_PODS_OF_NODE = 200_000, 20_000
+#: Pages of all those, where the server leaves every second one empty.
+MAX_PAGES = 2 * MAX_PODS // PAGE_LIMIT
+#: Nodes whose addresses are kept once; a cluster has 5,000.
+MAX_HOSTS = 16_384
+#: A stream with so many lines in a row that are not what they should be is no watch.
+MAX_BAD_LINES = 100
 #: The end of a streamed list is a bookmark with this annotation.
 END_OF_LIST = "k8s.io/initial-events-end"
 
@@ -78,6 +90,8 @@ class Change(NamedTuple):
     version: str
     #: The state that was asked for is complete.
     end_of_list: bool = False
+    #: Why the line, or the object in it, was passed over, or "".
+    bad: str = ""
 
 
 class PodFeed:
@@ -101,6 +115,13 @@ class PodFeed:
         self._streams = True
         self._stream: WatchLines | None = None
         self._closed = False
+        #: Of the present stream: lines in a row that were passed over, whether any was, and whether any was not.
+        self._bad_in_a_row = 0
+        self._some_bad = self._some_good = False
+        #: Pods and lines that were not what they should be and were passed over; it only grows.
+        self.refused = 0
+        #: More pods than there can be.
+        self.most = MAX_PODS_OF_NODE if field_selector else MAX_PODS
         #: Equal host addresses are one object: a node's pods all have them.
         self._hosts: dict[tuple[str, ...], tuple[str, ...]] = {}
 
@@ -115,6 +136,16 @@ class PodFeed:
     def closed(self) -> bool:
         """:meth:`close` was called: what is read ends early, and says nothing of the cluster."""
         return self._closed
+
+    @property
+    def gaps(self) -> bool:
+        """Some line of the present, or the last, stream was passed over: a change may be missing."""
+        return self._some_bad
+
+    @property
+    def garbled(self) -> bool:
+        """No line of it was what it should be, and there were some: it is no watch."""
+        return self._some_bad and not self._some_good
 
     def all(self) -> tuple[list[Pod], str]:
         """All pods there are, and the resourceVersion of that. Raises ApiError."""
@@ -144,30 +175,50 @@ class PodFeed:
 
     def newest_version(self) -> str:
         """The resourceVersion of the cluster's pods now. Raises ApiError."""
-        return _version(self._api.list_pods_page(limit=1))
+        return version_of(self._api.list_pods_page(limit=1))
 
     def change(self, line: bytes) -> Change:
-        """One line of the watch, a metav1.WatchEvent; raises ApiError for an ERROR or what is none."""
+        """One line of the watch, a metav1.WatchEvent.
+
+        One that is none, or whose object is no pod, is passed over (``bad``). Raises ApiError for an ERROR, and when
+        too many in a row were passed over.
+        """
+        change = self._change(line)
+        if not change.bad:
+            self._some_good, self._bad_in_a_row = True, 0
+            return change
+        self._some_bad = True
+        self._bad_in_a_row += 1
+        self.refused += 1
+        if self._bad_in_a_row >= MAX_BAD_LINES:
+            raise bad_answer("cannot watch pods", f"is no watch: {change.bad}")
+        return change
+
+    def _change(self, line: bytes) -> Change:
         try:
-            event = json.loads(line)
-            kind, obj = event["type"], event["object"]
-            metadata = obj.get("metadata") or {}
-            version, key = metadata.get("resourceVersion"), metadata.get("uid")
-            annotations = (metadata.get("annotations") or {}) if kind == "BOOKMARK" else {}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ApiError("a line of the watch is not what it should be", reason="BadLine") from error
+            event = kubejson.parse(line)
+        except ValueError as error:
+            return _bad(f"a line is no JSON: {error}")
+        kind = event.get("type") if isinstance(event, dict) else None
+        obj = event.get("object") if isinstance(event, dict) else None
         if kind == "ERROR":
-            raise ApiError(
-                str(obj.get("message") or "the watch failed"),
-                status=obj.get("code") if isinstance(obj.get("code"), int) else 500,
-                reason=str(obj.get("reason") or ""),
-            )
-        return Change(
-            self._reduced(obj) if kind in ("ADDED", "MODIFIED", "DELETED") else None,
-            str(key) if kind == "DELETED" else "",
-            version if isinstance(version, str) else "",
-            END_OF_LIST in annotations,
-        )
+            raise watch_failed(obj)
+        if not isinstance(obj, dict) or kind not in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK"):
+            return _bad("a line is no change of an object")
+        if obj.get("kind") != "Pod" or obj.get("apiVersion") != "v1":
+            return _bad("an object is no pod")
+        metadata = obj.get("metadata")
+        if not isinstance(metadata, dict) or not is_version(version := metadata.get("resourceVersion")):
+            return _bad("an object has no version")
+        if kind == "BOOKMARK":
+            annotations = metadata.get("annotations")
+            return Change(None, "", version, isinstance(annotations, dict) and END_OF_LIST in annotations)
+        # Whatever else is known of a pod that is gone: that it is.
+        gone = uid if kind == "DELETED" and is_uid(uid := metadata.get("uid")) else ""
+        pod = self._reduced(obj)
+        if pod is not None:
+            return Change(pod, gone, version)
+        return Change(None, gone, version, bad=f"an object is no pod: see its {misfit(obj) or 'name'}")
 
     def _streamed(self) -> tuple[list[Pod], str]:
         """By WatchList: line by line, at the cost of one page's first item for both sides."""
@@ -191,7 +242,8 @@ class PodFeed:
                         pods.pop(change.gone, None)
                     elif change.pod is not None:
                         pods[change.pod.key] = change.pod
-                    else:
+                        self._check_number(len(pods))
+                    elif not change.bad:
                         # An ordinary bookmark, of an ordinary watch: the server did not understand.
                         raise ApiError("the streamed list has no end", status=400, reason=END_OF_LIST)
         except ApiError as error:
@@ -203,24 +255,37 @@ class PodFeed:
     def _paged(self) -> tuple[list[Pod], str]:
         """In pages. Those of one node come from the server's cache, which spares it a search of its whole store."""
         pods: list[Pod] = []
-        token = ""
-        while True:
-            page = self._api.list_pods_page(
-                limit=PAGE_LIMIT,
-                continue_token=token,
-                resource_version="0" if self._selector else None,
-                field_selector=self._selector,
-            )
-            pods += [pod for item in items_of(page) if (pod := self._reduced(item))]
-            token, version = next_page(page), _version(page)
+        version = ""
+        for page in pages(self._page, most=MAX_PAGES):
+            for item in items_of(page):
+                pod = self._reduced(item)
+                self.refused += pod is None
+                if pod is not None:
+                    pods.append(pod)
+            version = version_of(page)
             del page
-            if not token:
-                return pods, version
+            self._check_number(len(pods))
             if self._closed:
                 raise ApiError("broken off")
+        return pods, version
+
+    def _page(self, token: str) -> dict[str, Any]:
+        return self._api.list_pods_page(
+            limit=PAGE_LIMIT,
+            continue_token=token,
+            resource_version="0" if self._selector else None,
+            field_selector=self._selector,
+        )
+
+    def _check_number(self, pods: int) -> None:
+        """Memory is not without an end, nor are clusters. Raises ApiError."""
+        if pods > self.most:
+            raise bad_answer("cannot list pods", f"has more than {self.most} pods")
 
     def _entered(self, stream: WatchLines) -> WatchLines:
         self._stream = stream
+        self._bad_in_a_row = 0
+        self._some_bad = self._some_good = False
         if self._closed:  # close() may have looked for a stream before there was one
             stream.close()
         return stream
@@ -232,6 +297,8 @@ class PodFeed:
             return None
         pod = dated_by(self._clock, pod, node=self._node)
         ref = pod.ref._replace(namespace=sys.intern(pod.ref.namespace), label=sys.intern(pod.ref.label))
+        if len(self._hosts) >= MAX_HOSTS:
+            self._hosts.clear()
         hosts = self._hosts.setdefault(pod.host_addresses, pod.host_addresses)
         return pod._replace(ref=ref, node=sys.intern(pod.node), host_addresses=hosts)
 
@@ -255,16 +322,5 @@ def _no_garbage() -> Iterator[None]:
             gc.enable()
 
 
-def items_of(page: dict[str, Any]) -> list[dict[str, Any]]:
-    """The objects of a page of a list."""
-    items = page.get("items")
-    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-
-
-def next_page(page: dict[str, Any]) -> str:
-    """The token of the page that follows, or ""."""
-    return str((page.get("metadata") or {}).get("continue") or "")
-
-
-def _version(page: dict[str, Any]) -> str:
-    return str((page.get("metadata") or {}).get("resourceVersion") or "")
+def _bad(why: str) -> Change:
+    return Change(None, "", "", bad=why)

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from kiptail.errors import ApiError
 from kiptail.indexstats import IndexStats
+from kiptail.kubeerrors import bad_answer
 from kiptail.ownclock import OwnClock
 from kiptail.ownership import Hands, Interval, Owned, Ownership, Pod, hands_of
 from kiptail.pacing import Backoff
@@ -32,6 +33,9 @@ WATCH_THAT_WORKS = 5.0
 FORBIDDEN_RETRY = 60.0
 #: So many seconds after it was opened, a watch shows changes as they happen, and no longer those that were missed.
 CATCHING_UP = 1.0
+#: Where a line of a watch was passed over, a change may be missing, and all pods are listed anew when the watch has
+#: ended; so many seconds apart at least.
+GAP_RELIST = 300.0
 #: Who has an address is known so many µs after it was given: the kubelet, the API server and the watch take their time.
 NEWS_US = 2_000_000
 
@@ -90,6 +94,9 @@ class PodWatch:
         self._connected = False
         self._suspect = False
         self._live_at = 0.0
+        #: A change may be missing, and when all pods may be listed anew for that.
+        self._gaps = False
+        self._gaps_at = 0.0
         self._backoff = Backoff(BACKOFF_FIRST, BACKOFF_CAP)
         #: Why the index is not kept current at present, or "".
         self.trouble = ""
@@ -188,6 +195,11 @@ class PodWatch:
         """Seconds since the API server last said anything; bookmarks come about once a minute."""
         return time.monotonic() - self._news_at
 
+    @property
+    def refused(self) -> int:
+        """Pods and lines that were not what they should be and were passed over."""
+        return self._feed.refused
+
     def __len__(self) -> int:
         with self._lock:
             return len(self._ownership)
@@ -233,16 +245,21 @@ class PodWatch:
 
     def _watch(self) -> None:
         lines, begin = 0, time.monotonic()
+        was_garbled = self._feed.garbled
         try:
             with self._feed.watch(self._resource_version) as stream:
                 self._connected = True
                 self._live_at = time.monotonic() + CATCHING_UP
-                self._recovered()
+                if not was_garbled:
+                    self._recovered()
                 for line in stream:
                     if self._stop.is_set():
                         return
                     self._take(line)
                     lines += 1
+            if self._feed.garbled:
+                raise bad_answer("cannot watch pods", "is no watch")
+            self._recovered()
         except ApiError as error:
             if error.silent and not lines:
                 # Neither a change nor a bookmark: the server may have been restored to an older version, and a
@@ -253,6 +270,7 @@ class PodWatch:
             if self._connected:
                 self._watched_us = self._clock.now_us()
             self._connected = False
+            self._mind_gaps()
             if time.monotonic() - begin > WATCH_THAT_WORKS:
                 self._backoff.reset()
         if not self._stop.is_set():
@@ -263,6 +281,12 @@ class PodWatch:
     def _take(self, line: bytes) -> None:
         """One line of the watch. Raises ApiError."""
         change = self._feed.change(line)
+        # As long as nothing of a stream is understood, no news arrives.
+        self._connected = not self._feed.garbled
+        if self._connected:
+            self._recovered()
+        if change.bad:
+            log.debug("a line of the watch is passed over: %s", change.bad)
         pod, now_us = change.pod, self._clock.now_us()
         changed: set[str] = set()
         live, new_nodes = time.monotonic() >= self._live_at, False
@@ -274,10 +298,24 @@ class PodWatch:
                 changed |= self._ownership.put(pod, now_us=now_us, live=live)
             if change.gone:
                 changed |= self._ownership.remove(change.gone, now_us=now_us, live=live)
+            too_many = len(self._ownership) > self._feed.most
         if change.version:
             self._resource_version = change.version
-        self._heard()
+        if not change.bad:
+            self._heard()
         self._report(changed, new_nodes)
+        if too_many:
+            self._resource_version = ""
+            raise bad_answer("cannot watch pods", f"has more than {self._feed.most} pods")
+
+    def _mind_gaps(self) -> None:
+        """A watch is over: have all pods listed anew if a change may be missing, and the last time was long ago."""
+        self._gaps = self._gaps or self._feed.gaps
+        if self._gaps and time.monotonic() >= self._gaps_at:
+            self._gaps, self._gaps_at = False, time.monotonic() + GAP_RELIST
+            self._resource_version = ""
+            self._observe("garbage")
+            log.warning("some of what the watch of pods told was passed over, for it made no sense; listing all anew")
 
     def _heard(self) -> None:
         """The API server has told all that there was to tell."""
@@ -369,14 +407,14 @@ class ClusterIndex(PodWatch):
 
     def stats(self) -> IndexStats:
         """For the metrics."""
-        return IndexStats(pods=len(self), age_s=self.age())
+        return IndexStats(pods=len(self), age_s=self.age(), refused=self.refused)
 
 
 def _reason(error: ApiError) -> str:
     """One of a few words, for a metric."""
     if error.silent:
         return "silent"
-    if error.reason in ("BadLine", "BadResponse"):
+    if error.reason == "BadResponse":
         return "garbage"
     if error.unreachable:
         return "unreachable"

@@ -107,7 +107,7 @@ def _answer(api: KubeApi) -> Answer:
             kind = "untrusted"
         elif error.status == 401:
             kind = "unauthorized"
-        elif error.unreachable:
+        elif error.unreachable or error.reason == "BadResponse":
             kind = "unreachable"
         return Answer(kind, str(error), remedy=error.remedy)
     after = time.time()

@@ -201,6 +201,8 @@ def _index_readings(stats: IndexStats) -> Iterator[Reading]:
     for result in ("hit", "miss", "forbidden", "failed", "overflow"):
         value = stats.lookups.get(result, 0)
         yield Reading("kiptail_lookups", "Look-ups of pods by address, by result.", value, {"result": result})
+    text = "Pods and lines of a watch that were not what they should be and were passed over."
+    yield Reading("kiptail_index_refused", text, stats.refused)
     yield Reading("kiptail_sweeps", "Times that all pods were read for second addresses.", stats.sweeps)
     yield Reading("kiptail_sweep_pods", "Pods that were read for that.", stats.sweep_pods)
     yield Reading("kiptail_sweep_seconds", "Seconds that this took.", stats.sweep_s)

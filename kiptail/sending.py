@@ -13,7 +13,7 @@ from kiptail.errors import ApiError
 from kiptail.event import EventRecord
 from kiptail.pacing import Backoff, TokenBucket
 
-__all__ = ["Again", "GivenUp", "Sender", "Sent"]
+__all__ = ["MAX_ROUNDS", "Again", "GivenUp", "Sender", "Sent"]
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """It never will. ``expected``: its namespace or pod is gone, which is nobody's fault."""
+    """It was refused, and will be until something changes. ``expected``: its namespace or pod is gone."""
 
     reason: str
     expected: bool

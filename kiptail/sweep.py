@@ -20,7 +20,7 @@ from cachetools import TTLCache
 from kiptail.errors import ApiError
 from kiptail.ownclock import OwnClock
 from kiptail.ownership import Pod, reduce_pod
-from kiptail.podfeed import items_of, next_page
+from kiptail.pages import items_of, next_page, pages
 
 __all__ = ["Sweep", "SweepApi"]
 
@@ -42,6 +42,8 @@ FAILED_RETRY = 30.0
 #: Pods a page, and a pause between pages, in seconds: nobody is in a hurry.
 PAGE_LIMIT = 250
 PAGE_PAUSE = 0.05
+#: Pages of all pods, where the server leaves every second one empty.
+MAX_PAGES = 2 * MAX_PODS // PAGE_LIMIT
 #: Addresses that wait at most.
 MAX_WAITING = 2_048
 
@@ -86,6 +88,8 @@ class Sweep:
         self._closed = False
         #: How often, how many pods were read, and how long that took, in seconds.
         self.sweeps = self.pods = 0
+        #: Objects that were read and are no pods.
+        self.refused = 0
         self.seconds = 0.0
 
     @property
@@ -206,26 +210,30 @@ class Sweep:
 
     def _read_all(self, awaited: frozenset[str]) -> bool:
         """False when there are too many, or it was closed. Raises ApiError."""
-        token, read = "", 0
-        while not self._closed:
-            page = self._api.list_pods_page(limit=PAGE_LIMIT, continue_token=token)
+        read = 0
+        for page in pages(self._page, most=MAX_PAGES):
             items = items_of(page)
             read += len(items)
             self.pods += len(items)
             if self._is_too_large(_total(page, read)):
                 return False
-            pods = [pod for item in items if (pod := reduce_pod(item, label=self._label))]
-            token = next_page(page)
+            pods = [reduce_pod(item, label=self._label) for item in items]
+            self.refused += pods.count(None)
+            more = bool(next_page(page))
             del page, items
-            self._found([pod for pod in pods if len(pod.addresses) > 1], awaited)
-            if not token:
-                return True
+            self._found([pod for pod in pods if pod is not None and len(pod.addresses) > 1], awaited)
             with self._changed:
-                self._changed.wait_for(lambda: self._closed, PAGE_PAUSE)
-        return False
+                if more:
+                    self._changed.wait_for(lambda: self._closed, PAGE_PAUSE)
+                if self._closed:
+                    return False
+        return True
+
+    def _page(self, token: str) -> dict[str, Any]:
+        return self._api.list_pods_page(limit=PAGE_LIMIT, continue_token=token)
 
 
 def _total(page: dict[str, Any], read: int) -> int:
     """How many pods there are, when ``read`` of them have come up to this page; the server leaves a 0 out."""
     more = (page.get("metadata") or {}).get("remainingItemCount")
-    return read + (more if type(more) is int else 0)
+    return read + (more if type(more) is int and more > 0 else 0)

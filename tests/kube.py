@@ -29,7 +29,11 @@ POD: dict[str, Any] = {
     "metadata": {"name": "web", "namespace": "team-a"},
     "spec": {"nodeName": "node1", "containers": [{"name": "c", "image": "i"}]},
 }
+#: An empty list of pods, as the API server writes it.
+LIST: dict[str, Any] = {"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": []}
 EVENT: dict[str, Any] = {
+    "kind": "Event",
+    "apiVersion": "v1",
     "metadata": {"name": "web.1", "namespace": "team-a"},
     "involvedObject": {"kind": "Pod", "namespace": "team-a", "name": "web"},
     "message": "m",

@@ -265,7 +265,10 @@ class Kiptail:
             if self.cluster.heard_at(at) > now:
                 break
             self.heard += 1
-            watch._take(json.dumps({"type": kind, "object": pod}).encode())
+            version = {"metadata": pod["metadata"] | {"resourceVersion": str(1 + self.heard)}}
+            obj = pod | {"kind": "Pod", "apiVersion": "v1"} | version
+            watch._take(json.dumps({"type": kind, "object": obj}).encode())
+            assert not watch.refused
 
     def step(self) -> None:
         """Read, hear, decide and send what there is at this moment."""

@@ -16,6 +16,7 @@ from kiptail.kubeapi import KubeApi
 from tests.apiserver import ApiServer
 from tests.kube import (
     EVENT,
+    LIST,
     POD,
     failure,
     list_pods,
@@ -64,7 +65,7 @@ def test_causes_are_passed_on(server: ApiServer, opened: Callable[..., KubeApi])
 
 def test_names_cannot_change_the_path(tmp_path: Path) -> None:
     with raw(tmp_path, reply(b"{}")) as (api, server):
-        api.patch_event("a/../b", "n?m#k ü%41", {})
+        failure(lambda: api.patch_event("a/../b", "n?m#k ü%41", {}))
         assert server.heads[0].startswith("PATCH /api/v1/namespaces/a%2F..%2Fb/events/n%3Fm%23k%20%C3%BC%2541 ")
         for namespace, name in ((".", "a"), ("..", "a"), ("", "a"), ("a", ".."), ("a", "")):
             with pytest.raises(ValueError, match="not a name"):
@@ -151,7 +152,7 @@ def test_many_threads_may_ask_at_once(server: ApiServer, opened: Callable[..., K
 
 def test_a_page_of_many_megabytes(tmp_path: Path) -> None:
     items = [{"metadata": {"name": "x" * 1000}}] * 20_000
-    body = json.dumps({"kind": "PodList", "metadata": {}, "items": items}).encode()
+    body = json.dumps(LIST | {"items": items}).encode()
     assert len(body) > 19 << 20
     with raw(tmp_path, reply(body), tls=server_tls()) as (api, _):
         assert len(list_pods(api)["items"]) == 20_000

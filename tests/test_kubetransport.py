@@ -101,7 +101,7 @@ def test_a_second_401_is_told_with_what_the_reload_met(
     (tmp_path / "kubeconfig").unlink()
     error = failure(lambda: list_pods(api))
     assert error.status == 401
-    assert "answered 401, and the kubeconfig" in str(error)
+    assert "answered 401: Unauthorized, and the kubeconfig" in str(error)
     assert "wrong" not in str(error)
 
 

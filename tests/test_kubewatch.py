@@ -18,6 +18,7 @@ from tests.apiserver import ApiServer
 from tests.kube import (
     AT_ONCE,
     CHUNKED,
+    LIST,
     POD,
     SHORT,
     chunk,
@@ -190,7 +191,7 @@ def closing_later(stream: WatchStream | KubeApi) -> threading.Timer:
 def test_closing_a_watch_ends_a_blocked_read_at_once(closed_by: str, transport: str, tmp_path: Path) -> None:
     def answer(connection: socket.socket, head: str) -> None:
         if "watch=1" not in head:
-            reply(b'{"items":[],"metadata":{}}')(connection, head)
+            reply(json.dumps(LIST).encode())(connection, head)
             return
         end = b"\r\nConnection: close\r\n\r\n" if "closed" in transport else b"\r\n\r\n"
         connection.sendall(CHUNKED.replace(b"\r\n\r\n", end) + chunk(b'{"type":"ADDED"}\n'))

@@ -300,7 +300,7 @@ def test_when_its_containers_ran(
             id="asked to go at once",
         ),
         pytest.param({}, {"terminationGracePeriodSeconds": 10**9}, None, 86_400, id="longer than anybody waits"),
-        pytest.param({}, {"terminationGracePeriodSeconds": "30"}, None, 0, id="no number"),
+        pytest.param({}, {"terminationGracePeriodSeconds": -30}, None, 0, id="less than none"),
     ],
 )  # fmt: skip
 def test_when_it_was_asked_to_go_and_how_long_it_has(
@@ -370,18 +370,71 @@ def test_what_is_no_pod_is_none(obj: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "status",
     [
-        {"podIPs": "x", "podIP": 3, "conditions": {}, "containerStatuses": 1},
         {"podIPs": [None, {"ip": "not an address"}], "conditions": [None], "phase": "Failed"},
         {"startTime": "yesterday", "phase": "Succeeded", "containerStatuses": [{"state": {"terminated": None}}]},
-        {"startTime": "2026-01-01T00:00:00", "hostIP": [], "initContainerStatuses": [7, {"state": 3}]},
+        {"startTime": "2026-01-01T00:00:00", "podIP": "", "initContainerStatuses": [None, {"state": None}]},
+        {"startTime": "9999-12-31T23:59:59Z", "podIP": "fe80::1%eth0", "hostIP": None},
     ],
 )
-def test_odd_fields_are_passed_over(status: dict[str, Any]) -> None:
-    odd = {"annotations": {"kubernetes.io/config.mirror": 3}, "labels": {"app": 7}, "deletionGracePeriodSeconds": "x"}
-    reduced = reduce_pod(made(status, {"nodeName": 4}, **odd), label="app")
+def test_odd_values_are_passed_over(status: dict[str, Any]) -> None:
+    odd = {"annotations": {"kubernetes.io/config.mirror": "x\n"}, "labels": {"app": "a b"}}
+    reduced = reduce_pod(made(status, {"nodeName": "../.."}, **odd), label="app")
     assert reduced is not None
     assert (reduced.addresses, reduced.start_us, reduced.node) == ((), None, "")
     assert reduced.ref == PodRef("n", "p", "u")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metadata": []},
+        {"spec": "x"},
+        {"status": [1]},
+        *(
+            {"metadata": {"uid": "u", "namespace": "n", "name": "p", field: value}}
+            for field, value in {
+                "name": 7, "namespace": {}, "uid": ["u"], "labels": "x", "annotations": [], "resourceVersion": {},
+                "deletionTimestamp": 5, "deletionGracePeriodSeconds": True,
+            }.items()
+        ),
+        *(
+            {"metadata": {"uid": "u", "namespace": "n", "name": "p", field: {"kubernetes.io/config.mirror": value}}}
+            for field in ("labels", "annotations") for value in (3, [], {}, True)
+        ),
+        *({"spec": {field: "30"}} for field in ("hostNetwork", "terminationGracePeriodSeconds")),
+        {"spec": {"nodeName": 4}},
+        *({"status": {field: {"ip": "10.0.0.1"}}} for field in ("podIP", "podIPs", "hostIP", "hostIPs", "startTime")),
+        *({"status": {field: value}} for field in ("podIPs", "hostIPs") for value in (["10.0.0.1"], [{"ip": 7}])),
+        *({"status": {field: value}} for field in ("conditions", "containerStatuses") for value in ("x", [7], {})),
+        {"status": {"conditions": [{"lastTransitionTime": 0}]}},
+        {"status": {"containerStatuses": [{"state": {"running": {"startedAt": 5}}}]}},
+        {"status": {"initContainerStatuses": [{"lastState": []}]}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_object_with_a_field_of_another_type_is_no_pod(change: dict[str, Any]) -> None:
+    good = made({"podIP": "10.0.0.1"}, {"nodeName": "worker-3"})
+    assert reduce_pod(good) is not None
+    assert reduce_pod(good | change) is None
+
+
+NAMES = {
+    "uid": ["", "a b", "ü", "\ud800", "x" * 129, "a\n"],
+    "name": ["", ".", "..", "a/b", "../x", "A", "a\n", "x" * 254, "\ud800", "-a", "a-", "a b"],
+    "namespace": ["", "..", "a/b", "a.b", "x" * 64, "a\n", "A", "\ud800"],
+}
+
+
+@pytest.mark.parametrize(("field", "name"), [(field, name) for field, names in NAMES.items() for name in names])
+def test_an_object_whose_name_is_none_is_no_pod(field: str, name: str) -> None:
+    assert reduce_pod(made({"podIP": "10.0.0.1"}, **{field: name})) is None
+
+
+def test_of_countless_addresses_a_few_are_read() -> None:
+    countless = [{"ip": f"10.{n >> 8}.{n & 255}.1"} for n in range(10_000)]
+    reduced = reduce_pod(made({"podIPs": countless, "hostIPs": countless}))
+    assert reduced is not None
+    assert (len(reduced.addresses), len(reduced.host_addresses)) == (8, 8)
 
 
 def test_addresses_are_canonical() -> None:

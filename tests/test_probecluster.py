@@ -282,6 +282,16 @@ def test_who_this_is_and_in_which_groups(place: Place) -> None:
         assert api.identity() == Identity(user), "as the token says"
 
 
+@pytest.mark.parametrize("code", [200, 302, 401, 403, 404])
+def test_a_gateway_in_front_is_told_from_an_api_server(place: Place, code: int) -> None:
+    place.kubelet()
+    with place.server.faults.status(code, text="<html>Welcome</html>"):
+        (found,) = (finding for finding in place.check(node_name="node-1") if finding.topic != "kubeconfig")
+    assert found.level is Level.PROBLEM
+    assert "is a proxy or gateway in between?" in found.text
+    assert "proxy" in found.remedy
+
+
 def test_a_server_that_stumbles_is_not_taken_for_a_missing_right(place: Place) -> None:
     place.kubelet()
     with place.server.faults.status(503, path="/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"):

@@ -116,6 +116,24 @@ def test_a_failure_is_tried_again_a_missing_right_is_not(asker: Asker) -> None:
     assert asker.sweep.sweeps == 1
 
 
+def test_a_list_without_an_end_is_a_failure(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[str]()
+
+    def endless(*, limit: int, continue_token: str = "") -> dict[str, Any]:
+        asked.append(continue_token)
+        return {"metadata": {"continue": str(len(asked))}, "items": [{"metadata": []}] if len(asked) == 1 else []}
+
+    monkeypatch.setattr(asker.api, "list_pods_page", endless)
+    monkeypatch.setattr(sweep, "SMALL_CLUSTER", 0)
+    monkeypatch.setattr(sweep, "PAGE_PAUSE", 0.0)
+    monkeypatch.setattr(sweep, "MAX_PAGES", 5)
+    monkeypatch.setattr(sweep, "FAILED_RETRY", 60.0)
+    asker.sweep.ask("fd00::2", now_us())
+    asker.wait(lambda: asker.sweep.seconds)
+    assert len(asked) <= 1 + sweep.MAX_PAGES
+    assert (asker.sweep.sweeps, asker.answers, asker.sweep.pending) == (0, [], 1)
+
+
 def test_without_the_right_nobody_waits(asker: Asker) -> None:
     asker.api.errors = [ApiError("no", status=403)]
     assert asker.sweep.ask("fd00::2", now_us())
