@@ -192,8 +192,6 @@ def test_a_pod_that_gave_its_address_back_had_it_at_the_last_sign_of_life(
         ("10.0.0.1/32" + " " * 1_000, 0),
         ("yes", 0),
         (" ", 0),
-        (7, 0),
-        (["10.0.0.1"], 0),
         (None, 0),
     ],
 )
@@ -210,11 +208,10 @@ def test_an_annotation_that_holds_an_address_of_the_pod_is_one_that_its_plugin_w
         ("86a79c8fac174d36b3964991a9a55925", "86a79c8fac174d36b3964991a9a55925"),
         ("86a79c8f-ac17-4d36-b396-4991a9a55925", "86a79c8f-ac17-4d36-b396-4991a9a55925"),
         ("", "u"),
-        ("x" * 65, "u"),
+        ("x" * 129, "u"),
         ("a\nb", "u"),
         ("a b", "u"),
         ("ä", "u"),
-        (5, "u"),
         (None, "u"),
     ],
 )
