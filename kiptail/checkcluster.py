@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from kiptail.checkfacts import Answer, ClusterFacts, Finding, Level, Life, Need, ago, plural, span
+from kiptail.dates import minute
 from kiptail.rights import Identity, grant_remedy
 
 __all__ = ["cluster_findings"]
@@ -76,14 +76,14 @@ def _renewal(identity: Identity) -> str:
 def _life(life: Life, now: float, renewal: str) -> Finding:
     topic = "credential"
     if life.begins is not None and life.begins > now + _SKEWED:
-        text = f"the {life.kind} is not valid before {_moment(life.begins)}, {ago(life.begins, now)}"
+        text = f"the {life.kind} is not valid before {minute(life.begins)}, {ago(life.begins, now)}"
         return Finding(topic, Level.PROBLEM, text, "set this host's clock right (timedatectl), or renew the credential")
     if life.ends is None:
         return Finding(topic, Level.OK, f"the {life.kind} does not say when it expires")
     if life.ends <= now:
-        text = f"the {life.kind} expired {ago(life.ends, now)}, {_moment(life.ends)}"
+        text = f"the {life.kind} expired {ago(life.ends, now)}, {minute(life.ends)}"
         return Finding(topic, Level.PROBLEM, text, renewal)
-    text = f"the {life.kind} expires {ago(life.ends, now)}, {_moment(life.ends)}"
+    text = f"the {life.kind} expires {ago(life.ends, now)}, {minute(life.ends)}"
     if life.ends - now < _SOON and life.kind != "token":
         return Finding(topic, Level.WARNING, text, renewal)
     return Finding(topic, Level.OK, text)
@@ -162,11 +162,3 @@ def _node(facts: ClusterFacts) -> Iterator[Finding]:
     else:
         verb = "runs" if facts.node_pods == 1 else "run"
         yield Finding(topic, Level.OK, f"{plural(facts.node_pods, 'pod')} {verb} on node {facts.node_name}")
-
-
-def _moment(seconds: float) -> str:
-    # A certificate may say 9999; a token may say anything.
-    try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    except (ValueError, OverflowError, OSError):
-        return "at no time that a calendar has"

@@ -9,13 +9,13 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from kiptail.checkfacts import span
 from kiptail.credentials import claims_of
+from kiptail.dates import minute
 from kiptail.errors import ApiError, ClusterError, KiptailError
 from kiptail.kubeapi import KubeApi
 from kiptail.kubeconfig import read_kubeconfig
@@ -117,7 +117,7 @@ def _warnings(wanted: Wanted, entry: dict[str, Any], token: str) -> list[str]:
         said.append("the token does not say when it expires, so kiptail will not renew it")
     else:
         life = claims.expires - (claims.issued or claims.expires)
-        end = datetime.fromtimestamp(claims.expires, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        end = minute(claims.expires)
         if 0 < life < _SHORTENED * wanted.duration:
             said.append(
                 f"warning: the API server shortened the token's life from {span(wanted.duration)} to {span(life)}"

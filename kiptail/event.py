@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
+from kiptail.dates import kubernetes_time
 from kiptail.flow import Flow, FlowKey, Spread
 from kiptail.locate import Endpoint, Kind
 from kiptail.ownership import PodRef
@@ -140,8 +140,8 @@ def event_body(
         "source": {"component": style.component, "host": style.node_name},
         "reportingComponent": style.component,
         "reportingInstance": style.node_name,
-        "firstTimestamp": _time(wall_us(flow.first_us)),
-        "lastTimestamp": _time(wall_us(flow.last_us)),
+        "firstTimestamp": kubernetes_time(wall_us(flow.first_us)),
+        "lastTimestamp": kubernetes_time(wall_us(flow.last_us)),
         "count": record.counts(flow.count),
     }
     if peer_pod is not None:
@@ -151,10 +151,6 @@ def event_body(
 
 def _reference(pod: PodRef) -> dict[str, str]:
     return {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid}
-
-
-def _time(us: int) -> str:
-    return datetime.fromtimestamp(us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _called(peer: Endpoint, style: EventStyle) -> str:

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 
 from kiptail.ownership import Interval, PodRef
+from kiptail.stateschema import INTERVAL, POD_NEWS
 
 __all__ = ["load_intervals", "save_intervals"]
 
@@ -16,10 +17,8 @@ MAX_ENDED = 4_096
 def save_intervals(connection: sqlite3.Connection, changes: Mapping[str, Iterable[Interval]], *, news_us: int) -> None:
     """Replace what is known of these addresses; ``news_us`` is when there was news of pods last, µs since the epoch."""
     connection.executemany("DELETE FROM interval WHERE address=?", [(address,) for address in changes])
-    connection.executemany(
-        "REPLACE INTO interval"
-        " (address, key, since_us, sure_us, held_us, until_us, unseen_end, after_gap, namespace, name, uid, label)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    INTERVAL.save(
+        connection,
         [
             (address, i.key, i.since_us, i.sure_us, i.held_us, i.until_us, i.unseen_end, i.after_gap, *i.ref)
             for address, intervals in changes.items()
@@ -31,15 +30,11 @@ def save_intervals(connection: sqlite3.Connection, changes: Mapping[str, Iterabl
         " (SELECT until_us FROM interval WHERE until_us IS NOT NULL ORDER BY until_us DESC LIMIT 1 OFFSET ?)",
         (MAX_ENDED - 1,),
     )
-    connection.execute("REPLACE INTO pod_news VALUES (1, ?)", (news_us,))
+    POD_NEWS.save(connection, [(1, news_us)])
 
 
 def load_intervals(connection: sqlite3.Connection) -> tuple[list[tuple[str, Interval]], int]:
     """All that was saved, with its addresses, and when there was news of pods last."""
-    rows = connection.execute(
-        "SELECT address, key, since_us, sure_us, held_us, until_us, unseen_end, after_gap, namespace, name, uid, label"
-        " FROM interval"
-    )
     intervals = [
         (
             address,
@@ -55,7 +50,6 @@ def load_intervals(connection: sqlite3.Connection) -> tuple[list[tuple[str, Inte
                 after_gap=bool(after_gap),
             ),
         )
-        for address, key, since_us, sure_us, held_us, until_us, unseen, after_gap, *ref in rows
+        for address, key, since_us, sure_us, held_us, until_us, unseen, after_gap, *ref in INTERVAL.load(connection)
     ]
-    (news_us,) = next(connection.execute("SELECT at_us FROM pod_news"), (0,))
-    return intervals, int(news_us)
+    return intervals, next(POD_NEWS.load(connection), (1, 0))[1]

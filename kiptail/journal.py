@@ -21,10 +21,10 @@ import logging
 import select
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, cast
 
+from kiptail.dates import log_time
 from kiptail.entry import Position
 from kiptail.errors import JournalError
 from kiptail.ownclock import OwnClock
@@ -337,8 +337,8 @@ class Journal:
         self.counts.lost += 1
         log.warning(
             "journal entries from %s to %s were deleted before they were read: packet drops may be missing",
-            _utc(place.realtime_us),
-            _utc(start_us),
+            log_time(place.realtime_us),
+            log_time(start_us),
         )
 
     # Opening
@@ -408,7 +408,3 @@ class Journal:
         if not self.trouble:
             self.trouble = str(error if isinstance(error, JournalError) else unreadable(self._source, error))
             log.error("%s; trying again every %d s", self.trouble, _REOPEN_SECONDS)
-
-
-def _utc(realtime_us: int) -> str:
-    return datetime.fromtimestamp(realtime_us / 1e6, UTC).isoformat(timespec="seconds")

@@ -1,19 +1,37 @@
-"""The machine that kiptail runs on: which addresses are its own, and whose packets its kernel logs."""
+"""The machine that kiptail runs on: which it is, which addresses are its own, and whose packets its kernel logs."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
+
+import systemd.id128 as systemd_id128
 
 from kiptail.hostaddresses import HostAddresses
 
-__all__ = ["ThisMachine", "logs_all_namespaces"]
+__all__ = ["ThisMachine", "logs_all_namespaces", "machine_id"]
 
 ALL_NETNS = Path("/proc/sys/net/netfilter/nf_log_all_netns")
 
+#: What makes of a machine's id one of kiptail's own: machine-id(5) asks not to hand out the id itself.
+_APPLICATION = UUID("8f0d3d5c6f0b4f6fa1b7d9a5a4e2c1b3")
+
 #: The setting is read again after so many seconds.
 _SETTING_AGE = 10.0
+
+
+def machine_id() -> str:
+    """What tells this machine from others, of 32 hexadecimal digits; "" where that is not known.
+
+    Not known: without /etc/machine-id, as in many containers, and before the first boot has set it.
+    Source: sd_id128_get_machine_app_specific(3).
+    """
+    try:
+        return str(systemd_id128.get_machine_app_specific(_APPLICATION).hex)
+    except OSError:
+        return ""
 
 
 def logs_all_namespaces() -> bool:

@@ -9,16 +9,18 @@ takes effect too. Tokens of anybody else, from a file, a plugin or a certificate
 from __future__ import annotations
 
 import logging
+import os
+import stat
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from kiptail.credentials import Claims, choose_token, claims_of, renew_at
+from kiptail.dates import minute
 from kiptail.errors import ApiError, ClusterError, KiptailError
-from kiptail.kubefiles import CREDENTIAL_BYTES, read_file, why, write_secret
+from kiptail.kubefiles import CREDENTIAL_BYTES, why, write_secret
 from kiptail.rights import Identity, grant_remedy
 
 __all__ = ["KeptToken", "Renewer", "TokenApi"]
@@ -42,6 +44,8 @@ class KeptToken:
         self._path, self._wall = path, wall_clock
         self._refused: set[str] = set()
         self._kept: str | None = None
+        #: Why the file is of no use, as it was said last.
+        self._trouble = ""
 
     def choose(self, given: str) -> str:
         """The token to use, where the kubeconfig has ``given``."""
@@ -61,10 +65,27 @@ class KeptToken:
         self._kept = None
 
     def _read(self) -> str:
+        """The stored token; "" where there is none, or none that can be used, of which a word is said."""
         try:
-            return read_file(self._path, "the renewed token", CREDENTIAL_BYTES).decode(errors="replace").strip()
-        except ClusterError:
+            # As it is a FIFO, or a device, opening it might never end.
+            fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open(fd, "rb") as file:
+                data = file.read(CREDENTIAL_BYTES + 1) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        except FileNotFoundError:
             return ""  # none yet
+        except OSError as error:
+            return self._useless(f"cannot be read: {why(error)}")
+        token = data.decode(errors="replace").strip()
+        if claims_of(token) is None:
+            return self._useless("holds no token")
+        self._trouble = ""
+        return token
+
+    def _useless(self, trouble: str) -> str:
+        if trouble != self._trouble:
+            log.warning("the renewed token %s %s; the kubeconfig's is used", self._path, trouble)
+        self._trouble = trouble
+        return ""
 
 
 class TokenApi(Protocol):
@@ -183,4 +204,4 @@ def _how_to_grant(claims: Claims) -> str:
 
 
 def _moment(seconds: float | None) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC") if seconds is not None else "never"
+    return minute(seconds) if seconds is not None else "never"

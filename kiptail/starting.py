@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from kiptail.access import Reviewer, Right, require_rights
 from kiptail.errors import KiptailError, StoreUnavailableError
+from kiptail.machine import machine_id
 from kiptail.settings import Settings
 from kiptail.stopping import StopSignal
 from kiptail.store import Store
@@ -38,7 +39,7 @@ def open_store(settings: Settings, stop: StopSignal, waiting: Callable[[str], No
     said = False
     while True:
         try:
-            store = Store.open(settings.state_directory)
+            store = Store.open(settings.state_directory, machine_id())
         except StoreUnavailableError as error:
             if not settings.follow:
                 raise

@@ -1,6 +1,7 @@
-"""The state file itself: where it is, who may use it, what version it has, and what to do when it is damaged.
+"""The state file itself: where it is, who may use it, how it is begun and opened, and set aside when it cannot be used.
 
-:mod:`kiptail.store` knows what is in it.
+:mod:`kiptail.statecheck` says whether it can, :mod:`kiptail.stateschema` what is in it, and :mod:`kiptail.store` what
+that means.
 """
 
 from __future__ import annotations
@@ -15,139 +16,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from kiptail.errors import StateError, StoreUnavailableError
+from kiptail.statecheck import BESIDE, Unfit, check, is_damage, is_there, recognise
+from kiptail.staterows import can_sum
+from kiptail.stateschema import SCHEMA_VERSION, create, in_memory
 
-__all__ = ["SCHEMA", "SCHEMA_VERSION", "StateFile", "open_state", "sqlite_errors"]
+__all__ = ["StateFile", "open_state", "sqlite_errors"]
 
 log = logging.getLogger(__name__)
 
-#: ``PRAGMA user_version`` of the schema below.
-SCHEMA_VERSION = 4
-
-#: The tables that version 2 brought: a new file and one that is brought up to it get the same.
-_SINCE_2 = """
--- The flows that an address was admitted with, as digests one after the other.
-CREATE TABLE budget (
-    address TEXT NOT NULL, side TEXT NOT NULL, since_us INTEGER NOT NULL, flows BLOB NOT NULL,
-    PRIMARY KEY (address, side)
-) WITHOUT ROWID;
--- Since when and until when pods of this node owned their addresses; NULL: the latter is not over.
-CREATE TABLE interval (
-    address TEXT NOT NULL, key TEXT NOT NULL, since_us INTEGER NOT NULL, until_us INTEGER,
-    unseen_end INTEGER NOT NULL, sure_us INTEGER,
-    namespace TEXT NOT NULL, name TEXT NOT NULL, uid TEXT NOT NULL, label TEXT NOT NULL,
-    PRIMARY KEY (address, key, since_us)
-) WITHOUT ROWID;
-CREATE TABLE pod_news (id INTEGER PRIMARY KEY CHECK (id = 1), at_us INTEGER NOT NULL);
-"""
-
-#: What version 3 brought: flows can be cut, Events can be withdrawn, and ends of ownership have bounds.
-_SINCE_3 = """
--- The side that is this machine itself; how the count grew; whether drops of several owners cannot be told apart.
-ALTER TABLE flow ADD COLUMN here TEXT NOT NULL DEFAULT '';
-ALTER TABLE flow ADD COLUMN trail BLOB;
-ALTER TABLE flow ADD COLUMN mixed INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE endpoint ADD COLUMN probes INTEGER NOT NULL DEFAULT 0;
--- The Event of a pod that is, or was taken for, one end of a flow; pod: [namespace, name, uid, label].
-CREATE TABLE event (
-    flow_id INTEGER NOT NULL REFERENCES flow (id) ON DELETE CASCADE, side TEXT NOT NULL, uid TEXT NOT NULL,
-    pod TEXT NOT NULL, name TEXT NOT NULL, message TEXT NOT NULL,
-    sent_count INTEGER NOT NULL, sent_message TEXT NOT NULL, sent_at_us INTEGER NOT NULL, writes INTEGER NOT NULL,
-    rounds INTEGER NOT NULL, given_up TEXT NOT NULL, withdrawn INTEGER NOT NULL,
-    PRIMARY KEY (flow_id, side, uid)
-) WITHOUT ROWID;
-INSERT INTO event SELECT flow_id, side, json_extract(pods, '$[0][2]'), json_extract(pods, '$[0]'), event_name, message,
-    coalesce(sent_count, 0), coalesce(sent_message, ''), coalesce(sent_at_us, 0), coalesce(writes, 0),
-    coalesce(rounds, 0), coalesce(given_up, ''), 0
-    FROM endpoint WHERE event_name IS NOT NULL AND json_array_length(pods) > 0;
-ALTER TABLE endpoint DROP COLUMN event_name;
-ALTER TABLE endpoint DROP COLUMN message;
-ALTER TABLE endpoint DROP COLUMN sent_count;
-ALTER TABLE endpoint DROP COLUMN sent_message;
-ALTER TABLE endpoint DROP COLUMN sent_at_us;
-ALTER TABLE endpoint DROP COLUMN writes;
-ALTER TABLE endpoint DROP COLUMN rounds;
-ALTER TABLE endpoint DROP COLUMN given_up;
--- The end of an ownership: not before held_us, NULL while the pod means to stay; not after until_us, NULL while
--- nothing says that it has ended. All in whole seconds.
-ALTER TABLE interval ADD COLUMN held_us INTEGER;
-ALTER TABLE interval ADD COLUMN after_gap INTEGER NOT NULL DEFAULT 0;
--- Of two that began in the same second, the later one is left.
-UPDATE OR REPLACE interval SET since_us = since_us / 1000000 * 1000000,
-    sure_us = coalesce(sure_us, since_us) / 1000000 * 1000000 + 1000000,
-    held_us = until_us / 1000000 * 1000000, until_us = until_us / 1000000 * 1000000 + 1000000;
-"""
-
-#: What version 4 brought: what was seen of the machine's clocks.
-_SINCE_4 = """
-ALTER TABLE position ADD COLUMN times TEXT;
-"""
-
-SCHEMA = (
-    """
-CREATE TABLE position (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    cursor TEXT NOT NULL, boot_id TEXT NOT NULL, monotonic_us INTEGER NOT NULL, realtime_us INTEGER NOT NULL,
-    clock_boot_id TEXT, clock_monotonic_us INTEGER, clock_offset_us INTEGER
-);
-CREATE TABLE ledger (
-    id INTEGER PRIMARY KEY CHECK (id = 1), watermark_us INTEGER NOT NULL, next_flow_id INTEGER NOT NULL,
-    last_stamp INTEGER NOT NULL DEFAULT 0,
-    window_us INTEGER NOT NULL DEFAULT 0, new_addresses INTEGER NOT NULL DEFAULT 0,
-    new_pairs INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE flow (
-    id INTEGER PRIMARY KEY,
-    src TEXT NOT NULL, dst TEXT NOT NULL, protocol TEXT NOT NULL, port INTEGER,
-    icmp_type INTEGER, icmp_code INTEGER, reply INTEGER NOT NULL,
-    prefix TEXT NOT NULL, verdict TEXT NOT NULL,
-    opened_us INTEGER NOT NULL, first_us INTEGER NOT NULL, last_us INTEGER NOT NULL, seen_us INTEGER NOT NULL,
-    count INTEGER NOT NULL, ended INTEGER NOT NULL,
-    -- The sides it tells, and of a folded flow the bitmaps of its peers and ports.
-    sides TEXT NOT NULL DEFAULT 'src,dst', peers BLOB, ports BLOB,
-    stamp INTEGER NOT NULL DEFAULT 0
-);
--- One end of a flow, once it is decided who was there. Only a pod's end has an Event, and not each of those.
-CREATE TABLE endpoint (
-    flow_id INTEGER NOT NULL REFERENCES flow (id) ON DELETE CASCADE, side TEXT NOT NULL,
-    state TEXT NOT NULL, name TEXT NOT NULL DEFAULT '',
-    -- Of all who may have been there: [[namespace, name, uid, label], …].
-    pods TEXT NOT NULL DEFAULT '[]',
-    event_name TEXT, message TEXT,
-    sent_count INTEGER, sent_message TEXT, sent_at_us INTEGER, writes INTEGER, rounds INTEGER, given_up TEXT,
-    PRIMARY KEY (flow_id, side)
-) WITHOUT ROWID;
-"""
-    + _SINCE_2
-    + _SINCE_3
-    + _SINCE_4
-)
-
-#: What makes a file of each version one of the next.
-_STEPS = {
-    1: """
-ALTER TABLE ledger ADD COLUMN last_stamp INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE ledger ADD COLUMN window_us INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE ledger ADD COLUMN new_addresses INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE ledger ADD COLUMN new_pairs INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE flow ADD COLUMN sides TEXT NOT NULL DEFAULT 'src,dst';
-ALTER TABLE flow ADD COLUMN peers BLOB;
-ALTER TABLE flow ADD COLUMN ports BLOB;
-ALTER TABLE flow ADD COLUMN stamp INTEGER NOT NULL DEFAULT 0;
-UPDATE flow SET stamp = opened_us;
-ALTER TABLE endpoint ADD COLUMN name TEXT NOT NULL DEFAULT '';
-ALTER TABLE endpoint ADD COLUMN pods TEXT NOT NULL DEFAULT '[]';
-UPDATE endpoint SET pods = json_array(json_array(namespace, pod, uid, label)) WHERE uid IS NOT NULL;
-ALTER TABLE endpoint DROP COLUMN namespace;
-ALTER TABLE endpoint DROP COLUMN pod;
-ALTER TABLE endpoint DROP COLUMN uid;
-ALTER TABLE endpoint DROP COLUMN label;
-"""
-    + _SINCE_2,
-    2: _SINCE_3,
-    3: _SINCE_4,
-}
+Content = TypeVar("Content")
 
 #: The write-ahead log is folded back into the file at so many pages of 4 KiB. SQLite's own 1,000 would let a file
 #: of some ten kilobytes carry four megabytes along, more than a small state directory may have.
@@ -155,6 +35,12 @@ _CHECKPOINT_PAGES = 100
 
 #: A file system with fewer bytes left is full.
 _FULL_BYTES = 64 * 1024
+
+#: No row is longer, in bytes; one that claims to be must not take all memory.
+_LONGEST_ROW = 4 << 20
+
+#: So many files that were set aside are kept, the latest ones: a disk that fails again and again must not fill up.
+_KEPT_ASIDE = 5
 
 
 @dataclass(slots=True)
@@ -169,10 +55,7 @@ class StateFile:
     @classmethod
     def in_memory(cls) -> StateFile:
         """One that leaves nothing behind."""
-        connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.executescript(SCHEMA)
-        return cls(connection)
+        return cls(in_memory())
 
     def close(self) -> None:
         """Close the file and let another kiptail have the directory."""
@@ -182,12 +65,15 @@ class StateFile:
             self.lock_fd = None
 
 
-def open_state(directory: Path, probe: Callable[[sqlite3.Connection], object]) -> StateFile:
-    """The state file under ``directory``, which is created with mode 0700.
+def open_state(
+    directory: Path, read: Callable[[sqlite3.Connection], Content], *, machine_id: str = ""
+) -> tuple[StateFile, Content]:
+    """The state file under ``directory``, which is created with mode 0700, and what ``read`` reads of it.
 
-    ``probe`` reads what is in it: a file whose content is not what it should be is damaged too. A damaged file is
-    set aside. Raises :class:`StoreUnavailableError` when the disk is full, :class:`StateError` when waiting will
-    not help.
+    A file is set aside, and another one begun, when it is damaged (for which ``read`` has a say: it raises ValueError,
+    TypeError, LookupError or RecursionError) or was written on another machine than ``machine_id``; "": nobody knows
+    which one this is. Raises :class:`StoreUnavailableError` when the disk is full, :class:`StateError` when waiting
+    will not help.
     """
     path = directory / "state.sqlite"
     with sqlite_errors(path), contextlib.ExitStack() as on_error:
@@ -195,15 +81,17 @@ def open_state(directory: Path, probe: Callable[[sqlite3.Connection], object]) -
         on_error.callback(os.close, lock_fd)
         damaged = None
         try:
-            connection = _connect(path, probe)
-        except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
-                raise
-            damaged = _set_aside(path)
-            log.error("the state file was damaged (%s); kept as %s, starting anew", error, damaged)
-            connection = _connect(path, probe)
+            connection, content = _connect(path, read, machine_id)
+        except Unfit as unfit:
+            aside = _set_aside(path, "foreign" if unfit.other_machine else "damaged")
+            if unfit.other_machine:
+                log.warning("the state file %s; kept as %s, starting anew", unfit.why, aside)
+            else:
+                log.error("the state file was damaged (%s); kept as %s, starting anew", unfit.why, aside)
+                damaged = aside
+            connection, content = _connect(path, read, machine_id)
         on_error.pop_all()
-    return StateFile(connection, lock_fd, damaged)
+    return StateFile(connection, lock_fd, damaged), content
 
 
 @contextlib.contextmanager
@@ -217,7 +105,7 @@ def sqlite_errors(path: Path) -> Iterator[None]:
             raise StoreUnavailableError(
                 f"the state file {path} cannot be written: {text}; make room in its file system"
             ) from error
-        if isinstance(error, sqlite3.DatabaseError) and _is_damage(error):
+        if isinstance(error, sqlite3.DatabaseError) and is_damage(error):
             raise StateError(f"the state file {path} is damaged: {text}; the next start sets it aside") from error
         raise StateError(
             f"cannot use the state file {path}: {text}; choose another place with --state-directory"
@@ -236,12 +124,6 @@ def _is_full(error: sqlite3.Error | OSError, directory: Path) -> bool:
     # SQLite says no more than "disk I/O error" or "unable to open" when a file cannot be made or grow.
     no_room = system.f_bavail * system.f_frsize < _FULL_BYTES or (system.f_files > 0 and system.f_favail == 0)
     return no_room and isinstance(error, sqlite3.OperationalError)
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    # A table or column that is missing comes as SQLITE_ERROR; all statements are ours and right.
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 
 
 def _lock(directory: Path) -> int:
@@ -265,74 +147,95 @@ def _lock(directory: Path) -> int:
     return lock_fd
 
 
-def _connect(path: Path, probe: Callable[[sqlite3.Connection], object]) -> sqlite3.Connection:
+def _connect(
+    path: Path, read: Callable[[sqlite3.Connection], Content], machine_id: str
+) -> tuple[sqlite3.Connection, Content]:
     """The state file, made or brought up to this version if need be; raises sqlite3.Error, OSError, StateError."""
-    _refuse_newer(path, _version_on_disk(path))
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    if not is_there(path):
+        _begin(path)
     connection = sqlite3.connect(path, timeout=10, check_same_thread=False, isolation_level=None)
     try:
-        # Ours alone, as the lock says: then no shared memory file is needed beside it.
-        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-        # WAL: a commit is one append, and a crash at any moment leaves the last one whole.
-        # FULL: it is on the disk before anything of it is sent. NORMAL would do against the death of the process,
-        # but after a power failure could forget a flow's name whose Event was sent already, while journald may
-        # have kept the entries: they would be told a second time. It costs about half a millisecond a commit, and
-        # there are a few commits a second. (That journald itself writes to the disk only every few minutes does no
-        # harm: a position whose entry is gone is found again by its times.)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
-        connection.execute(f"PRAGMA journal_size_limit={8 * _CHECKPOINT_PAGES * 4096}")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        _refuse_newer(path, version)  # once more: what is in the write-ahead log counts
-        if version == 0:
-            connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
-        elif connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-            raise _damage("its pages do not fit together")
-        for step in range(version, SCHEMA_VERSION) if version else ():
-            connection.executescript(f"BEGIN; {_STEPS[step]} PRAGMA user_version={step + 1}; COMMIT;")
-            log.info("the state file %s is of version %d now", path, step + 1)
-        try:
-            probe(connection)
-        except (TypeError, ValueError) as error:
-            raise _damage("what it holds is not what it should be") from error
+        _set_up(connection)
+        check(connection, path)
+        content = read(connection)
+        recognise(connection, path, machine_id)
+    except (TypeError, ValueError, LookupError, RecursionError) as error:
+        # UnicodeDecodeError is among them: SQLite quotes a broken schema in its errors as it is.
+        connection.close()
+        raise Unfit(path, "what it holds is not what it should be") from error
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        if is_damage(error):
+            raise Unfit(path, str(error)) from error
+        raise
     except BaseException:
         connection.close()
         raise
-    return connection
+    return connection, content
 
 
-def _damage(text: str) -> sqlite3.DatabaseError:
-    error = sqlite3.DatabaseError(text)
-    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    return error
-
-
-def _version_on_disk(path: Path) -> int:
-    """``PRAGMA user_version`` of the file as it is, without opening it as a database: that may write to it.
-
-    Source: "Database File Format" of SQLite, section 1.3, "The Database Header": 4 bytes at offset 60.
-    """
+def _begin(path: Path) -> None:
+    """Make an empty state file, whole from its first moment: one that is empty or half made is damaged."""
+    fresh = path.with_name(path.name + ".new")
+    # A log that is left over would be taken for this file's.
+    for left in [fresh, *(Path(f"{at}{beside}") for at in (path, fresh) for beside in BESIDE)]:
+        left.unlink(missing_ok=True)
+    os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
-        with path.open("rb") as file:
-            header = file.read(64)
-    except FileNotFoundError:
-        return 0
-    return int.from_bytes(header[60:64], "big") if header.startswith(b"SQLite format 3\0") else 0
+        with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode=MEMORY")  # a crash leaves what the next start makes anew
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("BEGIN")
+            create(connection)
+            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            connection.execute("COMMIT")
+        fresh.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
-def _refuse_newer(path: Path, version: int) -> None:
-    if version > SCHEMA_VERSION:
-        raise StateError(
-            f"the state file {path} has version {version}, this kiptail knows {SCHEMA_VERSION}:"
-            " install the newer kiptail again, or move the file away to start anew"
-        )
+def _set_up(connection: sqlite3.Connection) -> None:
+    can_sum(connection)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_ROW)
+    # Ours alone, as the lock says: then no shared memory file is needed beside it.
+    connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+    # WAL: a commit is one append, and a crash at any moment leaves the last one whole.
+    # FULL: it is on the disk before anything of it is sent. NORMAL would do against the death of the process,
+    # but after a power failure could forget a flow's name whose Event was sent already, while journald may
+    # have kept the entries: they would be told a second time. It costs about half a millisecond a commit, and
+    # there are a few commits a second. (That journald itself writes to the disk only every few minutes does no
+    # harm: a position whose entry is gone is found again by its times.)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit={8 * _CHECKPOINT_PAGES * 4096}")
 
 
-def _set_aside(path: Path) -> Path:
-    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
-    path.with_name(path.name + "-shm").unlink(missing_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        path.with_name(path.name + "-wal").rename(aside.with_name(aside.name + "-wal"))
-    return path.rename(aside)
+def _set_aside(path: Path, why: str) -> Path:
+    """Rename the file, and what SQLite keeps beside it; the new name."""
+    now_us = time.time_ns() // 1000
+    at = time.strftime("%Y%m%dT%H%M%S", time.localtime(now_us // 1_000_000))
+    aside = path.with_name(f"{path.name}.{why}-{at}.{now_us % 1_000_000:06}")
+    for beside in ("", *BESIDE):
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{path}{beside}").rename(f"{aside}{beside}")
+    _forget_the_oldest(path)
+    return aside
+
+
+def _forget_the_oldest(path: Path) -> None:
+    aside = [file for why in ("damaged", "foreign") for file in path.parent.glob(f"{path.name}.{why}-*")]
+    files = {file for file in aside if not file.name.endswith(BESIDE)}
+    # By their names, which end with the time, for a rename leaves a file's own times as they were.
+    for file in sorted(files, key=lambda file: file.name.partition("-")[2])[:-_KEPT_ASIDE]:
+        for beside in ("", *BESIDE):
+            with contextlib.suppress(OSError):  # not there, or a directory
+                Path(f"{file}{beside}").unlink()

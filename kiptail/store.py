@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kiptail.budget import DIGEST, BudgetState, NodeWindow, Window
 from kiptail.entry import Position, SourceClock
@@ -25,13 +24,12 @@ from kiptail.ledger import Changes
 from kiptail.locate import Endpoint, Kind
 from kiptail.ownership import Interval, PodRef
 from kiptail.statefile import StateFile, open_state, sqlite_errors
+from kiptail.staterows import Row
+from kiptail.stateschema import BUDGET, ENDPOINT, EVENT, FLOW, LEDGER, POSITION
 from kiptail.steady import Times
 from kiptail.trail import Trail
 
 __all__ = ["Saved", "SavedFlow", "Store"]
-
-#: A row as SQLite gives it; its columns are typed by the schema.
-Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +60,9 @@ class Store:
     :class:`~kiptail.errors.StateError` when trying again would not help.
     """
 
-    def __init__(self, file: StateFile, path: Path = Path(":memory:")) -> None:
-        self._file, self._path = file, path
+    def __init__(self, file: StateFile, path: Path = Path(":memory:"), found: Saved | None = None) -> None:
+        """``found``: what was in the file when it was opened."""
+        self._file, self._path, self._found = file, path, found
         self._mutex = threading.Lock()
 
     @classmethod
@@ -72,9 +71,10 @@ class Store:
         return cls(StateFile.in_memory())
 
     @classmethod
-    def open(cls, directory: Path) -> Store:
-        """The state under ``directory``, which is created with mode 0700."""
-        return cls(open_state(directory, _probe), directory / "state.sqlite")
+    def open(cls, directory: Path, machine_id: str = "") -> Store:
+        """The state under ``directory``, which is created with mode 0700, if it is that of ``machine_id``."""
+        file, found = open_state(directory, _read, machine_id=machine_id)
+        return cls(file, directory / "state.sqlite", found)
 
     @property
     def damaged(self) -> Path | None:
@@ -89,7 +89,8 @@ class Store:
     def load(self) -> Saved:
         """Everything that was committed."""
         with self._mutex, sqlite_errors(self._path):
-            return _load(self._file.connection)
+            found, self._found = self._found, None
+            return found or _load(self._file.connection)
 
     def load_intervals(self) -> tuple[list[tuple[str, Interval]], int]:
         """What is known of this node's pods, by address; and when there was news of pods last, µs since the epoch."""
@@ -105,48 +106,30 @@ class Store:
         """Take over the ledger's changes together with the position that they were read up to."""
         budget = changes.budget
         with self._transaction() as connection:
-            connection.executemany(
-                _SAVE_FLOW,
-                map(_flow_row, changes.flows),
-            )
-            connection.execute(
-                "REPLACE INTO ledger VALUES (1, ?, ?, ?, ?, ?, ?)",
-                (changes.watermark_us, changes.next_flow_id, changes.last_stamp, *budget.node),
-            )
+            FLOW.save(connection, map(_flow_row, changes.flows))
+            LEDGER.save(connection, [(1, changes.watermark_us, changes.next_flow_id, changes.last_stamp, *budget.node)])
             connection.execute("DELETE FROM budget WHERE since_us < ?", (budget.over_us,))
-            connection.executemany(
-                "REPLACE INTO budget VALUES (?, ?, ?, ?)",
-                [(w.address, w.side, w.since_us, b"".join(sorted(w.flows))) for w in budget.windows],
+            BUDGET.save(
+                connection, [(w.address, w.side, w.since_us, b"".join(sorted(w.flows))) for w in budget.windows]
             )
             if position is not None:
-                clock = position.clock
-                connection.execute(
-                    "REPLACE INTO position VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        position.cursor,
-                        position.boot_id,
-                        position.monotonic_us,
-                        position.realtime_us,
-                        *((clock.boot_id, clock.monotonic_us, clock.offset_us) if clock else (None, None, None)),
-                        json.dumps(position.times) if position.times else None,
-                    ),
-                )
+                POSITION.save(connection, [_position_row(position)])
 
     def save_endpoints(self, flow_id: int, ends: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
         """Who is at a flow's ends, and all its Events with their names and texts: in place of what was stored."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM endpoint WHERE flow_id=?", (flow_id,))
             connection.execute("DELETE FROM event WHERE flow_id=?", (flow_id,))
-            connection.executemany(
-                "INSERT INTO endpoint (flow_id, side, state, name, pods, probes) VALUES (?, ?, ?, ?, ?, ?)",
-                [(flow_id, side, end.kind, end.name, json.dumps(end.pods), end.probes) for side, end in ends.items()],
+            ENDPOINT.save(
+                connection,
+                [(flow_id, side, end.kind, json.dumps(end.pods), end.name, end.probes) for side, end in ends.items()],
             )
-            connection.executemany(_SAVE_RECORD, map(_record_row, records))
+            EVENT.save(connection, map(_record_row, records))
 
     def save_record(self, record: EventRecord) -> None:
         """What became of a write to the API server."""
         with self._transaction() as connection:
-            connection.execute(_SAVE_RECORD, _record_row(record))
+            EVENT.save(connection, [_record_row(record)])
 
     def forget(self, flow_ids: Iterable[int]) -> None:
         """Drop ended flows of which there is nothing left to tell."""
@@ -158,7 +141,7 @@ class Store:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._mutex, sqlite_errors(self._path):
-            connection = self._file.connection
+            connection, self._found = self._file.connection, None
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
@@ -177,21 +160,6 @@ class Store:
         with suppress(sqlite3.Error):  # closed, or rolled back by SQLite itself
             if self._file.connection.in_transaction:
                 self._file.connection.execute("ROLLBACK")
-
-
-_FLOW_COLUMNS = (
-    "id, src, dst, protocol, port, icmp_type, icmp_code, reply, prefix, verdict, here,"
-    " opened_us, first_us, last_us, seen_us, count, ended, sides, peers, ports, stamp, trail, mixed"
-)
-
-_SAVE_FLOW = (
-    f"INSERT INTO flow ({_FLOW_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 - constant
-    " ON CONFLICT (id) DO UPDATE SET opened_us=excluded.opened_us, first_us=excluded.first_us,"
-    " last_us=excluded.last_us, seen_us=excluded.seen_us, count=excluded.count, ended=excluded.ended,"
-    " sides=excluded.sides, peers=excluded.peers, ports=excluded.ports, trail=excluded.trail, mixed=excluded.mixed"
-)
-
-_SAVE_RECORD = "REPLACE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def _record_row(record: EventRecord) -> Row:
@@ -231,49 +199,63 @@ def _flow_row(flow: Flow) -> Row:
     )
 
 
-def _probe(connection: sqlite3.Connection) -> None:
-    _load(connection)
-    load_intervals(connection)
+def _position_row(position: Position) -> Row:
+    clock = position.clock
+    return (
+        1,
+        position.cursor,
+        position.boot_id,
+        position.monotonic_us,
+        position.realtime_us,
+        *((clock.boot_id, clock.monotonic_us, clock.offset_us) if clock else (None, None, None)),
+        json.dumps(position.times) if position.times else None,
+    )
+
+
+def _read(connection: sqlite3.Connection) -> Saved:
+    """What is in a file that is opened."""
+    load_intervals(connection)  # asked for later, and only whether it can be
+    return _load(connection)
 
 
 def _load(connection: sqlite3.Connection) -> Saved:
-    query = connection.execute
-    position = next(map(_position, query("SELECT * FROM position")), None)
-    ledger = query("SELECT watermark_us, next_flow_id, last_stamp, window_us, new_addresses, new_pairs FROM ledger")
-    watermark_us, next_id, last_stamp, *node = next(ledger, (0, 1, 0))
-    windows = map(_window, query("SELECT address, side, since_us, flows FROM budget"))
+    position = next(map(_position, POSITION.load(connection)), None)
+    _id, watermark_us, next_id, last_stamp, *node = next(LEDGER.load(connection), (1, 0, 1, 0, *NodeWindow()))
+    windows = tuple(map(_window, BUDGET.load(connection)))
+    flows = {flow.id: flow for flow in map(_flow, FLOW.load(connection))}
     ends: dict[int, dict[str, Endpoint]] = {}
-    for flow_id, address, side, *end in query(
-        "SELECT flow_id, CASE side WHEN 'src' THEN src ELSE dst END, side, state, pods, name, probes"
-        " FROM endpoint JOIN flow ON flow.id = flow_id"
-    ):
-        ends.setdefault(flow_id, {})[side] = _endpoint(address, *end)
+    for flow_id, side, *end in ENDPOINT.load(connection):
+        ends.setdefault(flow_id, {})[side] = _endpoint(flows[flow_id].key.address(side), *end)
     records: dict[int, list[EventRecord]] = {}
-    for row in query(
-        "SELECT flow_id, side, pod, name, message, sent_count, sent_message, sent_at_us, writes, rounds, given_up,"
-        " withdrawn FROM event"
-    ):
-        records.setdefault(row[0], []).append(_record(row))
-    flows = tuple(
-        SavedFlow(flow, ends.get(flow.id, {}), tuple(records.get(flow.id, ())))
-        for flow in map(_flow, query(f"SELECT {_FLOW_COLUMNS} FROM flow ORDER BY id"))  # noqa: S608 - a constant
+    for record in map(_record, EVENT.load(connection)):
+        records.setdefault(record.flow_id, []).append(record)
+    saved = tuple(
+        SavedFlow(flow, ends.get(flow_id, {}), tuple(records.get(flow_id, ())))
+        for flow_id, flow in sorted(flows.items())
     )
-    highest = max((saved.flow.id for saved in flows), default=0)
-    budget = BudgetState(tuple(windows), NodeWindow(*node))
-    return Saved(position, watermark_us, max(next_id, highest + 1), last_stamp, budget, flows)
+    budget = BudgetState(windows, NodeWindow(*node))
+    return Saved(position, watermark_us, max(next_id, max(flows, default=0) + 1), last_stamp, budget, saved)
 
 
 def _endpoint(address: str, state: str, pods: str, name: str, probes: int) -> Endpoint:
-    refs = tuple(PodRef(*ref) for ref in json.loads(pods))
+    refs = tuple(map(_pod, json.loads(pods)))
     return Endpoint(Kind(state), address, refs, name, probes=bool(probes))
 
 
+def _pod(ref: object) -> PodRef:
+    """Of the namespace, name, UID and label; ValueError, TypeError when it is something else."""
+    if not (isinstance(ref, list) and all(isinstance(part, str) for part in ref)):
+        raise ValueError("no pod")
+    return PodRef(*ref)
+
+
 def _record(row: Row) -> EventRecord:
-    flow_id, side, pod, name, message, sent_count, sent_message, sent_at_us, writes, rounds, given_up, withdrawn = row
+    flow_id, side, _uid, pod, name, message, sent_count, sent_message, sent_at_us, *more = row
+    writes, rounds, given_up, withdrawn = more
     return EventRecord(
         flow_id,
         side,
-        PodRef(*json.loads(pod)),
+        _pod(json.loads(pod)),
         name,
         message,
         sent_count,

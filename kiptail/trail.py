@@ -76,7 +76,8 @@ class Trail:
         trail = cls()
         trail._starts, trail._befores = numbers[:spans], numbers[spans : 2 * spans]
         rises = list(trail._starts) == sorted(set(trail._starts)) and list(trail._befores) == sorted(trail._befores)
-        if odd or spans < 1 or not rises or not 0 <= numbers[0] < 2**40 or trail._befores[0] < 0:
+        # Before 1970, too: a line was written some minutes before its receipt by a clock that was not set yet.
+        if odd or spans < 1 or not rises or not -(2**40) < numbers[0] < 2**40 or trail._befores[0] < 0:
             raise ValueError("no trail")
         trail._coarse = min(max(0, numbers[-1]), spans)
         trail.edge_us = (trail._starts[-1] + 1) * SECOND_US

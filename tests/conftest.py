@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -23,6 +25,14 @@ THREAD_GRACE_S = 3.0
 # CI machines stall: how long one example takes says nothing.
 hypothesis.settings.register_profile("kiptail", deadline=None, max_examples=cases(100))
 hypothesis.settings.load_profile("kiptail")
+
+
+@pytest.fixture
+def quick_path() -> Iterator[Path]:
+    """As ``tmp_path``, in memory where that is possible: for tests that write, and sync, hundreds of files."""
+    memory = Path("/dev/shm")  # noqa: S108 - the directory in it has a name of its own
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
+        yield Path(directory)
 
 
 def pytest_report_header() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kiptail.credentials import Claims, claims_of
+from kiptail.credentials import Claims, choose_token, claims_of
 from kiptail.errors import ApiError
 from kiptail.kubeapi import KubeApi
 from kiptail.manifests import dedicated
@@ -124,6 +125,80 @@ def test_a_renewed_token_that_is_refused_gives_way_to_the_kubeconfigs(place: Pla
     api, _ = opened()
     assert api.who().user == SUBJECT
     assert place.used() == place.first
+
+
+def holds(change: Callable[[bytes], bytes]) -> Callable[[Path, bytes], object]:
+    """A file that holds something else instead of this token."""
+    return lambda file, token: file.write_bytes(change(token))
+
+
+def huge(file: Path, _token: bytes) -> None:
+    with file.open("wb") as sparse:
+        sparse.truncate(1 << 40)
+
+
+#: What may be in place of the renewed token, and the word that is due; none for one that is simply not to be used.
+USELESS: dict[str, tuple[Callable[[Path, bytes], object], str]] = {
+    "a bad byte in the signature": (holds(lambda token: token[:-9] + b"\xff" + token[-8:]), "holds no token"),
+    "a bad byte in the claims": (holds(lambda token: token.replace(b".", b".\xe9", 1)), "holds no token"),
+    "not ASCII": (holds(lambda token: token[:-1] + "é".encode()), "holds no token"),
+    "a newline within": (holds(lambda token: token[:-9] + b"\n" + token[-9:]), "holds no token"),
+    "a header": (holds(lambda token: token + b"\r\nImpersonate-User: admin"), "holds no token"),
+    "NULs, as after a power failure": (holds(lambda token: b"\0" * len(token)), "holds no token"),
+    "a NUL at its end": (holds(lambda token: token + b"\0"), "holds no token"),
+    "a third": (holds(lambda token: token[: len(token) // 3]), "holds no token"),
+    "twice": (holds(lambda token: token * 2), "holds no token"),
+    "nothing": (holds(lambda token: b""), "holds no token"),
+    "blanks": (holds(lambda token: b" \n\n"), "holds no token"),
+    "no token at all": (holds(lambda token: b"password"), "holds no token"),
+    "two mebibytes": (holds(lambda token: token + b"A" * (2 << 20)), "holds no token"),
+    "huge": (huge, "holds no token"),
+    "claims that are no object": (holds(lambda token: b"e30.W10.e30"), "holds no token"),
+    "claims in deep lists": (holds(lambda token: b"e30." + b"W1tb" * 9_999 + b".e30"), "holds no token"),
+    "a directory": (lambda file, token: file.mkdir(), "cannot be read: Is a directory"),
+    "a FIFO": (lambda file, token: os.mkfifo(file), "holds no token"),
+    "a device": (lambda file, token: file.symlink_to("/dev/zero"), "holds no token"),
+    "a loop": (lambda file, token: file.symlink_to(file), "cannot be read: Too many levels of symbolic links"),
+    "another signature": (holds(lambda token: token[:-4] + token[-4:][::-1] + b"A"), ""),
+    "another account's": (
+        holds(lambda token: made(iat=2_000_000_000, exp=3_000_000_000, sub=f"{SUBJECT}-other").encode()),
+        "",
+    ),
+    "another cluster's": (
+        holds(lambda token: made(iat=2_000_000_000, exp=3_000_000_000, iss="https://other").encode()),
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize(("put", "said"), USELESS.values(), ids=USELESS)
+def test_a_renewed_token_that_is_damaged_gives_way_to_the_kubeconfigs(
+    place: Place, opened: Opened, caplog: pytest.LogCaptureFixture, put: Callable[[Path, bytes], object], said: str
+) -> None:
+    claims = claims_of(place.first)
+    assert claims is not None
+    issued = int(claims.issued or 0) + 100
+    later = made(iat=issued, exp=issued + 7_200, sub=claims.subject, uid=claims.uid, iss=claims.issuer)
+    assert choose_token(place.first, later, refused=(), now=place.clock()) == later, "it would be used"
+    put(place.file, later.encode())
+    api, _ = opened()
+    assert api.who().user == SUBJECT
+    assert place.used() == place.first
+    api.reload()
+    told = [record.getMessage() for record in caplog.records if record.name == "kiptail.renewal"]
+    assert told == [f"the renewed token {place.file} {said}; the kubeconfig's is used"] * bool(said), "said once"
+    assert later not in caplog.text
+
+
+def test_a_renewed_token_is_read_through_a_symlink_and_without_its_blanks(place: Place, opened: Opened) -> None:
+    time.sleep(1.1)  # tokens tell whole seconds
+    later = place.server.access.add_token(place.user, lifetime=7_200)
+    elsewhere = place.directory / "elsewhere"
+    elsewhere.write_text(f"\n  {later}\r\n\n")
+    place.file.symlink_to(elsewhere)
+    api, _ = opened()
+    api.who()
+    assert place.used() == later
 
 
 def test_a_missing_right_is_said_long_before(place: Place, opened: Opened, caplog: pytest.LogCaptureFixture) -> None:

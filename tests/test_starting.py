@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,11 +17,16 @@ import pytest
 from kiptail import starting
 from kiptail.access import Right
 from kiptail.errors import ApiError, ClusterError, StateError, StoreUnavailableError
+from kiptail.machine import machine_id
+from kiptail.manifests import dedicated
 from kiptail.rights import NOBODY, Identity
 from kiptail.settings import Settings, resolve
 from kiptail.starting import Stopped, ask_cluster, open_store
 from kiptail.stopping import StopSignal
 from kiptail.store import Store
+from tests.apiserver import ApiServer
+from tests.journald import export_to_journal, kernel_entry
+from tests.running import Kiptail, with_file
 
 
 @pytest.fixture
@@ -43,11 +52,11 @@ class FullDisk:
         self.times = times
         self.open = Store.open
 
-    def __call__(self, directory: Path) -> Store:
+    def __call__(self, directory: Path, machine_id: str) -> Store:
         self.times -= 1
         if self.times >= 0:
             raise StoreUnavailableError("the disk is full")
-        return self.open(directory)
+        return self.open(directory, machine_id)
 
 
 def test_a_full_disk_is_waited_for_and_said_once(
@@ -83,6 +92,59 @@ def test_what_waiting_does_not_mend_is_not_waited_for(tmp_path: Path, stop: Stop
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError):
         open_store(settings(tmp_path / "file" / "state"), stop, lambda _reason: None)
+
+
+@pytest.mark.live
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a mount namespace with another machine's id")
+def test_a_start_says_in_one_line_what_it_does_not_read_on(server: ApiServer, tmp_path: Path) -> None:
+    """Of another machine's state, and of a damaged one: each time it starts anew, and goes on with its own."""
+    server.apply(dedicated())
+    journal, state, id_file = tmp_path / "journal", tmp_path / "state", tmp_path / "machine-id"
+    export_to_journal([kernel_entry("x", realtime_us=1, monotonic_us=1)], journal / "system.journal")
+    arguments = (
+        "--kubeconfig", server.kubeconfig(tmp_path / "kubeconfig"), "--state-directory", state, "--prefix", "x:",
+        "--journal-directory", journal, "--metrics-address", "off",
+    )  # fmt: skip
+
+    def start(digit: str) -> list[str]:
+        id_file.write_text(digit * 32 + "\n")
+        with Kiptail(tmp_path, *arguments, within=with_file(id_file, Path("/etc/machine-id"))) as kiptail:
+            assert kiptail.stop() == 0
+            log = kiptail.log
+        assert "Traceback" not in log
+        return [line for line in log.splitlines() if "starting anew" in line]
+
+    assert start("a") == start("a") == []
+    (line,) = start("b")
+    assert "is another machine's" in line
+    assert start("b") == []
+    assert "b" * 32 not in (state / "state.sqlite").read_bytes().decode("latin-1"), "machine-id(5) asks not to tell it"
+    with (state / "state.sqlite").open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 4096)
+    (line,) = start("b")
+    assert "the state file was damaged" in line
+    assert len(list(state.glob("state.sqlite.foreign-*"))) == len(list(state.glob("state.sqlite.damaged-*"))) == 1
+
+
+@pytest.mark.live
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a mount namespace with another machine's id")
+@pytest.mark.parametrize("text", ["", "uninitialized\n", "no id\n", "0" * 32 + "\n"])
+def test_a_machine_without_an_id_is_none_in_particular(tmp_path: Path, text: str) -> None:
+    (tmp_path / "machine-id").write_text(text)
+    asked = [sys.executable, "-c", "from kiptail.machine import machine_id; print(repr(machine_id()))"]
+    within = with_file(tmp_path / "machine-id", Path("/etc/machine-id"))
+    done = subprocess.run([*within, *asked], capture_output=True, text=True, timeout=20, check=True)
+    assert done.stdout == "''\n"
+
+
+def test_a_machine_is_known_by_an_id_of_kiptails_own() -> None:
+    assert re.fullmatch(r"[0-9a-f]{32}|", machine_id())
+    try:
+        real = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        real = ""
+    assert machine_id() != real or not real
 
 
 class Cluster:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from kiptail.budget import Limits
+from kiptail.dates import LATEST_US
 from kiptail.entry import Position, SourceClock
 from kiptail.errors import StateError, StoreUnavailableError
 from kiptail.event import EventRecord
@@ -21,11 +22,12 @@ from kiptail.flow import Flow, FlowKey
 from kiptail.ledger import Ledger
 from kiptail.locate import Endpoint, Kind
 from kiptail.ownership import Hands, Interval, PodRef
-from kiptail.statefile import SCHEMA_VERSION
+from kiptail.stateschema import SCHEMA_VERSION
 from kiptail.store import Store
 from kiptail.trail import Trail
+from tests.statefiles import edit
 
-VERSION_1, VERSION_2 = (Path(__file__).parent / f"state-{version}.sqlite.gz" for version in (1, 2))
+VERSION_1, VERSION_2, VERSION_3 = (Path(__file__).parent / f"state-{number}.sqlite.gz" for number in (1, 2, 3))
 KEY = FlowKey("10.0.0.1", "fd00::2", "TCP", 80, None, None, True, "calico drop:", "reject")
 PING = FlowKey("10.0.0.1", "10.0.0.2", "ICMP", None, 8, 0, False, "p", "drop")
 POSITION = Position("s=1;i=2", "b" * 32, 3, 4, SourceClock("b" * 32, 5, -6))
@@ -277,6 +279,182 @@ def test_what_version_2_knew_of_pods_has_bounds(tmp_path: Path) -> None:
     assert known[2][1].until_us is None, "the later one"
 
 
+def test_a_file_of_version_3_is_brought_up_to_this_one(tmp_path: Path) -> None:
+    """The file is one that version 3 wrote: a flow that was cut, one that is ambiguous, folded ones, and pods."""
+    old = PodRef("team-a", "old", "uid-old")
+    unpacked(VERSION_3, tmp_path).close()
+    for _ in range(2):  # the file as it was left by the step, and by a start of this version
+        with closing(Store.open(tmp_path)) as store:
+            saved, (intervals, news_us) = store.load(), store.load_intervals()
+            assert store.damaged is None
+        assert (saved.position, saved.watermark_us, saved.next_flow_id) == (POSITION, T0 + 4 * SECOND, 7)
+        assert saved.last_stamp == T0 + 4 * SECOND + 3
+        cut, ambiguous, own, sent, received, rest = saved.flows
+        assert (cut.flow.key, cut.flow.count, cut.flow.ended) == (KEY._replace(here="src"), 2, True)
+        assert (rest.flow.key, rest.flow.count, rest.flow.opened_us) == (KEY._replace(here="src"), 1, T0 + 2 * SECOND)
+        assert len(cut.flow.trail) == 2
+        assert cut.ends == {"src": SRC._replace(probes=True), "dst": DST}
+        assert cut.records == (
+            replace(RECORD, sent_count=2, sent_message="text", sent_at_us=T0 + 9 * SECOND, writes=2, rounds=1),
+            EventRecord(1, "src", old, "old.1", "text", withdrawn=True, given_up="no namespace"),
+        )
+        assert ambiguous.ends["src"] == Endpoint(Kind.AMBIGUOUS, "10.0.0.1", (WEB, old))
+        assert own.flow.sides == ("src", "dst")
+        assert [
+            (s.flow.sides, s.flow.count, s.flow.spread and s.flow.spread.ports.count) for s in (sent, received)
+        ] == [
+            (("src",), 2, 3),
+            (("dst",), 2, 2),
+        ]
+        assert [(w.address, len(w.flows)) for w in saved.budget.windows] == [
+            ("10.0.0.1", 1), ("10.0.0.2", 1), ("fd00::2", 2)
+        ]  # fmt: skip
+        assert [interval.ref for _, interval in intervals] == [old, WEB]
+        assert intervals[1][1].after_gap
+        assert news_us == T0 + 8 * SECOND
+
+
+#: What no kiptail wrote, and an earlier one would have read on, or died of.
+CANNOT_BE = [
+    "UPDATE flow SET last_us = 253402300800000000",
+    "UPDATE flow SET first_us = -9223372036854775808",
+    "UPDATE flow SET count = -1",
+    "UPDATE flow SET count = 0.5",
+    "UPDATE flow SET count = 'many'",
+    "UPDATE flow SET src = CAST(x'ff' AS TEXT)",
+    "UPDATE flow SET src = x'00'",
+    "UPDATE flow SET protocol = zeroblob(5000000)",
+    "UPDATE flow SET port = 65536",
+    "UPDATE flow SET here = 'there'",
+    "UPDATE flow SET sides = 'src,src'",
+    "UPDATE flow SET peers = 'x'",
+    "UPDATE flow SET trail = x'0102'",
+    "UPDATE flow SET ended = 7",
+    "UPDATE ledger SET watermark_us = 253402300800000000",
+    "UPDATE ledger SET next_flow_id = 0",
+    "UPDATE ledger SET new_pairs = 'x'",
+    "UPDATE position SET cursor = x'41'",
+    "UPDATE position SET realtime_us = 'now'",
+    "UPDATE position SET clock_offset_us = 9223372036854775807",
+    "UPDATE endpoint SET state = 'nowhere'",
+    "UPDATE endpoint SET pods = '[[1]]'",
+    "UPDATE endpoint SET pods = '[' || replace(hex(zeroblob(50000)), '0', '[')",
+    "UPDATE endpoint SET side = 'left' WHERE side = 'src'",
+    "UPDATE endpoint SET flow_id = 77 WHERE flow_id = 1",
+    "UPDATE endpoint SET pods = '[[1, 2, 3, 4]]'",
+    "UPDATE endpoint SET pods = '7'",
+    "UPDATE event SET pod = 'null'",
+    'UPDATE event SET pod = \'{"a": 1, "b": 2, "c": 3}\'',
+    'UPDATE event SET pod = \'["a", "b", "c", null]\'',
+    "UPDATE event SET sent_at_us = 1e300",
+    "UPDATE interval SET sure_us = 'x'",
+    "UPDATE budget SET flows = x'01'",
+    "UPDATE interval SET until_us = 253402300800000000",
+    "UPDATE interval SET namespace = x'ff'",
+    "UPDATE pod_news SET at_us = 'x'",
+    "DROP TABLE pod_news",
+    "CREATE TABLE more (id)",
+    "CREATE TABLE machine (id)",
+    "CREATE VIEW more AS SELECT * FROM flow",
+    "ALTER TABLE flow RENAME TO seal",
+    "ALTER TABLE ledger DROP COLUMN new_pairs",
+    "PRAGMA user_version = 1",
+    "PRAGMA user_version = 2",
+]
+
+
+@pytest.mark.parametrize("statement", CANNOT_BE)
+def test_an_earlier_versions_file_that_cannot_be_is_set_aside(tmp_path: Path, statement: str) -> None:
+    """It has no checksums: what is between its bounds is believed."""
+    path = tmp_path / "state.sqlite"
+    path.write_bytes(gzip.decompress(VERSION_3.read_bytes()))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+        connection.commit()
+    with closing(Store.open(tmp_path)) as store:
+        assert store.damaged is not None
+        assert store.load().flows == ()
+
+
+MACHINES = [
+    ("this", "this", False),
+    ("this", "other", True),
+    ("this", "", False),
+    ("", "this", False),
+    ("", "", False),
+]
+
+
+@pytest.mark.parametrize(("wrote", "reads", "foreign"), MACHINES)
+def test_another_machines_state_is_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, wrote: str, reads: str, foreign: bool
+) -> None:
+    with closing(Store.open(tmp_path, wrote)) as store:
+        filled(store)
+    with closing(Store.open(tmp_path, reads)) as store:
+        assert len(store.load().flows) == (0 if foreign else 2)
+        assert store.damaged is None, "it is none"
+    aside = list(tmp_path.glob("state.sqlite.foreign-*"))
+    assert [str(file) in caplog.text for file in aside] == [True] * foreign
+    # Where nothing was known, it is known from then on; and what was known is not forgotten.
+    with closing(Store.open(tmp_path, "a third")) as store:
+        assert (store.load().flows == ()) == bool(foreign or wrote or reads)
+
+
+@pytest.mark.parametrize("time_us", [-600_000_000, -1, 0, LATEST_US])
+def test_any_time_that_a_drop_can_have_is_loaded_again(tmp_path: Path, time_us: int) -> None:
+    """A clock that was not set yet, and a delay: then the kernel wrote the line before 1970."""
+    ledger = Ledger()
+    ledger.add(KEY, time_us)
+    with closing(Store.open(tmp_path)) as store:
+        store.commit(ledger.changes(), POSITION)
+    with closing(Store.open(tmp_path)) as store:
+        assert store.damaged is None
+        (saved,) = store.load().flows
+    assert saved.flow.first_us == time_us
+    assert saved.flow.trail == ledger.changes().flows[0].trail
+
+
+def test_a_restored_backup_comes_to_the_same_counts(tmp_path: Path) -> None:
+    """As long as the journal holds what was read since: the same flows, so the same names, with the same counts."""
+    entries = [(KEY._replace(port=80 + at % 7), T0 + at * 40 * SECOND) for at in range(120)]
+
+    def count(store: Store, begin: int, end: int) -> None:
+        saved = store.load()
+        ledger = Ledger(
+            (s.flow for s in saved.flows),
+            next_id=saved.next_flow_id,
+            watermark_us=saved.watermark_us,
+            last_stamp=saved.last_stamp,
+            budget=saved.budget,
+        )
+        for at in range(begin, end):
+            ledger.add(*entries[at])
+            store.commit(ledger.changes(), replace(POSITION, monotonic_us=at))
+            ledger.committed()
+
+    with closing(Store.open(tmp_path / "state")) as store:
+        count(store, 0, 50)
+        with closing(sqlite3.connect(tmp_path / "backup")) as backup:
+            store._file.connection.backup(backup)
+        count(store, 50, 120)
+        counted = {(s.flow.key, s.flow.stamp): s.flow.count for s in store.load().flows}
+    (tmp_path / "backup").replace(tmp_path / "state" / "state.sqlite")
+    with closing(Store.open(tmp_path / "state")) as store:
+        position = store.load().position
+        assert position is not None
+        count(store, position.monotonic_us + 1, 120)
+        assert {(s.flow.key, s.flow.stamp): s.flow.count for s in store.load().flows} == counted
+
+
+def test_an_earlier_versions_file_is_this_machines(tmp_path: Path) -> None:
+    (tmp_path / "state.sqlite").write_bytes(gzip.decompress(VERSION_3.read_bytes()))
+    with closing(Store.open(tmp_path, "this")) as store:
+        assert len(store.load().flows) == 6
+    with closing(Store.open(tmp_path, "other")) as store:
+        assert store.load().flows == ()
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -292,8 +470,7 @@ def test_a_file_that_holds_something_else_is_damaged(tmp_path: Path, statement: 
     with closing(Store.open(tmp_path)) as store:
         filled(store)
         store.save_endpoints(1, {"src": SRC}, [RECORD])
-    with closing(sqlite3.connect(tmp_path / "state.sqlite")) as connection, connection:
-        connection.execute(statement)
+    edit(tmp_path / "state.sqlite", statement)
     with closing(Store.open(tmp_path)) as store:
         assert store.load().flows == ()
         assert store.damaged is not None

@@ -245,7 +245,7 @@ GARBAGE = {
     "an even number of numbers": bytes(8 * 4),
     "seconds that do not rise": array("q", (5, 5, 0, 1, 0)).tobytes(),
     "seconds that fall": array("q", (5, 4, 0, 1, 0)).tobytes(),
-    "before all time": array("q", (-5, 0, 0)).tobytes(),
+    "before all time": array("q", (-(2**50), 0, 0)).tobytes(),
     "after all time": array("q", (2**50, 0, 0)).tobytes(),
     "counts that fall": array("q", (4, 5, 3, 2, 0)).tobytes(),
     "counts below nothing": array("q", (4, 5, -3, 2, 0)).tobytes(),
