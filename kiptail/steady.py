@@ -21,6 +21,9 @@ SLACK_US = 10_000_000
 #: journald reads one clock after the other: a difference of less than this is no step.
 JITTER_US = 1_000
 
+#: A machine is up for 30 years at most.
+LONGEST_UP_US = 30 * 366 * 86_400 * SECOND_US
+
 #: So many settings of the clock are remembered.
 MAX_STRETCHES = 32
 
@@ -76,7 +79,13 @@ class Timeline:
         return Times(self.stretches, self.last_us)
 
     def observe(self, boot_id: str, monotonic_us: int, wall_us: int) -> int:
-        """The steady time of something in the journal, by the two clocks of its boot; they are believed."""
+        """The steady time of something in the journal, by the two clocks of its boot.
+
+        They are believed, unless no machine is up for so long: a damaged file can say anything.
+        """
+        if not 0 <= monotonic_us <= LONGEST_UP_US:
+            latest = self._of_boot(boot_id) or (self.stretches[-1] if self.stretches else None)
+            return wall_us - (latest.ahead_us if latest else 0)
         offset_us = wall_us - monotonic_us
         stretch = self._of_boot(boot_id)
         if stretch is None:

@@ -107,7 +107,7 @@ def drain(directory: Path, position: Position | None) -> tuple[list[int], Positi
                 logged = read(line, prefixes)
                 assert isinstance(logged, tuple)
                 ledger.add(flow_key(logged[1], "p:", "drop"), time_us)  # type: ignore[arg-type]
-            journal.lag_us(T0)
+            journal.lag_us()
             if batch.at_end:
                 break
         else:

@@ -169,6 +169,16 @@ class TestTable:
         assert Line(T0 + 5, machine).seen_by(timeline) == watermark_us + 5 * SECOND
         assert timeline.wall(watermark_us) == T0 * SECOND
 
+    @pytest.mark.parametrize("monotonic_us", [2**63, 10**18, -1])
+    def test_an_uptime_that_cannot_be_moves_nothing(self, monotonic_us: int) -> None:
+        timeline = Timeline()
+        machine = Machine(T0 - 100, [(T0, 8 * HOUR)], BOOTS[0])
+        before_us = Line(T0 - 1, machine).seen_by(timeline)
+        assert Line(T0 + 1, machine).seen_by(timeline) == before_us + 2 * SECOND
+        times = timeline.times
+        assert timeline.observe(BOOTS[0], monotonic_us, machine.wall_us(T0 + 2)) == before_us + 3 * SECOND
+        assert timeline.times == times
+
     def test_what_is_kept_is_bounded(self) -> None:
         timeline = Timeline()
         errors = [(T0 + second, 8 * HOUR * (second % 2)) for second in range(1000)]
