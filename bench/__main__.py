@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.journal import Workload, make_workload
+from bench.journal import FLOODS, Workload, make_workload, pods_of_a_node
 from bench.node import measure_node
 from bench.parts import count_drops, drops_of, parse_lines, real_lines
 from bench.programs import BenchError, journalctl, kiptail, python
@@ -36,10 +36,13 @@ class _Bench:
             return Row(name, "entries/s")
 
         _say("making the journals, unless they are there from an earlier run")
-        self._one = make_workload(_BUILD, entries=1, drop_every=1, flows=1)
+        self._one = make_workload(_BUILD, entries=1, drop_every=1, shape=pods_of_a_node(1))
         self._workloads = [
-            make_workload(_BUILD, entries=entries, drop_every=100, flows=_FLOWS),
-            make_workload(_BUILD, entries=max(1, entries // 2), drop_every=1, flows=_FLOWS),
+            make_workload(_BUILD, entries=entries, drop_every=100, shape=pods_of_a_node(_FLOWS)),
+            *(
+                make_workload(_BUILD, entries=max(1, entries // 2), drop_every=1, shape=shape)
+                for shape in (pods_of_a_node(_FLOWS), *FLOODS)
+            ),
         ]
         self._programs = {
             w.title: (

@@ -6,21 +6,20 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.journald import Fields, export_to_journal, kernel_entry
 
-__all__ = ["PREFIX", "Workload", "make_workload"]
+__all__ = ["FLOODS", "PREFIX", "Shape", "Workload", "make_workload", "pods_of_a_node"]
 
 PREFIX = "calico-drop:"
 
-#: The first entry: 2026-01-01 00:00 UTC, an hour after boot and after the pods started; then one a millisecond.
+#: The first entry: 2026-01-01 00:00 UTC, an hour after boot and after the pods started.
 _START_US = 1_767_225_600_000_000
 _UPTIME_US = 3_600_000_000
-_STEP_US = 1_000
 _PODS_STARTED = "2025-12-31T23:00:00Z"
 
 #: What else a node's kernel says: other rules' lines, network, file systems, containers; with the fields that
@@ -60,46 +59,83 @@ class Workload:
     #: send the dropped packets; whoever reads the journal may write beside them.
     directory: Path
     entries: int
-    #: Drops by the sending pod's ``namespace/name``; each pod has one flow, to an address that is no pod's.
+    #: Drops by the sending pod's ``namespace/name``; they are all for addresses that are no pods'.
     drops: dict[str, int]
 
 
-def make_workload(below: Path, *, entries: int, drop_every: int, flows: int) -> Workload:
-    """``entries`` kernel lines, of which every ``drop_every``-th is a drop of the next of ``flows`` flows.
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Whose packets are dropped: ``drop(n)`` is the n-th one's sending pod and line."""
+
+    #: For the table.
+    name: str
+    pods: int
+    drop: Callable[[int], tuple[int, str]]
+    #: From one entry to the next, in µs.
+    step_us: int = 1_000
+
+
+def pods_of_a_node(flows: int) -> Shape:
+    """So many pods, each with a flow of its own."""
+    return Shape(f"{flows} flows", flows, lambda drop: (drop % flows, _drop(drop, flows)))
+
+
+def _flood(name: str, senders: int, target: Callable[[int], tuple[str, int]]) -> Shape:
+    """A flood to these targets, of which each hundredth packet is a new flow's."""
+
+    def drop(number: int) -> tuple[int, str]:
+        sender = number % senders
+        address, port = target(number)
+        return sender, _syn(number, sender, address, port if number % 100 else 10_000 + number // 100 % 50_000)
+
+    return Shape(f"{name}, 1 % new flows", senders, drop, step_us=50)
+
+
+#: Floods as they are: many to one, one to many, and one that scans.
+FLOODS = (
+    _flood("200 senders to one target", 200, lambda number: ("192.0.2.1", 8_080)),
+    _flood("one sender to 200 targets", 1, lambda number: (f"192.0.2.{1 + number % 200}", 8_080)),
+    _flood("one sender scans", 1, lambda number: (f"192.0.2.{1 + number % 40}", 8_000 + number // 40 % 50)),
+)
+
+
+def make_workload(below: Path, *, entries: int, drop_every: int, shape: Shape) -> Workload:
+    """``entries`` kernel lines, of which every ``drop_every``-th is the next drop of ``shape``.
 
     Made by systemd-journal-remote(8), unless it is there. The same arguments give the same entries.
     """
-    made_by = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
-    directory = below / f"{entries}-every-{drop_every}-of-{flows}-{made_by}"
+    made_by = hashlib.sha256(Path(__file__).read_bytes() + shape.name.encode()).hexdigest()[:8]
+    directory = below / f"{entries}-every-{drop_every}-of-{shape.pods}-{made_by}"
     if not directory.exists():
         half_made = below / f"{directory.name}.part"
         shutil.rmtree(half_made, ignore_errors=True)
-        export_to_journal(_entries(entries, drop_every, flows), half_made / "journal" / "bench.journal")
-        pods = {"apiVersion": "v1", "kind": "List", "items": [_pod(flow) for flow in range(flows)]}
+        export_to_journal(_entries(entries, drop_every, shape), half_made / "journal" / "bench.journal")
+        pods = {"apiVersion": "v1", "kind": "List", "items": [_pod(pod) for pod in range(shape.pods)]}
         (half_made / "pods.json").write_text(json.dumps(pods))
         half_made.rename(directory)
-    counts = Counter(f"bench/{_pod_name(drop % flows)}" for drop in range(len(range(0, entries, drop_every))))
+    drops = range(len(range(0, entries, drop_every)))
+    counts = Counter(f"bench/{_pod_name(shape.drop(drop)[0])}" for drop in drops)
     share = "all drops" if drop_every == 1 else f"{100 / drop_every:g} % drops"
-    return Workload(f"{entries:,} entries, {share}", directory, entries, dict(counts))
+    return Workload(f"{entries:,} entries, {share}, {shape.name}", directory, entries, dict(counts))
 
 
-def _entries(entries: int, drop_every: int, flows: int) -> Iterator[Fields]:
+def _entries(entries: int, drop_every: int, shape: Shape) -> Iterator[Fields]:
     """Entries with the fields that journald of systemd 252 gives a kernel line."""
     for number in range(entries):
-        monotonic_us = _UPTIME_US + number * _STEP_US
+        monotonic_us = _UPTIME_US + number * shape.step_us
         extra: dict[str, str] = {}
         if number % drop_every == 0:
-            message = _drop(number // drop_every, flows)
+            _, message = shape.drop(number // drop_every)
         else:
             text, extra = _OTHER_LINES[_scattered(number) % len(_OTHER_LINES)]
             noise = _scattered(number + 1)
             message = text.format(small=1 + noise % 200, number=1_024 + noise % 60_000, hex8=f"{noise:08x}")
         yield kernel_entry(
             message,
-            realtime_us=_START_US + number * _STEP_US,
+            realtime_us=_START_US + number * shape.step_us,
             monotonic_us=monotonic_us,
             # The kernel stamps a line a little before journald does.
-            _SOURCE_MONOTONIC_TIMESTAMP=monotonic_us - 20 - _scattered(number) % 100,
+            _SOURCE_MONOTONIC_TIMESTAMP=monotonic_us - 20 - _scattered(number) % min(100, shape.step_us),
             _RUNTIME_SCOPE="system",
             **extra,
         )
@@ -121,6 +157,16 @@ def _drop(drop: int, flows: int) -> str:
     if flow % 4 == 1:
         return f"{head} PROTO=UDP SPT={source_port} DPT=53 LEN={40 + noise % 40} "
     return f"{head} PROTO=TCP SPT={source_port} DPT={8_000 + flow} WINDOW=64240 RES=0x00 SYN URGP=0 MARK=0x10000 "
+
+
+def _syn(drop: int, sender: int, target: str, port: int) -> str:
+    """The line of a connection that is tried again and again."""
+    noise = _scattered(drop)
+    return (
+        f"{PREFIX} IN=cali{sender:011x} OUT=eth0 MAC=ee:ee:ee:ee:ee:ee:1e:0a:36:33:{sender // 256:02x}:"
+        f"{sender % 256:02x}:08:00 SRC={_address(sender)} DST={target} LEN=60 TOS=0x00 PREC=0x00 TTL=63"
+        f" ID={noise % 65_536} DF PROTO=TCP SPT={32_768 + noise % 28_000} DPT={port} WINDOW=64240 RES=0x00 SYN URGP=0 "
+    )
 
 
 def _pod(flow: int) -> dict[str, Any]:

@@ -165,6 +165,20 @@ class Budgets:
         own = tuple(side for side in known if self.charge(key, side, now_us, time_us))
         return Admission(own, tuple(side for side in known if side not in own))
 
+    def refuses(self, key: FlowKey, now_us: int, time_us: int) -> bool:
+        """Whether :meth:`admit` gives the flow nothing of its own up to ``now_us``, and nothing changes by that.
+
+        For one whose ends are known, and whose sender's account is not full.
+        """
+        digest, most = _digest(key.identity()), self._limits.flows_per_address
+        for side in SIDES:
+            window = self._windows.get((key.address(side), side))
+            if window is None or digest in window.flows or len(window.flows) < most:
+                return False
+            if window.since_us < self._owner_since(window.address, time_us) or not self._lasts(window.since_us, now_us):
+                return False
+        return True
+
     def knows(self, address: str, told: Mapping[str, int], now_us: int) -> bool:
         """Whether the address was taken notice of and still is."""
         if told.get(address):

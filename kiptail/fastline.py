@@ -23,7 +23,7 @@ from kiptail.reading import Logged, read
 __all__ = ["KnownLine", "KnownLines", "understood"]
 
 #: So many different lines are remembered, about 1 KiB each, and so many shapes, 0.4 KiB each.
-MAX_KNOWN = 2_048
+MAX_KNOWN = 8_192
 MAX_SHAPES = 2_048
 
 #: As a line has them: the ports that a reply goes to, all of five digits, so that they can be compared as they stand.

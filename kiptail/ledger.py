@@ -17,6 +17,7 @@ from kiptail.budget import Budgets, BudgetState, Limits
 from kiptail.flow import SIDES, Flow, FlowKey, Spread, folded_key
 from kiptail.hands import ChangesOfHands
 from kiptail.ownership import Hands
+from kiptail.second import Drops, Second, Together
 from kiptail.trail import SECOND_US, Part, Trail
 
 __all__ = ["Changes", "Ledger"]
@@ -40,7 +41,7 @@ Slot = FlowKey | tuple[FlowKey, int]
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What has to be committed: flows whose row is new or differs (an ended one has ``ended`` set)."""
+    """What has to be committed: flows whose row is new or differs (an ended one has ``ended`` set), by their ids."""
 
     flows: tuple[Flow, ...]
     watermark_us: int
@@ -152,37 +153,79 @@ class Ledger:
         self.untold += not own and not counted
         return flow
 
-    def add_together(self, drops: Sequence[tuple[FlowKey, int, int, int]]) -> bool:
-        """Count drops in any order, if it is the same as :meth:`add` in the order of their times; else nothing.
+    def together(self, drops: Sequence[Drops], *, alone: bool) -> tuple[list[Together], set[FlowKey]]:
+        """Which drops of one second can be counted in any order, after all others of it; and the keys of the others.
 
-        ``drops`` tells of each key how many there are, and the first and the last of their times. It is the same
-        when the order decides nothing: all flows are open, tell both sides and do not end in between, no address
-        changed hands, and the drops of each are of one second, which is the newest of its flow or later.
+        ``alone``: there are no others in that second, but perhaps among these.
+
+        It is the same as :meth:`add` in the order of their times where that order decides nothing: all flows that they
+        are counted in are open and do not end in between, no address changed hands, and the second is the newest of
+        each flow or later. The others are to be added one by one, and then these by :meth:`add_together`.
         """
-        open_flows, hands = self._open, self._hands
-        before_us = self._watermark_us
-        latest_us = max((last_us for *_, last_us in drops), default=0)
-        if latest_us >= self._sweep_at_us:
-            return False
-        flows = []
-        for key, _, first_us, last_us in drops:
-            flow = open_flows.get(key)
-            if flow is None or flow.sides != SIDES or latest_us - flow.seen_us > self._idle_us:
-                return False
-            if first_us < flow.trail.edge_us - SECOND_US or first_us // SECOND_US != last_us // SECOND_US:
-                return False
-            if hands.times and hands.apart(key, flow.opened_us, first_us):
-                return False
-            flows.append(flow)
-        for flow, (_, count, first_us, last_us) in zip(flows, drops, strict=True):
-            if first_us >= flow.trail.edge_us:
-                flow.trail.turn(first_us, flow.count, blind=self.blind)
-            flow.count += count
-            flow.first_us, flow.last_us = min(flow.first_us, first_us), max(flow.last_us, last_us)
-            flow.seen_us = max(flow.seen_us, before_us, last_us)
-            self._changed[flow.id] = flow
-        self._watermark_us = max(before_us, latest_us)
-        return True
+        # By now, for the others raise the watermark.
+        drops = [drop._replace(seen_us=max(drop.seen_us, self._watermark_us)) for drop in drops]
+        second = Second(self._open, self._budgets, self._hands, self._idle_us, drops)
+        if second.latest_us >= self._sweep_at_us:
+            return [], {drop.key for drop in drops}
+        fits: list[Together] = []
+        others: set[FlowKey] = set()
+        for drop in drops:
+            one = second.counted_in(drop)
+            if one is None:
+                others.add(drop.key)
+            else:
+                fits.append(one)
+        if others or not alone:
+            # One of those may open the folded flow that these are counted in from then on.
+            targets = {key.dst for key in others}
+            late = {one.drops.key for one in fits if one.denied and (not alone or one.drops.key.dst in targets)}
+            if late:
+                fits = [one for one in fits if one.drops.key not in late]
+                others |= late
+        return fits, others
+
+    def add_together(self, counted: Sequence[Together]) -> None:
+        """Count what :meth:`together` found."""
+        #: Of each folded flow: how many, and their times.
+        folded: dict[int, tuple[Flow, int, int, int, int]] = {}
+        for (key, number, first_us, last_us, seen_us), own, many, denied in counted:
+            if own is not None:
+                self._grow(own, number, first_us, last_us, seen_us)
+            for flow in many:
+                if flow.spread is not None:
+                    flow.spread.add(key, flow.sides[0])
+                _, so_far, *times_us = folded.get(flow.id, (flow, 0, first_us, last_us, seen_us))
+                since_us, until_us, mark_us = times_us
+                folded[flow.id] = (
+                    flow, so_far + number, min(since_us, first_us), max(until_us, last_us), max(mark_us, seen_us),
+                )  # fmt: skip
+            if denied:
+                self.denied += number
+                self.spender = key.src
+        for flow, number, first_us, last_us, seen_us in folded.values():
+            self.folded[flow.sides[0]] += number
+            self._grow(flow, number, first_us, last_us, seen_us)
+        self._watermark_us = max([self._watermark_us, *(one.drops.last_us for one in counted)])
+
+    def _grow(self, flow: Flow, number: int, first_us: int, last_us: int, seen_us: int) -> None:
+        """Count drops of one second, which is the flow's newest or later."""
+        if first_us >= flow.trail.edge_us:
+            flow.trail.turn(first_us, flow.count, blind=self.blind)
+        flow.count += number
+        flow.first_us, flow.last_us = min(flow.first_us, first_us), max(flow.last_us, last_us)
+        flow.seen_us = max(flow.seen_us, seen_us)
+        self._changed[flow.id] = flow
+
+    def reach(self, time_us: int) -> None:
+        """A drop of this time comes before the next one that is added, and is added later."""
+        if time_us > self._watermark_us:
+            self._watermark_us = time_us
+            if time_us >= self._sweep_at_us:
+                self._sweep()
+
+    def room(self, flows: int) -> bool:
+        """So many more flows may be opened before any has to end for them."""
+        return len(self) + flows <= self.limits.open_flows
 
     def settle(self, settled_us: int) -> None:
         """No change of hands before this time will turn up any more."""
@@ -211,7 +254,7 @@ class Ledger:
     def changes(self) -> Changes:
         """What is not committed yet; :meth:`committed` follows when it is, together with the journal's position."""
         return Changes(
-            tuple(self._changed.values()),
+            tuple(sorted(self._changed.values(), key=_id)),
             self._watermark_us,
             self._next_id,
             self._last_stamp,
@@ -404,6 +447,10 @@ class Ledger:
         quietest = sorted(self._flows(), key=lambda f: (f.seen_us, f.id))
         for flow in quietest[: max(1, self.limits.open_flows // 10)]:
             self._end(flow)
+
+
+def _id(flow: Flow) -> int:
+    return flow.id
 
 
 def _next_sweep(watermark_us: int) -> int:

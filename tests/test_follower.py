@@ -15,7 +15,7 @@ from kiptail.budget import Limits
 from kiptail.entry import Position
 from kiptail.errors import StateError, StoreUnavailableError
 from kiptail.fastline import KnownLine, KnownLines
-from kiptail.flow import Flow
+from kiptail.flow import SIDES, Flow
 from kiptail.follower import MANY, MAX_UNCOMMITTED, Follower, Step
 from kiptail.ledger import IDLE_US, Changes, Ledger
 from kiptail.locate import Endpoint, Kind
@@ -320,15 +320,22 @@ TEXTS = [
     entry(prefix="seen:")[0],
     entry()[0].replace(" DF ", " FRAG:64 "),
     "calico-drop: IN=a OUT=b",
+    *(entry(port=82 + n)[0] for n in range(3)),
+    *(entry()[0].replace("10.0.0.1", f"10.0.1.{n}") for n in range(3)),
+    *(entry()[0].replace("10.0.0.2", f"10.0.2.{n}") for n in range(3)),
 ]
 known = KnownLines(PREFIXES)
 LINES = [line if isinstance(line := known.wanted(text.encode()), KnownLine) else text for text in TEXTS]
 
 #: Seconds: most within minutes of each other, some beyond what a flow lasts.
 whole = st.integers(0, 200) | st.integers(0, 3 * IDLE_US // 1_000_000)
-times = whole | st.integers(0, 800).map(lambda quarter: quarter / 4)
-entries = st.tuples(st.sampled_from(LINES[:4]) | st.sampled_from(LINES), times)
-batches = st.lists(entries, max_size=12)
+times = (
+    whole
+    | st.integers(0, 800).map(lambda quarter: quarter / 4)
+    | st.integers(400, 408).map(lambda quarter: quarter / 4)
+)
+entries = st.tuples(st.sampled_from(LINES[:4]) | st.sampled_from(LINES) | st.sampled_from(LINES[7:]), times)
+batches = st.lists(entries, max_size=16)
 rising = batches.map(lambda batch: sorted(batch, key=lambda one: one[1]))
 
 
@@ -337,31 +344,37 @@ rising = batches.map(lambda batch: sorted(batch, key=lambda one: one[1]))
     handovers=st.lists(
         st.dictionaries(st.sampled_from(["10.0.0.1", "10.0.0.9"]), st.lists(whole, max_size=3)), max_size=6
     ),
-    flows_per_address=st.sampled_from([1, 100]),
+    limits=st.builds(
+        Limits,
+        flows_per_address=st.sampled_from([1, 2, 100]),
+        new_addresses=st.sampled_from([1, 500]),
+        open_flows=st.sampled_from([3, 8, 20_000]),
+        sender_factor=st.sampled_from([1, 2, 20]),
+    ),
     expire_after=st.sampled_from([None, 100.0]),
 )
-@example([[(LINES[0], 0)], [(LINES[0], 5), (LINES[1], 6), (LINES[0], 7)]], [], 100, None)
-@example([[(LINES[0], 0)], [(LINES[0], 10)], [(LINES[0], 5)]], [{"10.0.0.1": [6]}], 100, None)
-@example([[(LINES[0], 100)], [(LINES[0], 19), (LINES[0], 20)]], [], 100, 100.0)
-@example([[(LINES[0], 1)], [(LINES[3], 1_800)], [(LINES[0], 1_830)]], [], 100, None)
-@example([[(LINES[0], 0), (LINES[3], 59)], [(LINES[3], 59), (LINES[3], 60)], [(LINES[0], 1_830)]], [], 100, None)
-@example([[(LINES[0], 50)], [(LINES[0], 3), (LINES[0], 4)]], [], 100, None)
-@example([[(LINES[0], 0), (LINES[3], 50)], [(LINES[0], 3), (LINES[0], 4)]], [], 100, None)
+@example([[(LINES[0], 0)], [(LINES[0], 5), (LINES[1], 6), (LINES[0], 7)]], [], Limits(), None)
+@example([[(LINES[0], 0)], [(LINES[0], 10)], [(LINES[0], 5)]], [{"10.0.0.1": [6]}], Limits(), None)
+@example([[(LINES[0], 100)], [(LINES[0], 19), (LINES[0], 20)]], [], Limits(), 100.0)
+@example([[(LINES[0], 1)], [(LINES[3], 1_800)], [(LINES[0], 1_830)]], [], Limits(), None)
+@example([[(LINES[0], 0), (LINES[3], 59)], [(LINES[3], 59), (LINES[3], 60)], [(LINES[0], 1_830)]], [], Limits(), None)
+@example([[(LINES[0], 50)], [(LINES[0], 3), (LINES[0], 4)]], [], Limits(), None)
+@example([[(LINES[0], 0), (LINES[3], 50)], [(LINES[0], 3), (LINES[0], 4)]], [], Limits(), None)
 def test_lines_are_counted_together_as_they_are_one_by_one(
     pages: list[list[tuple[KnownLine | str, float]]],
     handovers: list[dict[str, list[int]]],
-    flows_per_address: int,
+    limits: Limits,
     expire_after: float | None,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(follower_module, "MANY", 1)
-        _count_both_ways(pages, handovers, flows_per_address, expire_after)
+        _count_both_ways(pages, handovers, limits, expire_after)
 
 
 def _count_both_ways(
     pages: list[list[tuple[KnownLine | str, float]]],
     handovers: list[dict[str, list[int]]],
-    flows_per_address: int,
+    limits: Limits,
     expire_after: float | None,
 ) -> None:
     def us(seconds: float) -> int:
@@ -370,10 +383,10 @@ def _count_both_ways(
     outcomes = []
     for one_by_one in (False, True):
         script = [[(line, us(seconds)) for line, seconds in page] for page in pages]
-        stage = Stage(script, expire_after, limits=Limits(flows_per_address=flows_per_address))
+        stage = Stage(script, expire_after, limits=limits)
         follower = stage.follower
         if one_by_one:
-            follower._count_together = lambda *_: False  # type: ignore[method-assign]
+            follower._count_together = follower._count_each  # type: ignore[method-assign]
         states: list[object] = []
         for _, changed in itertools.zip_longest(pages, handovers[: len(pages)], fillvalue={}):
             follower.step()
@@ -397,8 +410,9 @@ ENOUGH = range(2 * MANY)
         pytest.param([(LINES[0], T0 + n * 1_000_000) for n in ENOUGH], False, id="each in another second"),
         pytest.param([(LINES[0], T0)] * (MANY - 1), False, id="too few to be worth it"),
         pytest.param([(LINES[3 * (n % 2)], T0) for n in ENOUGH], False, id="a new flow"),
-        pytest.param([(LINES[5 * (n % 2)], T0) for n in ENOUGH], False, id="an unusual line"),
-        pytest.param([(LINES[0], T0 - n) for n in ENOUGH], False, id="not in the order of their times"),
+        pytest.param([(LINES[5 * (n % 2)], T0) for n in ENOUGH], True, id="with an unusual line"),
+        pytest.param([(LINES[0], T0 - n) for n in ENOUGH], False, id="of a second that is over"),
+        pytest.param([(LINES[0], T0 + n * 7 % 16) for n in ENOUGH], True, id="a little out of order"),
     ],
 )
 def test_what_is_counted_together(
@@ -410,6 +424,28 @@ def test_what_is_counted_together(
     monkeypatch.setattr(Follower, "_count_known", lambda _self, line, *_: one_by_one.append(line))
     stage.follower.step()
     assert (one_by_one == []) is together
+
+
+@pytest.mark.parametrize(
+    ("limits", "lines"),
+    [
+        pytest.param(Limits(flows_per_address=2), LINES[10:13], id="many senders to one address"),
+        pytest.param(Limits(flows_per_address=2), LINES[13:16], id="one sender to many addresses"),
+        pytest.param(Limits(flows_per_address=1), LINES[7:10], id="many ports"),
+        pytest.param(Limits(flows_per_address=1, sender_factor=1), LINES[7:10], id="a sender with a full account"),
+    ],
+)
+def test_what_is_folded_is_counted_together(
+    limits: Limits, lines: list[KnownLine | str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage([[(line, T0) for line in lines], [(lines[n % 3], T0 + n) for n in range(99)]], limits=limits)
+    stage.follower.step()
+    monkeypatch.setattr(Follower, "_count_known", lambda _self, line, *_: pytest.fail(f"one by one: {line}"))
+    stage.follower.step()
+    ledger = stage.follower._ledger
+    assert sum(ledger.folded.values()) >= 33
+    told = {side: sum(flow.count for flow in ledger.changes().flows if side in flow.sides) for side in SIDES}
+    assert (told["src"], told["dst"] + ledger.denied) == (99 + 3, 99 + 3)
 
 
 def test_protocols_that_kernels_do_not_have_are_counted_as_one_and_told_as_they_are() -> None:
