@@ -181,10 +181,11 @@ def _unconfigured(facts: HostFacts, foreign: dict[str, list[LogRule]], others: d
             text = f"a LOG rule without a prefix ({where(rules)})" if rules else f"lines without a prefix, {seen}"
             yield Finding("prefixes", Level.OK, f"{text}: kiptail cannot tell such lines apart and leaves them out")
         elif _drops(rules):
+            follows = "follows" if any(rule.fate in (Fate.DROP, Fate.REJECT) for rule in rules) else "may follow"
             yield Finding(
                 "prefixes",
                 Level.WARNING,
-                f"{_quoted(name)} is not configured, and a drop follows ({where(rules)}); {seen}",
+                f"{_quoted(name)} is not configured, and a drop {follows} ({where(rules)}); {seen}",
                 f"if its drops are to be told, add --prefix {_quoted(name)}",
             )
         elif rules:

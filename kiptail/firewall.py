@@ -1,16 +1,19 @@
 """Which of a firewall's rules log, under which prefix, and what becomes of the packet after that (pure).
 
 One walk answers whether a packet that was logged is dropped afterwards. It knows no packets: a rule behind the logging
-one decides for all of its packets when it asks for nothing that the logging rule did not ask for too.
+one decides for all of its packets when it asks for nothing that is not known of them, and for some of them otherwise.
+What cannot be followed is unknown; no answer is a guess.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
-from kiptail.rulesets import Chain, Key
+from kiptail.known import Known, either, is_impossible, known_at, survivors
+from kiptail.rulebook import Rulebook
+from kiptail.rulesets import Chains, Change, Decision, Fork, Key, Log, Match, Rule
 
 __all__ = ["Fate", "LogRule", "log_rules"]
 
@@ -28,11 +31,11 @@ class Fate(StrEnum):
     ACCEPT = "accept"
     #: Some of them are dropped: it hangs on rules that look at more than the logging rule did.
     MIXED = "mixed"
-    #: Not to be told from the rules.
+    #: The rules do not say it.
     UNKNOWN = "unknown"
 
 
-_FINAL = {"accept": Fate.ACCEPT, "drop": Fate.DROP, "reject": Fate.REJECT}
+_FINAL = {"drop": Fate.DROP, "reject": Fate.REJECT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,133 +54,203 @@ class LogRule:
     limited: bool = False
 
 
-def log_rules(tool: str, chains: Mapping[Key, Chain]) -> list[LogRule]:
-    """The rules that log, in their order."""
+def log_rules(chains: Chains, *, complete: bool = True) -> list[LogRule]:
+    """The rules that log, in their order, of all that any tool printed: each can drop what another lets pass.
+
+    ``complete``: there are no more rules on this machine, so that what passes these has passed.
+    """
     found = []
-    rulebook = _Rulebook(chains)
+    rulebook = Rulebook(chains)
+    wholes: dict[tuple[Key, Known], _Outcome] = {}
     for key, chain in chains.items():
         for number, rule in enumerate(chain.rules):
-            if rule.logs:
-                fate = _Walk(rulebook, rule.matches).after(key, number)
-                shown = _tool_of(tool, key)
-                found.append(LogRule(shown, chain.place, rule.prefix, fate, rule.group, rule.limited))
+            for position, step in enumerate(rule):
+                if isinstance(step, Log):
+                    fate = _Walk(rulebook, wholes).fate(key, number, position, complete=complete)
+                    limited = step.limited or rulebook.is_limited(key)
+                    found.append(LogRule(chain.tool, chain.place, step.prefix, fate, step.group, limited))
     return found
 
 
-def _tool_of(tool: str, key: Key) -> str:
-    return "ip6tables" if tool == "iptables" and key[0] == "ip6" else tool
+class _Outcome(NamedTuple):
+    """All that can become of a packet in a chain."""
+
+    fates: frozenset[Fate] = frozenset()
+    #: What is known of those that are accepted: they have passed the base chain. None: none are.
+    accepted: Known | None = None
+    #: What is known of those that come to the chain's end. None: none do.
+    ended: Known | None = None
+
+
+#: Most rules are for other packets.
+_NOTHING = _Outcome()
 
 
 class _Walk:
     """Follows a logged packet through the rules behind the one that logged it."""
 
-    def __init__(self, rulebook: _Rulebook, matches: frozenset[str]) -> None:
-        self._book, self._matches = rulebook, matches
+    def __init__(self, rulebook: Rulebook, wholes: dict[tuple[Key, Known], _Outcome]) -> None:
+        self._book = rulebook
+        self._wholes = wholes
         self._steps = 0
 
-    def after(self, key: Key, number: int) -> Fate:
-        """What becomes of a packet behind rule ``number`` of a chain."""
-        fates = self._chain(key, number + 1, 0)
-        if None in fates:
-            fates.discard(None)
-            fates |= self._end(key, 0)
+    def fate(self, key: Key, number: int, position: int, *, complete: bool) -> Fate:
+        """What becomes of a packet behind step ``position`` of rule ``number`` of a chain."""
+        if key[:3] in self._book.asleep:
+            return Fate.UNKNOWN
+        rule = self._book.chains[key].rules[number]
+        known = known_at(rule, position)
+        fates = self._up(key, self._from(key, number, position + 1, known, 0), 0)
+        if not complete and Fate.ACCEPT in fates:
+            fates |= {Fate.UNKNOWN}
         return _sum(fates)
 
-    def _chain(self, key: Key, start: int, depth: int) -> set[Fate | None]:
-        """All that can become of it from rule ``start`` of a chain on; None: it comes to the chain's end."""
-        chain = self._book.chains.get(key)
-        if chain is None or depth > _DEPTH:
-            return {Fate.UNKNOWN}
-        fates: set[Fate | None] = set()
-        for rule in chain.rules[start:]:
-            self._steps += 1
-            if self._steps > _STEPS:
-                return fates | {Fate.UNKNOWN}
-            if not rule.verdict:
-                continue
-            if not rule.matches <= self._matches:
-                fates |= self._book.possible(key, rule.verdict)
-                continue
-            decided = self._verdict(key, rule.verdict, depth)
-            if None not in decided:
-                return fates | decided
-            fates |= decided - {None}
-            if rule.verdict == "return" or rule.verdict.startswith("goto "):
-                return fates | {None}
-        return fates | {None}
-
-    def _verdict(self, key: Key, verdict: str, depth: int) -> set[Fate | None]:
-        word, _, target = verdict.partition(" ")
-        if word in _FINAL:
-            return {_FINAL[word]}
-        if word == "return":
-            return {None}
-        if word not in ("jump", "goto"):
-            return {Fate.UNKNOWN}
-        inner = (*key[:2], target)
-        # Else it is a target such as MARK: it goes on.
-        return self._chain(inner, 0, depth + 1) if inner in self._book.chains else {None}
-
-    def _end(self, key: Key, depth: int) -> set[Fate | None]:
-        """What becomes of a packet at a chain's end: its policy, or what follows where it was jumped to."""
-        chain = self._book.chains.get(key)
-        if chain is not None and chain.policy:
-            return {Fate.DROP if chain.policy == "drop" else Fate.ACCEPT}
+    def _up(self, key: Key, outcome: _Outcome, depth: int) -> set[Fate]:
+        """The fates of an outcome in chain ``key``: its accepted packets go on to other base chains, the rest back."""
+        fates = set(outcome.fates)
+        roots = self._book.roots[key]
+        if outcome.accepted is not None:
+            # Without a root, no packet comes here, or it is not to be seen from where.
+            for root in roots:
+                fates |= self._beyond(root, outcome.accepted)
+            fates |= set() if roots else {Fate.UNKNOWN}
+        if outcome.ended is None:
+            return fates
+        base = self._book.chains[key].base
+        if base is not None:
+            return fates | ({Fate.DROP} if base.policy == "drop" else self._beyond(key, outcome.ended))
         if depth > _DEPTH or self._steps > _STEPS:
-            return {Fate.UNKNOWN}
-        fates: set[Fate | None] = set()
-        for caller, number in self._book.jumps.get(key, ()):
+            return fates | {Fate.UNKNOWN}
+        changed = self._book.possible[key].changed
+        callers = [caller for caller in self._book.callers[key] if self._book.roots[caller.chain] or not roots]
+        for caller, number, position, verdict in callers:
             rules = self._book.chains[caller].rules
-            # It asks for what the jump asked for, too.
-            inner = _Walk(self._book, self._matches | rules[number].matches)
-            inner._steps = self._steps + 1
-            start = number + 1 if rules[number].verdict.startswith("jump ") else len(rules)
-            behind = inner._chain(caller, start, depth + 1)
-            if None in behind:
-                behind = (behind - {None}) | inner._end(caller, depth + 1)
-            self._steps = inner._steps
-            fates |= behind
-        return fates or {Fate.UNKNOWN}
+            # What the jump asked for holds for these packets as well.
+            known = outcome.ended | survivors(known_at(rules[number], position), changed)
+            self._steps += 1
+            behind = _Outcome(ended=known)
+            if verdict == "jump":
+                behind = self._from(caller, number + 1, 0, known, depth + 1)
+            fates |= self._up(caller, behind, depth + 1)
+        return fates if callers else fates | {Fate.UNKNOWN}
+
+    def _beyond(self, key: Key, known: Known) -> set[Fate]:
+        """What becomes of a packet that has passed a base chain."""
+        fates = set[Fate]()
+        hooks = self._book.hooks
+        for way in hooks.ways(key, known):
+            passing, before = known, hooks.bases[key]
+            for leg in way:
+                passing, before = hooks.survivors(passing, before, leg.base), leg.base
+                outcome = self._whole(leg.key, passing)
+                if outcome.ended is not None and leg.base.policy == "drop":
+                    fates.add(Fate.DROP)
+                    outcome = outcome._replace(ended=None)
+                fates |= outcome.fates
+                passed = either(outcome.accepted, outcome.ended)
+                if leg.maybe:
+                    passed = either(passed, passing)
+                if passed is None:
+                    break
+                passing = passed
+            else:
+                fates.add(Fate.ACCEPT)
+        for other in hooks.elsewhere(key) if Fate.ACCEPT in fates else ():
+            fates |= _fates(self._book.possible[other].verdicts)
+            if hooks.bases[other].policy == "drop":
+                fates.add(Fate.DROP)
+        return fates
+
+    def _whole(self, key: Key, known: Known) -> _Outcome:
+        """What becomes of a packet in a base chain; many logging rules ask the same."""
+        if (key, known) not in self._wholes:
+            self._wholes[key, known] = _Walk(self._book, self._wholes)._from(key, 0, 0, known, 0)
+        return self._wholes[key, known]
+
+    def _anything(self, key: Key, known: Known) -> _Outcome:
+        """What can become of a packet in a chain, looking at no matches."""
+        possible = self._book.possible[key]
+        left = survivors(known, possible.changed)
+        return _Outcome(_fates(possible.verdicts), left if "accept" in possible.verdicts else None, left)
+
+    def _from(self, key: Key, number: int, position: int, known: Known, depth: int) -> _Outcome:
+        """What becomes of a packet from a step of a rule of a chain on."""
+        if depth > _DEPTH or self._steps > _STEPS:
+            return self._anything(key, known)
+        sum_of = _NOTHING
+        for rule in self._book.chains[key].rules[number:]:
+            self._steps += 1
+            outcome, onward = self._rule(key, rule[position:], known, depth)
+            if outcome is not _NOTHING:
+                sum_of = _joined(sum_of, outcome)
+            if onward is None:
+                return sum_of
+            known, position = onward, 0
+        return _joined(sum_of, _Outcome(ended=known))
+
+    def _rule(self, key: Key, rule: Rule, known: Known, depth: int) -> tuple[_Outcome, Known | None]:
+        """What becomes of a packet in a rule, and what is known of those that the next rule gets (None: none)."""
+        outcome, onward = _NOTHING, None
+        for step in rule:
+            if isinstance(step, Match):
+                if step.steady and step in known:
+                    continue
+                if is_impossible(step, known):
+                    return outcome, either(onward, known)
+                onward = either(onward, known)
+                if step.steady:
+                    known |= {step}
+            elif isinstance(step, Change):
+                known = survivors(known, step.about)
+            elif isinstance(step, Fork):
+                for decision in step.decisions:
+                    decided, passed = self._decide(key, decision, known, depth, certain=False)
+                    outcome, onward = _joined(outcome, decided), either(onward, passed)
+            elif isinstance(step, Decision):
+                decided, passed = self._decide(key, step, known, depth, certain=onward is None)
+                return _joined(outcome, decided), either(onward, passed)
+        return outcome, either(onward, known)
+
+    def _decide(
+        self, key: Key, decision: Decision, known: Known, depth: int, *, certain: bool
+    ) -> tuple[_Outcome, Known | None]:
+        """What a decision means, and what is known of those that the next rule gets.
+
+        ``certain``: all packets of which ``known`` holds come here, and not only some.
+        """
+        verdict = decision.verdict
+        if verdict == "accept":
+            return _Outcome(accepted=known), None
+        if verdict == "return":
+            return _Outcome(ended=known), None
+        if verdict == "continue":
+            return _Outcome(), known
+        if verdict not in ("jump", "goto"):
+            return _Outcome(frozenset((_FINAL.get(verdict, Fate.UNKNOWN),))), None
+        target = key.beside(decision.target)
+        if target not in self._book.chains:
+            return _Outcome(frozenset((Fate.UNKNOWN,))), known
+        # For some of the packets it is enough to know what can become of any, which is worked out once.
+        within = self._from(target, 0, 0, known, depth + 1) if certain else self._anything(target, known)
+        if verdict == "jump":
+            return within._replace(ended=None), within.ended
+        return within, None
 
 
-class _Rulebook:
-    """All chains, who jumps to them, and what can happen in them."""
-
-    def __init__(self, chains: Mapping[Key, Chain]) -> None:
-        self.chains = chains
-        #: Of each chain, the rules that jump to it.
-        self.jumps: dict[Key, list[tuple[Key, int]]] = {}
-        self._possible: dict[Key, frozenset[Fate]] = {}
-        for key, chain in chains.items():
-            for number, rule in enumerate(chain.rules):
-                word, _, target = rule.verdict.partition(" ")
-                if word in ("jump", "goto"):
-                    self.jumps.setdefault((*key[:2], target), []).append((key, number))
-
-    def possible(self, key: Key, verdict: str) -> frozenset[Fate]:
-        """What a verdict in a chain can mean for a packet of which nothing is known."""
-        word, _, target = verdict.partition(" ")
-        if word in _FINAL:
-            return frozenset((_FINAL[word],))
-        if word in ("jump", "goto"):
-            return self._within((*key[:2], target))
-        return frozenset() if word == "return" else frozenset((Fate.UNKNOWN,))
-
-    def _within(self, key: Key) -> frozenset[Fate]:
-        if key not in self._possible:
-            self._possible[key] = frozenset()  # for jumps in a circle
-            chain = self.chains.get(key)
-            verdicts = {rule.verdict for rule in chain.rules if rule.verdict} if chain else set()
-            self._possible[key] = frozenset().union(*(self.possible(key, verdict) for verdict in verdicts))
-        return self._possible[key]
+def _joined(one: _Outcome, other: _Outcome) -> _Outcome:
+    return _Outcome(one.fates | other.fates, either(one.accepted, other.accepted), either(one.ended, other.ended))
 
 
-def _sum(fates: set[Fate | None]) -> Fate:
-    known = {fate for fate in fates if fate is not None}
-    if len(known) == 1:
-        return known.pop()
-    if known and known <= {Fate.DROP, Fate.REJECT}:
+def _fates(verdicts: frozenset[str]) -> frozenset[Fate]:
+    """Those of packets that do not go on."""
+    return frozenset(_FINAL.get(verdict, Fate.UNKNOWN) for verdict in verdicts if verdict != "accept")
+
+
+def _sum(fates: set[Fate]) -> Fate:
+    if len(fates) == 1:
+        return next(iter(fates))
+    if fates and fates <= {Fate.DROP, Fate.REJECT}:
         return Fate.REJECT
-    if known & {Fate.DROP, Fate.REJECT}:
+    if fates & {Fate.DROP, Fate.REJECT}:
         return Fate.MIXED
-    return Fate.UNKNOWN if Fate.UNKNOWN in known or not known else Fate.ACCEPT
+    return Fate.UNKNOWN if Fate.UNKNOWN in fates or not fates else Fate.ACCEPT

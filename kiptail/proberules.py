@@ -8,62 +8,97 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from kiptail.checkfacts import NEEDS_ROOT, NOT_INSTALLED, RuleFacts
+from kiptail.combined import combined
 from kiptail.errors import one_line
-from kiptail.firewall import LogRule, log_rules
+from kiptail.firewall import log_rules
+from kiptail.iptables import legacy_or_nft, parse_iptables, refused_tables
+from kiptail.nftables import parse_nft
 from kiptail.program import ProgramError, run_program
-from kiptail.rulesets import legacy_or_nft, parse_iptables, parse_nft
+from kiptail.rulesets import Chain, Key, opaque_tables
 
 __all__ = ["gather_rules"]
 
 #: A program may take so long, in seconds, and print so much, in bytes.
 _PROGRAM_SECONDS, _PROGRAM_BYTES = 15.0, 64 << 20
+#: `nft list tables` prints "table FAMILY NAME"; so many are read one by one.
+_WORDS_OF_A_TABLE, _MOST_TABLES = 3, 100
 #: Not $PATH: who runs this may be root.
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
 
 def gather_rules() -> RuleFacts:
     """What the tools print, those that are there and may be used."""
-    rules: list[LogRule] = []
     read: list[str] = []
     refusals: dict[str, str] = {}
-    #: Tables that iptables keeps in nftables, which its own tool tells better.
-    borrowed: set[tuple[str, str]] = set()
-    missing = []
+    by_nft: dict[Key, Chain] = {}
+    by_iptables: dict[Key, Chain] = {}
+    listed, refusal = _run("nft", "-j", "list", "ruleset")
+    if listed is not None:
+        if refusal:
+            refusals["nft"] = refusal
+        else:
+            by_nft = _nft_chains(listed, refusals)
     for tool, family in (("iptables", "ip"), ("ip6tables", "ip6")):
         output, refusal = _run(f"{tool}-save")
         if output is None:
-            missing.append(tool)
             continue
         if refusal:
             refusals[tool] = refusal
             continue
         read.append(tool)
-        chains = parse_iptables(output, family=family)
-        rules += log_rules("iptables", chains)
-        if legacy_or_nft(output) == "nf_tables":
-            borrowed |= {(family, table) for _, table, _ in chains}
-            if _has_legacy_tables(family):
-                output, refusal = _run(f"{tool}-legacy-save")
-                rules += log_rules("iptables", parse_iptables(output or "", family=family))
-                if refusal:
-                    refusals[f"{tool}-legacy"] = refusal
-    output, refusal = _run("nft", "-j", "list", "ruleset")
-    if output is None:
-        missing.append("nft")
-    elif refusal:
-        refusals["nft"] = refusal
-    else:
-        try:
-            rules += log_rules("nftables", parse_nft(output, without=borrowed))
-            read.append("nft")
-        except (ValueError, RecursionError) as error:
-            refusals["nft"] = one_line(str(error), 100)
+        written = legacy_or_nft(output)
+        outputs = {written or "nf_tables": output}
+        # Both interfaces can hold rules, and `iptables-save` shows those of one.
+        if written != "nf_tables" and '"xt"' in (listed or ""):
+            outputs["nf_tables"] = _run(f"{tool}-nft-save")[0] or ""
+        if written != "legacy" and _has_legacy_tables(family):
+            text, refusal = _run(f"{tool}-legacy-save")
+            outputs["legacy"] = text or ""
+            if refusal:
+                refusals[f"{tool}-legacy"] = refusal
+        for interface, text in outputs.items():
+            by_iptables |= parse_iptables(text, family=family, interface=interface)
+            if refused_tables(text) and (listed is None or "nft" in refusals):
+                refusals[tool] = f"only nft can show {_tables((family, name) for name in refused_tables(text))}"
+    if listed is not None and "nft" not in refusals:
+        read.append("nft")
+    chains = combined(by_iptables, by_nft)
+    opaque = opaque_tables(chains)
+    if opaque:
+        tools = sorted({chain.tool for key, chain in chains.items() if (key.family, key.table) in opaque})
+        refusals[", ".join(tools)] = f"rules with extensions that are not shown in {_tables(opaque)}"
     if not read and not refusals:
         refusals["nft, iptables"] = NOT_INSTALLED
-    return RuleFacts(tuple(rules), tuple(read), refusals)
+    return RuleFacts(tuple(log_rules(chains, complete=not refusals)), tuple(read), refusals)
+
+
+def _nft_chains(listed: str, refusals: dict[str, str]) -> dict[Key, Chain]:
+    """The chains of nftables; ``listed`` is all that nft printed of them as JSON."""
+    plain = (_run("nft", "-a", "list", "ruleset")[0] or "") if '"xt"' in listed else ""
+    try:
+        return parse_nft(listed, listed=plain)
+    except (ValueError, RecursionError) as error:
+        complaint = one_line(str(error), 100)
+    # nft 1.0.6 ends in the middle of a table that has flags: the others are there to be read.
+    chains: dict[Key, Chain] = {}
+    unread = []
+    tables = [line.split(" ") for line in (_run("nft", "list", "tables")[0] or "").splitlines()]
+    for _, family, name in [words for words in tables if len(words) == _WORDS_OF_A_TABLE][:_MOST_TABLES]:
+        text = _run("nft", "-j", "list", "table", family, name)[0] or ""
+        try:
+            chains |= parse_nft(text, listed=plain)
+        except (ValueError, RecursionError):
+            unread.append((family, name))
+    refusals["nft"] = f"cannot show {_tables(unread)} as JSON" if unread else complaint
+    return chains
+
+
+def _tables(tables: Iterable[tuple[str, str]]) -> str:
+    return one_line(", ".join(f"table {family} {name}" for family, name in sorted(tables)), 100)
 
 
 def _run(program: str, *arguments: str) -> tuple[str | None, str]:

@@ -1,192 +1,142 @@
-"""Rules as ``iptables-save`` and ``nft -j list ruleset`` print them, in one form for both (pure).
+"""A firewall's rules in one form for iptables and nftables (pure): what a rule asks, does and decides, step by step.
 
-Kept of a rule is what says whether it logs, which packets it is for, and what it decides.
+Kept of a rule is what says whether it logs, for which packets it is, and what becomes of them.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
-__all__ = ["Chain", "Chains", "Key", "Rule", "legacy_or_nft", "parse_iptables", "parse_nft"]
+__all__ = [
+    "CHANGEABLE",
+    "OPAQUE",
+    "PROTOCOL",
+    "Base",
+    "Chain",
+    "Chains",
+    "Change",
+    "Decision",
+    "Fork",
+    "Key",
+    "Log",
+    "Match",
+    "Rule",
+    "Step",
+    "opaque_tables",
+]
 
-#: Matches that take as many packets as they like.
-_LIMITS = ("limit", "hashlimit")
-#: A word, or a text in quotation marks; shlex takes twenty times as long, and there are nodes with 100,000 rules.
-_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s"]+)')
+#: What a match looks at that the rules themselves can change: the packet's mark, its connection, sets of addresses,
+#: and the rest of the packet.
+CHANGEABLE = frozenset(("mark", "ct", "set", "packet"))
+#: What stays as it is on the packet's whole way, whatever is changed or translated.
+PROTOCOL = frozenset(("protocol",))
 
 
-@dataclass(slots=True)
-class Rule:
-    """One rule, as far as it matters here."""
+class Match(NamedTuple):
+    """One condition."""
 
-    #: What it asks of a packet, each as text.
-    matches: frozenset[str]
-    #: accept, drop, reject, return, ``jump CHAIN``, ``goto CHAIN``; "" where the next rule goes on.
-    verdict: str = ""
-    logs: bool = False
+    #: As text; the same text asks the same.
+    text: str
+    #: It asks for the opposite.
+    negated: bool = False
+    #: What it looks at: some of :data:`CHANGEABLE`, or :data:`PROTOCOL`.
+    about: frozenset[str] = CHANGEABLE
+    #: The same packet gets the same answer, until what it looks at is changed. A rate limit, or chance, is not steady.
+    steady: bool = True
+    #: What is compared, where it is compared with one value: two values at once are impossible.
+    point: str = ""
+    #: It takes only so many packets in a time.
+    limit: bool = False
+
+
+class Change(NamedTuple):
+    """Something that matches look at is no longer what it was."""
+
+    about: frozenset[str]
+
+
+class Log(NamedTuple):
+    """The packet is logged."""
+
+    #: As in the rule, blanks and all.
     prefix: str = ""
+    #: The group of NFLOG, whose packets go to a program and not to the kernel log; None for LOG.
     group: int | None = None
+    #: Only so many packets come to it in a time.
     limited: bool = False
+
+
+class Decision(NamedTuple):
+    """What becomes of the packet."""
+
+    #: accept, drop, reject, return, jump, goto, continue; unknown where the rules do not say it.
+    verdict: str
+    #: The chain that is jumped to.
+    target: str = ""
+
+
+class Fork(NamedTuple):
+    """One of these is decided, or none: the rule does not say for which packets."""
+
+    decisions: tuple[Decision, ...]
+
+
+Step = Match | Change | Log | Decision | Fork
+Rule = tuple[Step, ...]
+
+
+class Key(NamedTuple):
+    """What names a chain."""
+
+    #: ``nf_tables``, or ``legacy`` for the old interface of iptables, which can have a table of the same name.
+    interface: str
+    #: ip, ip6, inet, bridge, arp or netdev.
+    family: str
+    table: str
+    chain: str
+
+    def beside(self, chain: str) -> Key:
+        """The chain of this name in the same table."""
+        return Key(self.interface, self.family, self.table, chain)
+
+
+class Base(NamedTuple):
+    """Where the kernel calls a chain: that of a base chain of nft(8), and of iptables' built-in chains."""
+
+    #: prerouting, input, forward, output, postrouting, ingress, egress.
+    hook: str
+    #: Lower ones are called first.
+    priority: int
+    #: accept or drop.
+    policy: str = "accept"
+    #: Only a connection's first packet comes here.
+    nat: bool = False
+    #: The table may be switched off.
+    dormant: bool = False
 
 
 @dataclass(slots=True)
 class Chain:
     """One chain."""
 
-    #: As it is told.
+    #: ``iptables``, ``ip6tables`` or ``nftables``.
+    tool: str
+    #: As findings show it: ``filter FORWARD``, ``inet filter forward``.
     place: str
-    #: accept or drop; "" for a chain that is jumped to.
-    policy: str = ""
+    #: None for a chain that is jumped to.
+    base: Base | None = None
     rules: list[Rule] = field(default_factory=list)
 
 
-#: By (family, table, chain).
-Key = tuple[str, str, str]
-Chains = dict[Key, Chain]
+Chains = Mapping[Key, Chain]
 
 
-def legacy_or_nft(text: str) -> str:
-    """``nf_tables`` or ``legacy``: which iptables wrote this; "" when it does not say."""
-    found = re.search(r"^# Generated by ip6?tables(?:-[a-z]+)?-save v[0-9.]+(?: \((nf_tables)\))?", text, re.MULTILINE)
-    return "" if found is None else found[1] or "legacy"
+#: Stands in a rule for something that the tool does not show: it may log, and decide.
+OPAQUE = Match("?", steady=False)
 
 
-# -- iptables ---------------------------------------------------------------------------------------------------
-
-
-def parse_iptables(text: str, *, family: str) -> Chains:
-    """The chains of what ``iptables-save`` (family ``ip``) or ``ip6tables-save`` (``ip6``) printed."""
-    chains: Chains = {}
-    table = ""
-    for line in text.splitlines():
-        if line.startswith("*"):
-            table = line[1:].strip()
-        elif line.startswith(":"):
-            name, _, rest = line[1:].partition(" ")
-            policy = rest.split(" ")[0].lower()
-            chains[family, table, name] = Chain(f"{table} {name}", "" if policy == "-" else policy)
-        elif line.startswith("-A "):
-            words = _words(line)
-            chain = chains.setdefault((family, table, words[1]), Chain(f"{table} {words[1]}"))
-            chain.rules.append(_iptables_rule(words[2:]))
-    return chains
-
-
-def _words(line: str) -> list[str]:
-    return [plain or re.sub(r"\\(.)", r"\1", quoted) for quoted, plain in _WORD.findall(line)]
-
-
-def _iptables_rule(words: list[str]) -> Rule:
-    options = list(_options(words))
-    matches, limited = set(), False
-    target, arguments, jump = "", dict[str, str](), "jump"
-    module = ""
-    for name, values in options:
-        if target:
-            arguments[name] = " ".join(values)
-        elif name in ("-j", "--jump", "-g", "--goto"):
-            target, jump = " ".join(values), "goto" if name in ("-g", "--goto") else "jump"
-        elif name in ("-m", "--match"):
-            module = values[0].lstrip("! ") if values else ""
-            limited = limited or module in _LIMITS
-        elif name.lstrip("! ").startswith(("--limit", "--hashlimit")) or module == "comment":
-            continue
-        else:
-            matches.add(" ".join([name, *values]))
-    rule = Rule(frozenset(matches), limited=limited)
-    if target in ("LOG", "NFLOG"):
-        rule.logs = True
-        rule.prefix = arguments.get("--log-prefix", arguments.get("--nflog-prefix", ""))
-        if target == "NFLOG":
-            rule.group = int(arguments.get("--nflog-group", "0") or "0")
-    elif target in ("ACCEPT", "DROP", "REJECT", "RETURN"):
-        rule.verdict = target.lower()
-    elif target and not arguments:
-        # A chain, or a target without options such as NOTRACK: the walk looks whether there is such a chain.
-        rule.verdict = f"{jump} {target}"
-    # A limit lets through whom it likes: what follows is asked of packets that the rule did not take as well.
-    if limited and rule.verdict:
-        rule.matches |= {"limit"}
-    return rule
-
-
-def _options(words: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """``(name, values)``; an exclamation mark belongs to the option after it."""
-    name, values, negated = "", list[str](), False
-    for word in words:
-        if word == "!":
-            negated = True
-        elif word.startswith("-") and len(word) > 1 and not word[1].isdigit():
-            if name:
-                yield name, values
-            name, values, negated = f"! {word}" if negated else word, [], False
-        else:
-            values.append(word)
-    if name:
-        yield name, values
-
-
-# -- nftables ---------------------------------------------------------------------------------------------------
-
-
-def parse_nft(text: str, *, without: Iterable[tuple[str, str]] = ()) -> Chains:
-    """The chains of what ``nft -j list ruleset`` printed, but for the (family, table) of iptables. ValueError."""
-    document = json.loads(text)
-    items = document.get("nftables") if isinstance(document, dict) else None
-    if not isinstance(items, list):
-        raise ValueError("is not what nft -j prints")  # noqa: TRY004 - it is bad input, as bad JSON is
-    skipped = set(without)
-    chains: Chains = {}
-    for item in items:
-        kind, body = next(iter(item.items())) if isinstance(item, dict) and item else ("", {})
-        if not isinstance(body, dict) or (body.get("family"), body.get("table")) in skipped:
-            continue
-        family, table = str(body.get("family", "")), str(body.get("table", ""))
-        if kind == "chain":
-            name = str(body.get("name", ""))
-            policy = str(body.get("policy", "accept")) if "hook" in body else ""
-            chains[family, table, name] = Chain(f"{family} {table} {name}", policy)
-        elif kind == "rule":
-            name = str(body.get("chain", ""))
-            chain = chains.setdefault((family, table, name), Chain(f"{family} {table} {name}"))
-            expressions = body.get("expr")
-            chain.rules.extend(_nft_rules(expressions if isinstance(expressions, list) else []))
-    return chains
-
-
-def _nft_rules(expressions: list[Any]) -> Iterator[Rule]:
-    """A rule; one that logs and then decides is two, of which the second asks for the same and for no more."""
-    matches, limited, log = set[str](), False, None
-    for expression in expressions:
-        kind, body = next(iter(expression.items())) if isinstance(expression, dict) and expression else ("", None)
-        if kind == "log":
-            body = body if isinstance(body, dict) else {}
-            group = body.get("group")
-            log = Rule(frozenset(matches), logs=True, prefix=str(body.get("prefix", "")), limited=limited)
-            log.group = group if isinstance(group, int) else None
-            yield log
-        elif kind in ("accept", "drop", "reject", "return"):
-            yield Rule(frozenset(matches), kind, limited=limited)
-            return
-        elif kind in ("jump", "goto"):
-            target = body.get("target") if isinstance(body, dict) else ""
-            yield Rule(frozenset(matches), f"{kind} {target}", limited=limited)
-            return
-        elif kind == "limit":
-            limited = True
-            # Until it logs, a limit decides whom it logs. After that the rule's end is another rule's affair.
-            matches.add("limit")
-            continue
-        elif kind in ("counter", "comment", "mangle", "meta key", "notrack"):
-            continue
-        else:
-            matches.add(json.dumps(expression, sort_keys=True))
-            if kind == "vmap":
-                yield Rule(frozenset(matches), "unknown")
-                return
-    if log is None:
-        yield Rule(frozenset(matches))
+def opaque_tables(chains: Chains) -> set[tuple[str, str]]:
+    """The (family, table) of rules with :data:`OPAQUE` in them."""
+    return {(key.family, key.table) for key, chain in chains.items() if any(OPAQUE in rule for rule in chain.rules)}

@@ -70,6 +70,21 @@ CASES: list[tuple[str, dict[str, Any], Level, str, str]] = [
         "'y:' is not configured, and a drop follows", "--prefix 'y:'",
     ),
     (
+        "another rule that may drop", {"rules": {"rules": (RULE, replace(RULE, prefix="y: ", fate=Fate.MIXED))}},
+        Level.WARNING, "'y:' is not configured, and a drop may follow", "--prefix 'y:'",
+    ),
+    (
+        "another rule of which nothing is known",
+        {"rules": {"rules": (replace(RULE, fate=Fate.UNKNOWN),)}}, Level.WARNING,
+        "whether a drop follows hangs on further rules", "directly before the drop",
+    ),
+    (
+        "a rule that may be in what was not shown",
+        {"rules": RuleFacts((), READ, {"nft": "rules with extensions that are not shown in table ip filter"}),
+         "journal": {"prefixes": {"x: ": 1}}}, Level.WARNING,
+        "not all rules of the firewall could be read (nft: rules with extensions", "nft list ruleset",
+    ),
+    (
         "rules that may not be read",
         {"rules": RuleFacts((), (), {"nft": "needs root"}), "journal": {"prefixes": {"x: ": 1}}}, Level.WARNING,
         "not all rules of the firewall could be read (nft: needs root)", "run `kiptail check` as root, or",
