@@ -114,9 +114,9 @@ def kubeconfig_command(  # noqa: PLR0917 - click passes them by name
     if out == "-" and (sys.stdout is None or sys.stdout.isatty()):
         raise SettingsError("--out -: the standard output is a terminal, and the file holds a secret")
     wanted = enrol.Wanted(
-        kubeconfig=checked("--kubeconfig", kubeconfig, values.path)
+        kubeconfigs=(checked("--kubeconfig", kubeconfig, values.path),)
         if kubeconfig
-        else enrol.administrators_kubeconfig(os.environ),
+        else enrol.administrators_kubeconfigs(os.environ),
         context=context,
         server=checked("--server", server, values.server_url) if server else None,
         namespace=_name("--namespace", namespace),

@@ -18,13 +18,12 @@ from kiptail.credentials import claims_of
 from kiptail.dates import minute
 from kiptail.errors import ApiError, ClusterError, KiptailError
 from kiptail.kubeapi import KubeApi
-from kiptail.kubeconfig import read_kubeconfig
-from kiptail.kubecontext import choose, named_files, usable_server
+from kiptail.kubecontext import Entry, choose, named_files, read_kubeconfigs, usable_server
 from kiptail.kubefiles import CREDENTIAL_BYTES, read_file, why, write_secret
 from kiptail.manifests import ACCOUNT
 from kiptail.rights import manifests_command
 
-__all__ = ["Wanted", "administrators_kubeconfig", "make_kubeconfig", "save"]
+__all__ = ["Wanted", "administrators_kubeconfigs", "make_kubeconfig", "save"]
 
 #: A token whose life is shorter than asked for by more than this part is worth a warning.
 _SHORTENED = 0.99
@@ -34,8 +33,8 @@ _SHORTENED = 0.99
 class Wanted:
     """What is to be made, and with whose rights."""
 
-    #: The administrator's kubeconfig, and the context in it.
-    kubeconfig: Path
+    #: The administrator's kubeconfigs, which are merged, and the context in them.
+    kubeconfigs: tuple[Path, ...]
     context: str | None
     #: The API server's URL in the new file; None: as in the administrator's.
     server: str | None
@@ -45,19 +44,20 @@ class Wanted:
     duration: float
 
 
-def administrators_kubeconfig(environ: Mapping[str, str]) -> Path:
+def administrators_kubeconfigs(environ: Mapping[str, str]) -> tuple[Path, ...]:
     """Where kubectl would look, and where kubeadm puts it."""
-    listed = [Path(name) for name in environ.get("KUBECONFIG", "").split(":") if name]
+    listed = tuple(dict.fromkeys(Path(name) for name in environ.get("KUBECONFIG", "").split(":") if name))
+    if any(os.path.exists(path) for path in listed):
+        return listed
     places = [*listed, Path(environ.get("HOME") or "/root") / ".kube" / "config", Path("/etc/kubernetes/admin.conf")]
-    return next((path for path in places if os.path.exists(path)), places[0])
+    return (next((path for path in places if os.path.exists(path)), places[0]),)
 
 
 def make_kubeconfig(wanted: Wanted) -> tuple[bytes, list[str]]:
     """The new kubeconfig, and what is to be said of it. Raises ClusterError."""
-    path = wanted.kubeconfig
-    cluster, user = choose(path, read_kubeconfig(path), wanted.context)
-    entry = _cluster(path, cluster, user, wanted.server)
-    with contextlib.closing(KubeApi.from_kubeconfig(path, context=wanted.context)) as api:
+    cluster, user = choose(read_kubeconfigs(wanted.kubeconfigs), wanted.context)
+    entry = _cluster(cluster, user, wanted.server)
+    with contextlib.closing(KubeApi.from_kubeconfig(*wanted.kubeconfigs, context=wanted.context)) as api:
         try:
             token = api.request_token(wanted.namespace, wanted.account, seconds=round(wanted.duration))
         except ApiError as error:
@@ -95,18 +95,18 @@ def save(path: Path, data: bytes) -> None:
         raise KiptailError(f"cannot write {path}: {why(error)}") from error
 
 
-def _cluster(path: Path, cluster: dict[str, Any], user: dict[str, Any], server: str | None) -> dict[str, Any]:
+def _cluster(cluster: Entry, user: Entry, server: str | None) -> dict[str, Any]:
     """The cluster's part of the new file: nothing in it names a file of this machine."""
-    entry: dict[str, Any] = {"server": usable_server(path, cluster, server)}
-    files = named_files(path, cluster, user)
-    if cluster.get("certificate-authority-data"):
-        entry["certificate-authority-data"] = cluster["certificate-authority-data"]
+    entry: dict[str, Any] = {"server": usable_server(cluster, server)}
+    files = named_files(cluster, user)
+    if cluster.value.get("certificate-authority-data"):
+        entry["certificate-authority-data"] = cluster.value["certificate-authority-data"]
     elif "certificate-authority" in files:
         data = read_file(files["certificate-authority"], "the certificate authority", CREDENTIAL_BYTES)
         entry["certificate-authority-data"] = base64.b64encode(data).decode()
     for key in ("tls-server-name", "proxy-url", "insecure-skip-tls-verify"):
-        if cluster.get(key):
-            entry[key] = cluster[key]
+        if cluster.value.get(key):
+            entry[key] = cluster.value[key]
     return entry
 
 

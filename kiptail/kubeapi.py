@@ -82,8 +82,7 @@ class KubeApi:
     @classmethod
     def from_kubeconfig(
         cls,
-        path: Path,
-        *,
+        *paths: Path,
         context: str | None = None,
         server: str | None = None,
         request_timeout_s: float = REQUEST_TIMEOUT_S,
@@ -92,7 +91,7 @@ class KubeApi:
         tokens: OwnTokens | None = None,
         stopped: Callable[[], bool] = bool,
     ) -> KubeApi:
-        """From a kubeconfig; no request is made, but an exec plugin is run.
+        """From a kubeconfig, or from several that are merged; no request is made, but an exec plugin is run.
 
         ``context`` instead of the current one, ``server`` (a URL) instead of the cluster's. A request may
         take ``request_timeout_s`` in all. Files are looked at for changes every ``files_check_s``.
@@ -102,7 +101,7 @@ class KubeApi:
         """
         return cls(
             Transport(
-                lambda closed: open_session(path, context, server, tokens, stopped=lambda: closed() or stopped()),
+                lambda closed: open_session(paths, context, server, tokens, stopped=lambda: closed() or stopped()),
                 request_timeout_s=request_timeout_s,
                 files_check_s=files_check_s,
                 observe=observe,
@@ -123,7 +122,7 @@ class KubeApi:
 
     @property
     def user_name(self) -> str | None:
-        """The user's name, where the credential is a client certificate: its CN."""
+        """The user that is impersonated; else, where the credential is a client certificate, its CN."""
         return self._transport.session.user_name
 
     @property
@@ -242,6 +241,8 @@ class KubeApi:
     ) -> bool | None:
         """Whether this user may (a SelfSubjectAccessReview); None where none may ask that.
 
+        Raises ApiError also where the credential may not impersonate that user.
+
         ``resource`` is a plural of the core group, perhaps with a subresource (``serviceaccounts/token``). Without
         ``namespace`` it is all of them. Without the ``field_selector`` (key, value) that will be used, a kubelet
         is told that it may not list pods. Servers before 1.31 do not look at it.
@@ -263,7 +264,7 @@ class KubeApi:
         try:
             body = self._transport.ask(Request(what, "review", "POST", _REVIEWS, _encode(review)))
         except ApiError as error:
-            if error.status in (403, 404):
+            if error.status in (403, 404) and "cannot impersonate" not in str(error):
                 return None
             raise
         status = _object(what, body, "SelfSubjectAccessReview", "authorization.k8s.io/v1").get("status")
@@ -282,11 +283,15 @@ class KubeApi:
         return one_line(version, 60), date
 
     def identity(self) -> Identity:
-        """Whom the server takes this for; where it does not tell, what the credential says of itself."""
+        """Whom the server takes this for; where it does not tell, whom the kubeconfig says."""
         with contextlib.suppress(ApiError):
             told = self.who()
             if told.user:
                 return told
+        return self.claimed()
+
+    def claimed(self) -> Identity:
+        """Whom the kubeconfig says that this is, without a request: impersonated, by a certificate, or by a token."""
         claims = None
         with contextlib.suppress(ClusterError):
             claims = self.claims()

@@ -228,6 +228,22 @@ class _BreakableConnection(HTTPConnection):
 
     response_class = _BoundedResponse
 
+    def _tunnel(self) -> None:
+        answers = []
+
+        def answer(*args: Any, **kwargs: Any) -> _BoundedResponse:
+            answers.append(_BoundedResponse(*args, **kwargs))
+            return answers[-1]
+
+        self.response_class = answer  # type: ignore[assignment]  # it makes one
+        try:
+            super()._tunnel()
+        finally:
+            del self.response_class
+            for each in answers:
+                # Python 3.11 leaves it open when a proxy refuses, and with it the socket.
+                each.close()
+
     def _new_conn(self) -> socket.socket:
         call, opener = _current.call, super()._new_conn
         if call is None:

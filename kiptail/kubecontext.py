@@ -1,145 +1,190 @@
-"""Which cluster, user and files a context of a kubeconfig means; says what is wrong before anything is loaded."""
+"""Which cluster, user and files a context means, in one kubeconfig or in several that are merged as kubectl does it."""
 
 from __future__ import annotations
 
-import base64
-import copy
-import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
-from urllib.parse import urlsplit
+from typing import NamedTuple
 
+from kiptail import kubeschema, kubeyaml
 from kiptail.errors import ClusterError, one_line
 from kiptail.kubefiles import CREDENTIAL_BYTES, read_file
+from kiptail.kubeschema import Json
+from kiptail.kubeurl import is_host, shown_url, split_url
 
-__all__ = ["Json", "choose", "named_files", "shown_url", "usable_server"]
+__all__ = ["KUBECONFIG_BYTES", "Chosen", "Entry", "choose", "named_files", "read_kubeconfigs", "usable_server"]
 
-Json: TypeAlias = dict[str, Any]
-
-
-#: What the keys that kiptail uses have to be. Others may be anything.
-_TYPES: dict[str, dict[str, tuple[type, str]]] = {
-    "context": {},
-    "cluster": {
-        "server": (str, "text"),
-        "certificate-authority": (str, "a path"),
-        "certificate-authority-data": (str, "base64"),
-        "insecure-skip-tls-verify": (bool, "true or false"),
-        "tls-server-name": (str, "text"),
-        "proxy-url": (str, "text"),
-    },
-    "user": {
-        "client-certificate": (str, "a path"),
-        "client-certificate-data": (str, "base64"),
-        "client-key": (str, "a path"),
-        "client-key-data": (str, "base64"),
-        "tokenFile": (str, "a path"),
-    },
-}
+KUBECONFIG_BYTES = 4 << 20
+#: Longest name of a file (NAME_MAX).
+_NAME_BYTES = 255
+#: What a certificate or key begins with, as it is and in base64; and a token.
+_CONTENTS = ("-----BEGIN", "LS0tLS", "eyJ")
 
 
-def choose(path: Path, document: Json, wanted: str | None) -> tuple[Json, Json]:
-    """Copies of the ``cluster`` and ``user`` mappings of a context, by default the current one.
+class Entry(NamedTuple):
+    """The mapping of a cluster, user or context, and the file that it stands in."""
 
-    Their values are of the right types, but for a user's secrets. Raises ClusterError.
+    path: Path
+    value: Json
+
+    @property
+    def where(self) -> str:
+        """For an error."""
+        return f"the kubeconfig {one_line(str(self.path))}"
+
+
+@dataclass(slots=True)
+class Merged:
+    """All that the files say: of entries of one name, and of current contexts, the first."""
+
+    #: For an error: the files, and that they have no …; that they have ….
+    has_no: str
+    has: str
+    current: str = ""
+    contexts: dict[str, Entry] = field(default_factory=dict)
+    clusters: dict[str, Entry] = field(default_factory=dict)
+    users: dict[str, Entry] = field(default_factory=dict)
+
+
+class Chosen(NamedTuple):
+    """What a context means. Its mappings hold values of the right types, and may be changed."""
+
+    cluster: Entry
+    user: Entry
+
+
+def read_kubeconfigs(paths: Sequence[Path]) -> Merged:
+    """The files, of which those that are missing are passed over unless all are. Raises ClusterError.
+
+    Its text shows no value that may be a secret.
     """
-    name = wanted or document.get("current-context")
-    contexts = document.get("contexts")
-    entries = contexts if isinstance(contexts, list) else []
-    known = [str(entry["name"]) for entry in entries if isinstance(entry, dict) and _is_name(entry.get("name"))]
-    hint = f"it has {one_line(', '.join(known), 100)}" if known else "it has none"
+    there = [path for path in paths if not _is_missing(path)] or paths[:1]
+    named = " and ".join(one_line(str(path)) for path in there)
+    merged = Merged(f"the kubeconfig {named} has no", "it has")
+    if len(there) > 1:
+        merged = Merged(f"the kubeconfigs {named} have no", "they have")
+    for path in there:
+        document = _read(path, alone=len(there) == 1)
+        merged.current = merged.current or document.get("current-context", "")
+        for section, known in (("contexts", merged.contexts), ("clusters", merged.clusters), ("users", merged.users)):
+            for name, entry in _entries(path, section, document).items():
+                known.setdefault(name, entry)
+    return merged
+
+
+def _is_missing(path: Path) -> bool:
+    """One that cannot be seen is not: reading it tells why."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        pass
+    return False
+
+
+def _read(path: Path, *, alone: bool) -> Json:
+    where = f"the kubeconfig {one_line(str(path))}"
+    data = read_file(path, "the kubeconfig", KUBECONFIG_BYTES, hint="; name another with --kubeconfig")
+    try:
+        document = kubeyaml.parse(data)
+    except ValueError as error:
+        raise ClusterError(f"{where} is {error}") from error
+    if document is None:
+        if alone:
+            raise ClusterError(f"{where} is empty")
+        return {}
+    if not isinstance(document, dict):
+        raise ClusterError(f"{path} is not a kubeconfig")
+    try:
+        document = kubeschema.typed(document)
+    except ValueError as error:
+        raise ClusterError(f"{where}: {error}") from error
+    if alone and not document.get("clusters"):
+        raise ClusterError(f"{path} is not a kubeconfig: it lists no clusters")
+    return document
+
+
+def _entries(path: Path, section: str, document: Json) -> dict[str, Entry]:
+    found: dict[str, Entry] = {}
+    kind = section.removesuffix("s")
+    for item in document.get(section, ()):
+        name = item.get("name", "")
+        if name in found:
+            raise ClusterError(f"the kubeconfig {one_line(str(path))}: {section} has two entries {_quoted(name)}")
+        found[name] = Entry(path, item.get(kind, {}))
+    return found
+
+
+def choose(merged: Merged, wanted: str | None) -> Chosen:
+    """Cluster and user of a context, by default the current one. Raises ClusterError."""
+    name = wanted or merged.current
+    known = [each for each in merged.contexts if each]
+    hint = f"{merged.has} {one_line(', '.join(known), 100) or 'none'}"
     if not name:
-        problem = f"the kubeconfig {path} has no current-context ({hint})"
+        problem = f"{merged.has_no} current-context ({hint})"
         raise ClusterError(problem, remedy="name one with --context" if known else "")
-    context = _entry(path, document, "context", name)
+    context = merged.contexts.get(name)
     if context is None:
-        problem = f"the kubeconfig {path} has no context {_quoted(name)} ({hint})"
+        problem = f"{merged.has_no} context {_quoted(name)} ({hint})"
         raise ClusterError(problem, remedy="name one of these with --context" if known else "")
-    cluster = _entry(path, document, "cluster", context.get("cluster"))
-    if cluster is None:
-        raise ClusterError(f"the kubeconfig {path} has no cluster {_quoted(context.get('cluster'))}")
-    user = _entry(path, document, "user", context["user"]) if context.get("user") else {}
-    if user is None:
-        raise ClusterError(f"the kubeconfig {path} has no user {_quoted(context['user'])}")
-    return cluster, user
+    cluster, user = context.value.get("cluster", ""), context.value.get("user", "")
+    if cluster not in merged.clusters:
+        raise ClusterError(f"{merged.has_no} cluster {_quoted(cluster)}")
+    if user and user not in merged.users:
+        raise ClusterError(f"{merged.has_no} user {_quoted(user)}")
+    found = merged.users[user] if user else Entry(context.path, {})
+    return Chosen(*(each._replace(value=dict(each.value)) for each in (merged.clusters[cluster], found)))
 
 
-def _entry(path: Path, document: Json, kind: str, name: object) -> Json | None:
-    """The mapping of the entry called ``name`` in a section such as ``clusters``. Raises ClusterError."""
-    entries = document.get(f"{kind}s")
-    for entry in entries if isinstance(entries, list) and _is_name(name) else []:
-        if isinstance(entry, dict) and _is_name(entry.get("name")) and entry["name"] == name:
-            value = entry.get(kind)
-            found = copy.deepcopy(value) if isinstance(value, dict) else {}
-            for key, (wanted, form) in _TYPES[kind].items():
-                if found.get(key) is not None and not isinstance(found[key], wanted):
-                    raise ClusterError(f"the kubeconfig {path}: {key} is not {form}")
-            return found
-    return None
+def _quoted(name: str) -> str:
+    return one_line(repr(name), 100)
 
 
-def _is_name(value: object) -> bool:
-    """Text, or a number that nobody put in quotes."""
-    return isinstance(value, str) or (isinstance(value, int | float) and abs(value) < 1e300)
-
-
-def _quoted(name: object) -> str:
-    return one_line(repr(name), 100) if name is None or _is_name(name) else "of that name, which is no text"
-
-
-def shown_url(url: object) -> str:
-    """A URL for a message: without a password in it."""
-    return re.sub(r"//[^/]*@", "//…@", one_line(str(url), 100)) if isinstance(url, str) else "that is no text"
-
-
-def named_files(path: Path, cluster: Json, user: Json) -> dict[str, Path]:
+def named_files(cluster: Entry, user: Entry) -> dict[str, Path]:
     """The files that the kubeconfig names and that will be used, by their key. Raises ClusterError.
 
-    Inline data that is there, and not just an empty string, wins over a file; it is taken out if it is not.
+    Inline data that is there, and not just an empty string, wins over a file. A path is relative to the kubeconfig that
+    it stands in.
     """
     files = {}
-    for mapping, key in (
+    for entry, key in (
         (cluster, "certificate-authority"),
         (user, "client-certificate"),
         (user, "client-key"),
         (user, "tokenFile"),
     ):
-        data = mapping.get(f"{key}-data") or mapping.pop(f"{key}-data", None)
-        name = mapping.get(key)
-        if data:
-            try:
-                base64.b64decode("".join(data.split()), validate=True)
-            except ValueError as error:
-                raise ClusterError(f"the kubeconfig {path}: {key}-data is not base64") from error
-        elif name:
-            files[key] = path.parent / name
-            read_file(files[key], f"the kubeconfig {path}: {key}", CREDENTIAL_BYTES)
+        name = entry.value.get(key)
+        if name and not entry.value.get(f"{key}-data"):
+            if _is_content(name):
+                right = "token" if key == "tokenFile" else f"{key}-data, in base64"
+                raise ClusterError(f"{entry.where}: {key} is not a path, but looks like what belongs into {right}")
+            files[key] = entry.path.parent / name
+            read_file(files[key], f"{entry.where}: {key}", CREDENTIAL_BYTES)
     return files
 
 
-def usable_server(path: Path, cluster: Json, server: str | None) -> str:
+def _is_content(name: str) -> bool:
+    """Somebody put the certificate, key or token where its path belongs: a message would show it."""
+    longest = max(len(part.encode(errors="replace")) for part in name.split("/"))
+    return longest > _NAME_BYTES or "\n" in name or name.strip().startswith(_CONTENTS)
+
+
+def usable_server(cluster: Entry, server: str | None) -> str:
     """The URL of the cluster's server, or ``server`` instead of it. Raises ClusterError."""
-    url = server or cluster.get("server") or ""
-    where = "--server" if server else f"the kubeconfig {path}: the cluster's server"
+    url = server or cluster.value.get("server", "")
+    where = "--server" if server else f"{cluster.where}: the cluster's server"
     if not url:
-        raise ClusterError(f"the kubeconfig {path}: the cluster has no server", remedy="give one with --server")
+        raise ClusterError(f"{cluster.where}: the cluster has no server", remedy="give one with --server")
     try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and is_host(parts.hostname or "") and (parts.port or 1) > 0
+        parts = split_url(url)
+        usable = parts.scheme in ("http", "https") and not (parts.query or parts.fragment or "@" in parts.netloc)
     except ValueError:
         usable = False
-    if not usable or parts.query or parts.fragment or "@" in parts.netloc or not re.fullmatch(r"[^\s\x00-\x1f]+", url):
+    if not usable:
         raise ClusterError(f"{where} is not a URL such as https://10.0.0.1:6443: {shown_url(url)}")
-    name = cluster.get("tls-server-name")
+    name = cluster.value.get("tls-server-name")
     if name and not is_host(name):
-        raise ClusterError(f"the kubeconfig {path}: tls-server-name is no host's name: {one_line(name, 100)}")
+        raise ClusterError(f"{cluster.where}: tls-server-name is no host's name: {one_line(name, 100)}")
     return url.rstrip("/")
-
-
-def is_host(text: str) -> bool:
-    """A name or an address, as a URL has it, but for an IPv6 address without its brackets."""
-    try:
-        text.encode("idna")
-    except UnicodeError:
-        return False
-    return bool(re.fullmatch(r"[\w-]+(\.[\w-]+)*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[\w.-]+)?", text))

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError, ProxyError
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 from urllib3.util.ssl_match_hostname import CertificateError
 
@@ -104,7 +104,13 @@ def bad_answer(what: str, why: str) -> ApiError:
 
 def unreachable(at: str, error: Exception) -> ApiError:
     """The error for a request that got no answer, or not the whole of one; ``at`` has what, and the server."""
-    for link in _chain(error):
+    links = list(_chain(error))
+    if any(isinstance(link, ProxyError) for link in links):
+        at = f"{at}: the proxy"
+    for link in links:
+        if isinstance(link, OSError) and (said := re.match(r"Tunnel connection failed: ((\d+).*)", str(link))):
+            hint = ": it wants a user and password, as in http://USER:PASSWORD@HOST:PORT" if said[2] == "407" else ""
+            return ApiError(f"{at} answers {one_line(said[1], 100)}{hint}")
         if isinstance(link, (ssl.SSLCertVerificationError, CertificateError)):
             reason, remedy = _distrust(link)
             return ApiError(f"{at} is not trusted: {reason}", untrusted=True, remedy=remedy)

@@ -15,14 +15,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
 from kiptail.credentials import RENEW_AT, claims_of
 from kiptail.errors import ClusterError, one_line
-from kiptail.kubecontext import Json
+from kiptail.kubecontext import Entry
 from kiptail.kubefiles import clean_token, why
+from kiptail.kubeschema import Json
 from kiptail.program import Finished, ProgramError, in_memory, run_program
 
 __all__ = ["PROVIDERS", "Given", "Plugin", "plugin_of"]
@@ -55,36 +55,35 @@ class Given:
 Plugin = Callable[[Callable[[], bool]], Given]
 
 
-def plugin_of(path: Path, cluster: Json, user: Json, ca: bytes | None) -> Plugin | None:
+def plugin_of(cluster: Entry, user: Entry, ca: bytes | None) -> Plugin | None:
     """What runs the plugin or provider of the kubeconfig's user, if it has one. Raises ClusterError.
 
     ``ca`` is the cluster's certificate authority. As in the ``kubernetes`` package, a provider comes before a token of
     the user's, and a plugin behind it.
     """
-    where = f"the kubeconfig {path}"
-    if user.get("auth-provider") is not None:
-        return _provider(where, user["auth-provider"])
-    if user.get("exec") is None or user.get("token"):
+    if "auth-provider" in user.value:
+        return _provider(user.where, user.value["auth-provider"])
+    if "exec" not in user.value or user.value.get("token"):
         return None
-    return _exec_plugin(where, path, _mapping(where, user["exec"], "the user's exec"), cluster, ca)
+    return _exec_plugin(user, user.value["exec"], cluster.value, ca)
 
 
 # -- exec plugins ------------------------------------------------------------------------------------------------------
 
 
-def _exec_plugin(where: str, path: Path, config: Json, cluster: Json, ca: bytes | None) -> Plugin:
-    command, version = config.get("command"), config.get("apiVersion")
-    if not isinstance(command, str) or not command:
-        raise ClusterError(f"{where}: the exec plugin has no command")
+def _exec_plugin(user: Entry, config: Json, cluster: Json, ca: bytes | None) -> Plugin:
+    command, version = config.get("command"), config.get("apiVersion", "")
+    if not command:
+        raise ClusterError(f"{user.where}: the exec plugin has no command")
     if version not in _VERSIONS:
-        raise ClusterError(f"{where}: the exec plugin's apiVersion is neither {' nor '.join(_VERSIONS)}")
-    name = f"{where}: the exec plugin {one_line(os.path.basename(command) or command, 60)}"
+        raise ClusterError(f"{user.where}: the exec plugin's apiVersion is neither {' nor '.join(_VERSIONS)}")
+    # Arguments that stand there by mistake may be secret.
+    shown = command.split()[0] if command.strip() else command
+    name = f"{user.where}: the exec plugin {one_line(os.path.basename(shown) or shown, 60)}"
     if os.sep in command:
-        command = str(path.parent / command)
-    arguments = config.get("args") or []
-    if not isinstance(arguments, list) or not all(isinstance(argument, str) for argument in arguments):
-        raise ClusterError(f"{name}: args is not a list of texts")
-    added = _environment(name, config.get("env") or [])
+        command = str(user.path.parent / command)
+    arguments = config.get("args", [])
+    added = _environment(name, config.get("env", []))
     mode = config.get("interactiveMode") or "IfAvailable"
     if mode not in ("Never", "IfAvailable", "Always"):
         raise ClusterError(f"{name}: interactiveMode is neither Never, IfAvailable nor Always")
@@ -95,10 +94,10 @@ def _exec_plugin(where: str, path: Path, config: Json, cluster: Json, ca: bytes 
     if config.get("provideClusterInfo"):
         spec["cluster"] = _cluster_info(name, cluster, ca)
     try:
-        info = json.dumps({"kind": "ExecCredential", "apiVersion": version, "spec": spec}, default=_moment)
+        info = json.dumps({"kind": "ExecCredential", "apiVersion": version, "spec": spec}, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ClusterError(f"{name}: the cluster's extension {_EXTENSION} is not JSON") from error
-    hint = config.get("installHint")
+    hint = config.get("installHint", "")
 
     def ask(stopped: Callable[[], bool]) -> Given:
         try:
@@ -111,20 +110,20 @@ def _exec_plugin(where: str, path: Path, config: Json, cluster: Json, ca: bytes 
                 stopped=stopped,
             )
         except ProgramError as error:
-            absent = isinstance(error.__cause__, FileNotFoundError) and isinstance(hint, str)
-            raise ClusterError(f"{name} {error}", remedy=one_line(str(hint)) if absent else "") from error
+            absent = isinstance(error.__cause__, FileNotFoundError)
+            raise ClusterError(f"{name} {error}", remedy=one_line(hint) if absent else "") from error
         return _credential(name, _status(name, done, version), time.time())
 
     return ask
 
 
-def _environment(name: str, listed: object) -> dict[str, str]:
+def _environment(name: str, listed: list[Json]) -> dict[str, str]:
     added = {}
-    for item in listed if isinstance(listed, list) else [None]:
-        key, value = (item.get("name"), item.get("value")) if isinstance(item, dict) else (None, None)
-        if not isinstance(key, str) or not isinstance(value, str) or not key or "=" in key:
+    for item in listed:
+        key = item.get("name", "")
+        if not key or "=" in key:
             raise ClusterError(f"{name}: env is not a list of names and values")
-        added[key] = value
+        added[key] = item.get("value", "")
     return added
 
 
@@ -134,10 +133,9 @@ def _cluster_info(name: str, cluster: Json, ca: bytes | None) -> Json:
     info = {key: cluster[key] for key in keys if cluster.get(key)}
     if ca is not None:
         info["certificate-authority-data"] = base64.b64encode(ca).decode()
-    extensions = cluster.get("extensions")
-    for entry in extensions if isinstance(extensions, list) else []:
-        if isinstance(entry, dict) and entry.get("name") == _EXTENSION:
-            info["config"] = entry.get("extension")
+    for extension in cluster.get("extensions", []):
+        if extension.get("name") == _EXTENSION:
+            info["config"] = extension.get("extension")
     return info
 
 
@@ -191,19 +189,6 @@ def _text(name: str, status: Mapping[str, Any], key: str) -> str | None:
     return value or None
 
 
-def _mapping(where: str, value: object, what: str) -> Json:
-    if not isinstance(value, dict):
-        raise ClusterError(f"{where}: {what} is no mapping")
-    return value
-
-
-def _moment(value: object) -> str:
-    """A time that YAML took for one: JSON has text there."""
-    if isinstance(value, date):
-        return value.isoformat()
-    raise TypeError
-
-
 def _is_terminal(stream: Any) -> bool:
     try:
         return bool(stream.isatty())
@@ -214,15 +199,12 @@ def _is_terminal(stream: Any) -> bool:
 # -- auth providers ----------------------------------------------------------------------------------------------------
 
 
-def _provider(where: str, config: object) -> Plugin:
+def _provider(where: str, config: Json) -> Plugin:
     name = f"{where}: the auth provider"
-    if not isinstance(config, dict) or not isinstance(config.get("name"), str):
+    if not config.get("name"):
         raise ClusterError(f"{name} has no name")
     name = f"{name} {one_line(config['name'], 60)}"
-    try:
-        document = json.dumps(config, default=_moment).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ClusterError(f"{name}: its configuration is not JSON") from error
+    document = json.dumps(config).encode()
 
     def ask(stopped: Callable[[], bool]) -> Given:
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import functools
 import re
 import ssl
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from kiptail.errors import ClusterError, one_line
 from kiptail.kubefiles import why
 from kiptail.program import in_memory
 
-__all__ = ["common_name", "tls_context", "validity"]
+__all__ = ["common_name", "proxy_context", "tls_context", "validity"]
 
 _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 #: As in kubectl, no other kind of block counts.
@@ -22,35 +24,72 @@ _CERTIFICATE = re.compile(_BEGIN + rb"[A-Za-z0-9+/=\s]+" + _END)
 
 
 def tls_context(
-    where: str, *, verify: bool, ca: bytes | None, certificate: bytes | None, key: bytes | None
+    cluster: str, user: str, *, verify: bool, ca: bytes | None, certificate: bytes | None, key: bytes | None
 ) -> ssl.SSLContext:
     """One context for all connections: wrong certificates are found at start.
 
-    ``where`` names the kubeconfig; the rest are the contents of PEM files. Without ``ca`` it is the system's, without
-    ``key`` that in the certificate's file. Nothing is written to a disk. Raises ClusterError.
+    ``cluster`` and ``user`` name the kubeconfigs of the CA and of the client's certificate; the rest are the contents
+    of PEM files. Without ``ca`` it is the system's, without ``key`` that in the certificate's file. Nothing is written
+    to a disk. Raises ClusterError.
     """
-    context: ssl.SSLContext = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if verify else ssl.CERT_NONE)
-    role = "certificate-authority"
-    try:
-        if ca is None:
-            context.load_default_certs()
-        elif certificates := _certificates(ca):
-            context.load_verify_locations(cadata=certificates)
-        else:
-            raise ClusterError(f"{where}: the {role} holds no PEM certificate")
-        role = "client certificate and key"
+    context = _context(verify=verify)
+    if ca is None:
+        context.load_default_certs()
+    else:
+        _trust(context, cluster, ca)
+    with _explained(f"{user}: the client certificate and key"):
         if certificate is not None:
             _load_pair(context, certificate, certificate if key is None else key)
+    return context
+
+
+def proxy_context(cluster: str, host: str, *, verify: bool, ca: bytes | None) -> ssl.SSLContext:
+    """For TLS with the proxy at ``host``, which the system's authorities may have signed as well as the cluster's.
+
+    It is shown no certificate. Raises ClusterError.
+    """
+    context = _context(verify=verify)
+    # urllib3 1.26 leaves it to such a context whose certificate it is, and does not tell it a host that is an address.
+    context.check_hostname = verify
+    context.wrap_socket = functools.partial(context.wrap_socket, server_hostname=host)  # type: ignore[method-assign]
+    context.load_default_certs()
+    if ca is not None:
+        _trust(context, cluster, ca)
+    return context
+
+
+def _context(*, verify: bool) -> ssl.SSLContext:
+    """Trusts nobody yet. Strict in what kubectl is strict in."""
+    context: ssl.SSLContext = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if verify else ssl.CERT_NONE)
+    # With Python 3.13, urllib3 asks for all that RFC 5280 does, as key identifiers, which CAs of EKS and of older
+    # kubeadm have not. And to Go, whatever stands among the authorities is one, also without its issuer.
+    context.verify_flags = context.verify_flags & ~ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+def _trust(context: ssl.SSLContext, cluster: str, ca: bytes) -> None:
+    what = f"{cluster}: the certificate-authority"
+    certificates = _certificates(ca)
+    if not certificates:
+        raise ClusterError(f"{what} holds no PEM certificate")
+    with _explained(what):
+        context.load_verify_locations(cadata=certificates)
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Turns what ``ssl`` raises about ``what`` into a ClusterError."""
+    try:
+        yield
     except ssl.SSLError as error:
         reason = error.reason or str(error)
         hint = {
             "KEY_VALUES_MISMATCH": "do not belong together",
             "NO_CERTIFICATE_OR_CRL_FOUND": "holds no PEM certificate",
         }.get(reason, f"cannot be used: {one_line(reason)}")
-        raise ClusterError(f"{where}: the {role} {hint}") from error
+        raise ClusterError(f"{what} {hint}") from error
     except (OSError, ValueError) as error:
-        raise ClusterError(f"{where}: the {role} cannot be used: {why(error)}") from error
-    return context
+        raise ClusterError(f"{what} cannot be used: {why(error)}") from error
 
 
 def _certificates(pem: bytes) -> str:

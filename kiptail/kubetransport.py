@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeAlias
 
 import urllib3
+from urllib3._collections import HTTPHeaderDict
 from urllib3.exceptions import ProtocolError
 
 from kiptail import __version__
@@ -248,9 +249,11 @@ def require_plain(request: Request, response: Any) -> None:
         raise bad_answer(request.what, f"is encoded ({one_line(encoding, 40)})")
 
 
-def _headers(session: Session, request: Request) -> dict[str, str]:
+def _headers(session: Session, request: Request) -> HTTPHeaderDict:
     """Raises ApiError, as if the server had refused, where there is no credential: it would."""
-    headers = {"Accept": "application/json", "User-Agent": f"kiptail/{__version__}"}
+    headers = HTTPHeaderDict({"Accept": "application/json", "User-Agent": f"kiptail/{__version__}"})
+    for name, value in session.impersonation:
+        headers.add(name, value)
     if request.body is not None:
         headers["Content-Type"] = request.content_type
     try:

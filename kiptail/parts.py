@@ -49,12 +49,12 @@ def connect(settings: Settings, observer: Observer, tokens: KeptToken, stopped: 
 
     A plugin that is to give them is broken off once ``stopped()``.
     """
-    if settings.kubeconfig is None:
+    if not settings.kubeconfigs:
         raise ClusterError("no kubeconfig: name one with --kubeconfig")
     from kiptail.kubeapi import KubeApi  # noqa: PLC0415 - 50 ms that a dry run with --pods does without
 
     return KubeApi.from_kubeconfig(
-        settings.kubeconfig,
+        *settings.kubeconfigs,
         context=settings.context,
         server=settings.server,
         observe=observer.request_made,

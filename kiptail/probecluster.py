@@ -26,12 +26,12 @@ _PAGE = 500
 
 def gather_cluster(settings: Settings, tokens: OwnTokens) -> ClusterFacts:
     """What there is to know; stops asking when the server does not answer."""
-    if settings.kubeconfig is None:
+    if not settings.kubeconfigs:
         return ClusterFacts()
-    path = one_line(str(settings.kubeconfig))
+    path = one_line(":".join(map(str, settings.kubeconfigs)))
     try:
         api = KubeApi.from_kubeconfig(
-            settings.kubeconfig,
+            *settings.kubeconfigs,
             context=settings.context,
             server=settings.server,
             request_timeout_s=_TIMEOUT,
@@ -59,7 +59,7 @@ def _ask(api: KubeApi, settings: Settings, path: str, claims: Claims | None) -> 
         return ClusterFacts(
             path,
             server=api.server,
-            identity=Identity(one_line(api.user_name or (claims.subject if claims else ""))),
+            identity=Identity(one_line(api.claimed().user)),
             verified=api.verified,
             life=life,
             answer=answer,

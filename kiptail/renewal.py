@@ -19,7 +19,7 @@ from typing import Protocol
 
 from kiptail.credentials import Claims, choose_token, claims_of, renew_at
 from kiptail.dates import minute
-from kiptail.errors import ApiError, ClusterError, KiptailError
+from kiptail.errors import ApiError, ClusterError, KiptailError, one_line
 from kiptail.kubefiles import CREDENTIAL_BYTES, why, write_secret
 from kiptail.rights import Identity, grant_remedy
 
@@ -94,6 +94,9 @@ class TokenApi(Protocol):
     def claims(self) -> Claims | None:
         """What the token in use says of itself. Raises ClusterError."""
 
+    def claimed(self) -> Identity:
+        """Whom the kubeconfig says that this is."""
+
     def request_token(self, namespace: str, name: str, *, seconds: int) -> str:
         """A new token."""
 
@@ -156,7 +159,7 @@ class Renewer:
         if allowed is False:
             self._complain(
                 f"the token of {namespace}/{name} cannot be renewed and expires {_moment(claims.expires)}:"
-                f" no right to {_RIGHT} for it; {_how_to_grant(claims)}"
+                f" no right to {_RIGHT} for it; {self._how_to_grant(claims)}"
             )
 
     def _renew(self, claims: Claims, now: float) -> float:
@@ -170,7 +173,7 @@ class Renewer:
                 raise ApiError(f"the API server gave {namespace}/{name} a token that is good for no longer")
         except (ApiError, ValueError) as error:
             end = "expires" if now < expires else "expired"
-            hint = f"; {_how_to_grant(claims)}" if getattr(error, "status", None) == 403 else ""
+            hint = f"; {self._how_to_grant(claims)}" if getattr(error, "status", None) == 403 else ""
             self._complain(f"cannot renew the token, which {end} {_moment(expires)}: {error}{hint}")
             pause, self._retry = self._retry, min(2 * self._retry, RETRY_LAST)
             return pause
@@ -194,13 +197,15 @@ class Renewer:
             log.warning("%s", text)
         self.trouble = text
 
+    def _how_to_grant(self, claims: Claims) -> str:
+        asking = self._api.claimed()
+        if asking.user != claims.subject:
+            return f"the kubeconfig asks as {one_line(asking.user)}: let that user {_RIGHT} for it"
+        return grant_remedy(asking, *_RIGHT.split())
+
     def _run(self) -> None:
         while not self._stop.is_set():
             self._stop.wait(self.step())
-
-
-def _how_to_grant(claims: Claims) -> str:
-    return grant_remedy(Identity(claims.subject), *_RIGHT.split())
 
 
 def _moment(seconds: float | None) -> str:

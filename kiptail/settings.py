@@ -34,8 +34,8 @@ MOST_PREFIXES = 100
 class Settings:
     """What one run of kiptail works with; values are checked, files and servers are not touched yet."""
 
-    #: Kubeconfig file, which may be missing; None with ``pods``: no cluster is contacted.
-    kubeconfig: Path | None
+    #: Kubeconfig files, which are merged, and may be missing; none with ``pods``: no cluster is contacted.
+    kubeconfigs: tuple[Path, ...]
     #: Name of a kubeconfig context; None for the current one.
     context: str | None
     #: ``https://HOST:PORT`` in place of the kubeconfig's server; None for the kubeconfig's.
@@ -119,7 +119,7 @@ def resolve(
     journal_directory, journal_files = _journal(levels)
     expire_after = levels.find(options.EXPIRE_AFTER)
     return Settings(
-        kubeconfig=None if pods else _kubeconfig(levels, environ),
+        kubeconfigs=() if pods else _kubeconfigs(levels, environ),
         context=levels.one(options.CONTEXT),
         server=levels.one(options.SERVER),
         node_name=levels.one(options.NODE_NAME),
@@ -222,16 +222,15 @@ def _give_up_after(levels: Levels, *, follow: bool) -> float | None:
     return give_up_after if expire_after <= give_up_after else expire_after + give_up_after
 
 
-def _kubeconfig(levels: Levels, environ: Mapping[str, str]) -> Path:
+def _kubeconfigs(levels: Levels, environ: Mapping[str, str]) -> tuple[Path, ...]:
     if given := levels.one(options.KUBECONFIG):
-        return given
+        return (given,)
     if directory := environ.get("CREDENTIALS_DIRECTORY"):
         credential = checked("CREDENTIALS_DIRECTORY", directory, path) / "kubeconfig"
         if os.path.exists(credential):
-            return credential
-    # kubectl merges the files of this list; here the first one that is there serves.
+            return (credential,)
     listed = [checked("KUBECONFIG", name, path) for name in environ.get("KUBECONFIG", "").split(":") if name]
-    return next((file for file in listed if os.path.exists(file)), listed[0] if listed else DEFAULT_KUBECONFIG)
+    return tuple(dict.fromkeys(listed)) or (DEFAULT_KUBECONFIG,)
 
 
 def _state_directory(levels: Levels, environ: Mapping[str, str]) -> Path:

@@ -51,7 +51,7 @@ _UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DURATION = re.compile(r"(?:[0-9]{1,9}[smhd])+")
 _EPOCH = re.compile(r"@([0-9]{1,11})(?:\.([0-9]{1,9}))?")
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
-_USER_INFO = re.compile(r"//[^/@]*@")
+_USER_INFO = re.compile(r"//.*@", re.DOTALL)
 _PORT = re.compile(r"[0-9]{1,5}")
 _YEAR_S = 365 * 86_400
 #: nft's limit for a log prefix (NF_LOG_PREFIXLEN less its end); iptables allows 29.
@@ -80,7 +80,7 @@ class Moment(NamedTuple):
 
 def quoted(text: str) -> str:
     """``text`` in quotation marks, fit for a one-line message; a password in a URL is left out."""
-    return f"'{one_line(_USER_INFO.sub('//…@', text[:1_000]), 80)}'"
+    return f"'{one_line(_USER_INFO.sub('//…@', text)[:1_000], 80)}'"
 
 
 def boolean(text: str) -> bool:

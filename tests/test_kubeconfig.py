@@ -17,7 +17,7 @@ import pytest
 from kiptail import kubetls
 from kiptail.errors import ClusterError
 from kiptail.kubeapi import KubeApi
-from kiptail.kubeconfig import KUBECONFIG_BYTES
+from kiptail.kubecontext import KUBECONFIG_BYTES
 from tests.apiserver import ApiServer
 from tests.apiserver.certificates import authority
 from tests.kube import (
@@ -34,15 +34,16 @@ from tests.kube import (
 
 
 UNUSABLE: dict[str, tuple[object, dict[str, str], str]] = {
-    "empty": ("", {}, "is empty or not valid YAML"),
+    "empty": ("", {}, "unusable is empty"),
     "tab": (
         "a:\n\t- b",
         {},
         "not valid YAML: found character '\\t' that cannot start any token in line 2",
     ),
-    "binary": ("\x00\x01", {}, "is empty or not valid YAML"),
-    "a list": ("[1, 2]", {}, "is not a kubeconfig: it lists no clusters"),
-    "another document": ({"kind": "Pod"}, {}, "is not a kubeconfig: it lists no clusters"),
+    "binary": ("\x00\x01", {}, "is not valid YAML"),
+    "a list": ("[1, 2]", {}, "is not a kubeconfig"),
+    "another document": ({"kind": "Pod"}, {}, "unusable: kind and apiVersion are not Config and v1"),
+    "nothing of a kubeconfig": ({"prefix": "x"}, {}, "is not a kubeconfig: it lists no clusters"),
     "no current context": (
         {**kubeconfig(), "current-context": ""},
         {},
@@ -50,7 +51,8 @@ UNUSABLE: dict[str, tuple[object, dict[str, str], str]] = {
     ),
     "unknown context": (kubeconfig(), {"context": "two"}, "has no context 'two' (it has one)"),
     "no contexts": ({**kubeconfig(), "contexts": None}, {}, "has no context 'one' (it has none)"),
-    "unknown cluster": ({**kubeconfig(), "clusters": []}, {}, "has no cluster 'c'"),
+    "unknown cluster": ({**kubeconfig(), "clusters": [{"name": "d"}]}, {}, "has no cluster 'c'"),
+    "no clusters": ({**kubeconfig(), "clusters": []}, {}, "is not a kubeconfig: it lists no clusters"),
     "unknown user": ({**kubeconfig(), "users": None}, {}, "has no user 'u'"),
     "no server": (kubeconfig(cluster={"x": 1}), {}, "the cluster has no server; give one with --server"),
     "server without scheme": (
@@ -91,9 +93,9 @@ UNUSABLE: dict[str, tuple[object, dict[str, str], str]] = {
     "token of two lines": (
         kubeconfig(user={"token": "se\ncret"}),
         {},
-        "the token of the kubeconfig's user is empty or holds blanks",
+        "the user's token is empty or holds blanks",
     ),
-    "token is a number": (kubeconfig(user={"token": 5}), {}, "the user's token, username or password is no text"),
+    "token is a number": (kubeconfig(user={"token": 5}), {}, "users[0].user.token is not text"),
     "proxy is no URL": (
         kubeconfig(cluster={"server": "https://h", "proxy-url": "ftp://h"}),
         {},

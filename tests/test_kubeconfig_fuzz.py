@@ -32,7 +32,7 @@ def judge(text: bytes, directory: Path, told: str = "", *, secret: str = SECRET)
     path.write_bytes(text)
     began = time.monotonic()
     try:
-        session = open_session(path, None, None)
+        session = open_session([path], None, None)
         session.credential.header()
         session.pool.clear()
     except ClusterError as error:
@@ -70,7 +70,7 @@ def seeds(directory: Path) -> list[dict[str, Any]]:
         {"server": "http://localhost:8080", "insecure-skip-tls-verify": True},
     ]
     users: list[dict[str, Any]] = [
-        {"token": SECRET},
+        {"token": SECRET, "as": "ann", "as-groups": ["a", "b"], "as-uid": "1", "as-user-extra": {"a/b": ["c", "d"]}},
         {"tokenFile": str(directory / "token")},
         {"username": "ann", "password": SECRET},
         {"client-certificate-data": pem(pair.certificate), "client-key-data": pem(pair.key)},
@@ -130,9 +130,21 @@ def swapped_values(document: dict[str, Any], chance: random.Random) -> bytes:
         if what == 0:
             del holder[last]
         elif what == 1 and isinstance(holder, dict):
-            holder[chance.choice(("certificate-authority-data", "exec", "auth-provider", "token", "x", "server"))] = (
-                chance.choice(ODD[:40])
-            )
+            holder[
+                chance.choice(
+                    (
+                        "certificate-authority-data",
+                        "exec",
+                        "auth-provider",
+                        "token",
+                        "as",
+                        "as-groups",
+                        "proxy-url",
+                        "x",
+                        "server",
+                    )
+                )
+            ] = chance.choice(ODD[:40])
         elif what == 2:
             holder[last] = [holder[last]]
         elif what == 3:
@@ -212,11 +224,11 @@ FOUND: dict[str, tuple[Callable[[], str] | bytes, str]] = {
         "endless",
     ),
     "a list that holds itself": (lambda: PLAIN + "x: &x [*x]\n", "not valid YAML: aliases make it endless"),
-    "a list for a name": (swapped("{name: c", "{name: [c]"), "has no cluster 'c'"),
-    "a list for a cluster": (swapped("cluster: c", "cluster: [c]"), "has no cluster of that name, which is no text"),
+    "a list for a name": (swapped("{name: c", "{name: [c]"), "clusters[0].name is not text"),
+    "a list for a cluster": (swapped("cluster: c", "cluster: [c]"), "contexts[0].context.cluster is not text"),
     "a number for a server": (swapped('"https://127.0.0.1:6443"', "0x" + "f" * 5_000), "server is not text"),
-    "a date for a server": (swapped('"https://127.0.0.1:6443"', "2020-01-01"), "server is not text"),
-    "bytes for a token": (swapped("hunter2", "!!binary aHVudGVyMg=="), "is no text"),
+    "a date for a server": (swapped('"https://127.0.0.1:6443"', "2020-01-01"), "server is not a URL"),
+    "bytes for a token": (swapped("hunter2", "!!binary /w=="), "not valid YAML"),
     "bytes for a CA": (
         swapped('server: "https', 'certificate-authority-data: !!binary "YWJj", server: "https'),
         "certificate-authority-data is not base64",
@@ -227,8 +239,12 @@ FOUND: dict[str, tuple[Callable[[], str] | bytes, str]] = {
     ),
     "an empty integer": (lambda: PLAIN + 'x: !!int ""\n', "not valid YAML"),
     "no truth value": (lambda: PLAIN + "x: !!bool maybe\n", "not valid YAML"),
-    "no time": (lambda: PLAIN + "x: !!timestamp x\n", "not valid YAML"),
-    "the 31st of February": (lambda: PLAIN + "x: 2020-02-31\n", "not valid YAML"),
+    "a secret that begins like an alias": (swapped("hunter2", "*hunter2"), "needs quotes) in line 5"),
+    "a secret that begins like a tag": (swapped("hunter2", "!hunter2 x"), "needs quotes) in line 5"),
+    "a secret that begins like a tag with a handle": (swapped("hunter2", "!hunter2!x x"), "needs quotes) in line 5"),
+    "a secret that begins like an anchor": (swapped("hunter2", "&hunter2 &hunter2 x"), "not valid YAML"),
+    "a secret with a colon": (swapped("token: hunter2", "token: a: hunter2"), "not valid YAML"),
+    "a secret that is not closed": (swapped("hunter2", '"hunter2\\q'), "not valid YAML"),
     "an object": (lambda: PLAIN + "x: !!python/object/apply:os.system [true]\n", "not valid YAML"),
     "a number of many digits": (lambda: PLAIN + f"x: {'9' * 10_000}\n", "not valid YAML"),
     "two documents": (lambda: PLAIN + "---\n" + PLAIN, "not valid YAML"),
@@ -238,6 +254,30 @@ FOUND: dict[str, tuple[Callable[[], str] | bytes, str]] = {
     "a surrogate": (b"a: \xed\xa0\x80", "not valid YAML"),
     "UTF-16 cut in two": ("a: b".encode("utf-16")[:-1], "not valid YAML"),
     "a NUL in a path": (swapped("token: hunter2", 'tokenFile: "a\\0b"'), "cannot be read: embedded null byte"),
+    "a password with a slash in the server": (
+        swapped("https://127", "https://ann:a/hunter2@127"),
+        "https://…@127.0.0.1",
+    ),
+    "a password in a server without a scheme": (swapped("https://127", "ann:hunter2@127"), "is not a URL"),
+    "a long password in the server": (
+        swapped("https://127", f"https://ann:{'hunter2' * 99}@127"),
+        "https://…@127.0.0.1",
+    ),
+    "a token in the server's query": (swapped(":6443", ":6443/?token=hunter2"), "is not a URL"),
+    "a key in a path's place": (
+        swapped(
+            "token: hunter2", 'client-key: "-----BEGIN EC PRIVATE KEY-----\\nhunter2", client-certificate: /dev/null'
+        ),
+        "client-key is not a path",
+    ),
+    "a key in base64 in a path's place": (
+        swapped("token: hunter2", "client-key: LS0tLShunter2"),
+        "client-key-data, in",
+    ),
+    "a token in a path's place": (
+        swapped("token: hunter2", "tokenFile: eyJhunter2"),
+        "tokenFile is not a path, but looks like what belongs into token",
+    ),
     "a password in the server": (swapped("https://127", "https://ann:hunter2@127"), "https://…@127.0.0.1:6443"),
     "a password in the proxy": (
         swapped('server: "https', 'proxy-url: "ftp://ann:hunter2@h", server: "https'),
@@ -248,10 +288,6 @@ FOUND: dict[str, tuple[Callable[[], str] | bytes, str]] = {
     "a name that no certificate can have": (
         swapped('server: "https', 'tls-server-name: "a..b", server: "https'),
         "tls-server-name is no host's name: a..b",
-    ),
-    "a password that HTTP cannot send": (
-        swapped("token: hunter2", 'username: "\u4e2d", password: hunter2'),
-        "letters that HTTP cannot send",
     ),
     "a certificate's beginning, again and again": (
         lambda: PLAIN.replace(
@@ -275,12 +311,26 @@ def test_what_was_found_is_one_line(case: str, tmp_path: Path) -> None:
     "text",
     [
         "\ufeff" + PLAIN,
-        PLAIN.replace("name: c,", "name: 1234,").replace("cluster: c,", "cluster: 1234,"),
+        PLAIN.replace("name: c,", "name: 2020-02-31,").replace("cluster: c,", "cluster: 2020-02-31,"),
+        PLAIN.replace("hunter2", "!!binary aHVudGVyMg=="),
+        PLAIN.replace("hunter2", "1:30"),
+        PLAIN.replace("hunter2", "="),
+        PLAIN.replace("token: hunter2", 'username: "\u4e2d", password: hunter2'),
         PLAIN.replace("name: u,", "name: u, name: u,"),
         PLAIN + "base: &base {a: 1}\nother: {<<: *base}\n",
         PLAIN.replace("{token", "{unknown: {x: [1]}, client-certificate: null, exec: null, token"),
     ],
-    ids=["a byte order mark", "a number for a name", "a key twice", "an alias", "unknown keys"],
+    ids=[
+        "a byte order mark",
+        "a day for a name",
+        "bytes for a token",
+        "a time",
+        "a sign",
+        "a password in Chinese",
+        "a key twice",
+        "an alias",
+        "unknown keys",
+    ],
 )
 def test_what_can_be_used_is_a_session(text: str, tmp_path: Path) -> None:
     assert judge(text.encode(), tmp_path) is None

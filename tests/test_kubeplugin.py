@@ -168,13 +168,14 @@ UNUSABLE: dict[str, tuple[dict[str, Any], str]] = {
     "a NUL": ({"command": "a\0b"}, "cannot be run: embedded null byte"),
     "a surrogate": ({"command": "/bin/true", "args": ["\ud800"]}, "cannot be run: "),
     "no program": ({"command": None}, "the exec plugin has no command"),
-    "a list for a program": ({"command": ["x"]}, "the exec plugin has no command"),
+    "a list for a program": ({"command": ["x"]}, "exec.command is not text"),
+    "arguments in the command": ({"command": "no-such --token hunter2"}, "the exec plugin no-such cannot be run"),
     "an old version": ({"apiVersion": "client.authentication.k8s.io/v1alpha1"}, "apiVersion is neither"),
     "arguments are text": ({"args": "hunter2"}, "args is not a list of texts"),
-    "arguments are numbers": ({"args": [1]}, "args is not a list of texts"),
+    "arguments are numbers": ({"args": [1]}, "exec.args[0] is not text"),
     "too many arguments": ({"args": ["hunter2" * 50_000]}, "cannot be run: Argument list too long"),
     "a map for an environment": ({"env": {"hunter2": "x"}}, "env is not a list of names and values"),
-    "an environment of texts": ({"env": ["A=hunter2"]}, "env is not a list of names and values"),
+    "an environment of texts": ({"env": ["A=hunter2"]}, "exec.env[0] is not a mapping"),
     "a name with a sign": ({"env": [{"name": "A=B", "value": "x"}]}, "env is not a list of names and values"),
     "a value with a NUL": ({"env": [{"name": "A", "value": "hunter2\0"}]}, "cannot be run: embedded null byte"),
     "a terminal is wanted": ({"interactiveMode": "Always"}, "wants a terminal (interactiveMode: Always)"),
@@ -190,7 +191,7 @@ def test_what_is_wrong_with_a_plugins_configuration(case: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("exec_", [5, "x", ["x"]])
 def test_a_plugin_is_a_mapping(exec_: object, tmp_path: Path) -> None:
-    assert refusal({"exec": exec_}, tmp_path) == "the user's exec is no mapping"
+    assert refusal({"exec": exec_}, tmp_path) == "users[0].user.exec is not a mapping"
 
 
 # -- what a plugin is told, and what is made of what it says -----------------------------------------------------------
@@ -241,7 +242,7 @@ def test_a_plugin_may_ask_at_a_terminal(mode: str, tmp_path: Path) -> None:
     path = write(tmp_path / "k", kubeconfig(user=plugin(tmp_path / "plugin", script, interactiveMode=mode)))
     code = (
         "import pathlib, sys; from kiptail.kubeconfig import open_session;"
-        " print(open_session(pathlib.Path(sys.argv[1]), None, None).credential.header())"
+        " print(open_session([pathlib.Path(sys.argv[1])], None, None).credential.header())"
     )
     ours, theirs = pty.openpty()
     with subprocess.Popen(
@@ -295,7 +296,7 @@ def test_when_a_credential_is_renewed(life: int | None, renewed: float, tmp_path
     now = datetime.now(UTC)
     more = {} if life is None else {"expirationTimestamp": f"{now + timedelta(seconds=life):%Y-%m-%dT%H:%M:%SZ}"}
     path = write(tmp_path / "k", kubeconfig(user=plugin(tmp_path / "plugin", credential(token="t", **more))))
-    session = sessions.open_session(path, None, None)
+    session = sessions.open_session([path], None, None)
     assert session.credential._renew_at - time.monotonic() == pytest.approx(renewed, abs=3)
 
 
@@ -415,14 +416,14 @@ def test_times_of_a_providers_configuration_are_text(tmp_path: Path) -> None:
         json.dumps(json.loads(path.read_text())).replace('"config": {}', '"config": {"expiry": 2020-01-01}')
     )
     with pytest.raises(ClusterError, match="Expected key id-token in"):
-        sessions.open_session(path, None, None)
+        sessions.open_session([path], None, None)
 
 
 def test_a_providers_token_is_used_until_it_expires(tmp_path: Path) -> None:
     from tests.test_credentials import token  # noqa: PLC0415
 
     end = time.time() + 1000
-    session = sessions.open_session(oidc(tmp_path, **{"id-token": token(iat=1, exp=end)}), None, None)
+    session = sessions.open_session([oidc(tmp_path, **{"id-token": token(iat=1, exp=end)})], None, None)
     assert session.credential.header() == f"Bearer {token(iat=1, exp=end)}"
     assert session.credential._renew_at - time.monotonic() == pytest.approx(1000, abs=5)
 
@@ -430,11 +431,13 @@ def test_a_providers_token_is_used_until_it_expires(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("provider", "expected"),
     [
-        ({"name": "oidc", "config": {"id-token": 5}}, "the auth provider oidc ended with 1: argument of type 'int'"),
+        ({"name": "oidc", "config": {"id-token": 5}}, "a value of users[0].user.auth-provider.config is not text"),
+        ({"name": "oidc", "config": ["id-token"]}, "users[0].user.auth-provider.config is not a mapping of texts"),
         ({"name": "oidc", "config": {"id-token": "hunter2"}}, "gave neither a token nor a certificate"),
         ({"name": "nobody's"}, "the auth provider nobody's gave neither a token nor a certificate"),
-        ({"name": 5}, "the auth provider has no name"),
-        (5, "the auth provider has no name"),
+        ({"name": 5}, "auth-provider.name is not text"),
+        ({"config": {}}, "the auth provider has no name"),
+        (5, "auth-provider is not a mapping"),
     ],
 )
 def test_what_is_wrong_with_a_provider(provider: object, expected: str, tmp_path: Path) -> None:

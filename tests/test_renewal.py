@@ -266,6 +266,24 @@ def test_a_token_that_is_good_for_no_longer_is_not_taken(tmp_path: Path) -> None
     assert not (tmp_path / "token").exists()
 
 
+def test_who_is_impersonated_asks_for_the_token(place: Place, opened: Opened) -> None:
+    """As for everything else; what is missing is told of that user."""
+    place.server.access.grant(SUBJECT, "impersonate", "users")
+    document = json.loads(place.kubeconfig.read_text())
+    document["users"][0]["user"]["as"] = "ann"
+    place.kubeconfig.write_text(json.dumps(document))
+    _, renewer = opened()
+    place.clock.now += 3_000
+    assert renewer.step() == RETRY_FIRST
+    assert place.server.requests()[-1].user == "ann"
+    assert renewer.trouble.endswith("the kubeconfig asks as ann: let that user create serviceaccounts/token for it")
+    place.server.access.grant("ann", "create", "serviceaccounts/token", namespace="kube-system", names=["kiptail"])
+    time.sleep(1.1)  # times in tokens are whole seconds
+    renewer.step()
+    assert renewer.trouble == ""
+    assert place.file.read_text().strip() not in ("", place.first)
+
+
 def test_others_credentials_are_left_alone(server: ApiServer, tmp_path: Path) -> None:
     """A client certificate, or a token that somebody else puts into a file."""
     token_file = tmp_path / "their-token"

@@ -27,6 +27,8 @@ class User:
     name: str
     groups: tuple[str, ...] = ()
     uid: str = ""
+    #: Keys and values, in pairs.
+    extra: tuple[tuple[str, str], ...] = ()
 
     @property
     def node(self) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from tests.apiserver.answers import ApiError, dump
 from tests.apiserver.api import Answer, asked_of
 from tests.apiserver.faults import Fault
+from tests.apiserver.impersonation import impersonated
 from tests.apiserver.record import Request
 from tests.apiserver.watching import Watch
 
@@ -102,6 +103,8 @@ class Connection(BaseHTTPRequestHandler):
                     return
             if user is None:
                 raise ApiError(401, "Unauthorized", "Unauthorized")
+            user = impersonated(user, self.headers, server.api.authorise)
+            request.user = user.name
             server.api.authorise(user, asked)
             if asked.verb == "watch" and not asked.path:
                 self._watch(asked.namespace, server.api.collection(asked), request, plans)

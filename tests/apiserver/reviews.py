@@ -199,6 +199,8 @@ def self_review(user: User) -> Json:
     if user.uid:
         info["uid"] = user.uid
     info["groups"] = list(user.groups)
+    if user.extra:
+        info["extra"] = {key: [value for each, value in user.extra if each == key] for key, _ in user.extra}
     return {
         "kind": "SelfSubjectReview",
         "apiVersion": "authentication.k8s.io/v1",

@@ -121,6 +121,22 @@ def test_a_client_certificate_names_user_and_groups(server):
     }
 
 
+def test_impersonation_needs_the_right_for_each_part(client, server):
+    headers = {"Impersonate-User": "ann", "Impersonate-Group": "ops", "Impersonate-Extra-acme.com%2fx": "y"}
+    url = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+    with Client(server, server.add_user("bob")) as caller:
+        refused = caller.request("POST", url, {}, headers)
+        assert (refused.status, refused.body["reason"]) == (403, "Forbidden")
+        why = 'User "bob" cannot impersonate resource "users" in API group "" at the cluster scope'
+        assert refused.body["message"] == f'users "ann" is forbidden: {why}'
+        server.access.grant("bob", "impersonate", "users groups")
+        why = 'cannot impersonate resource "userextras/acme.com/x" in API group "authentication.k8s.io"'
+        assert why in caller.request("POST", url, {}, headers).body["message"]
+        assert caller.request("POST", url, {}, {"Impersonate-Group": "ops"}).status == 500
+    told = client.request("POST", url, {}, headers).body["status"]["userInfo"]
+    assert told == {"username": "ann", "groups": ["ops", "system:authenticated"], "extra": {"acme.com/x": ["y"]}}
+
+
 def test_a_client_that_trusts_another_ca_does_not_disturb_the_server(client, server):
     context = ssl.create_default_context(cafile=str(certificates.wrong_authority().certificate))
     with (
