@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import click
 
-from kiptail import __version__, logs, options
+from kiptail import __version__, logs, options, stdio
 from kiptail.commands import COMMANDS
-from kiptail.entry import text_of
 from kiptail.errors import KiptailError, one_line
-from kiptail.flags import flags
-from kiptail.netfilter import Unparsed, parse, split
+from kiptail.flags import flags, merged
+from kiptail.logtext import LINE_LIMIT, LogText
 from kiptail.options import OPTIONS
-from kiptail.prefixes import Prefixes, PrefixRule, Verdict, to_json_dict, without_log_header
+from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.settings import Settings, resolve
-from kiptail.sinks import let_go
 
 __all__ = ["main"]
-
-#: Longest line that ``kiptail parse`` takes in one piece, in bytes; the rest of a longer one is dropped.
-LINE_LIMIT = 65_536
-#: What a write fails with where the disk is full, or breaks.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @click.group(
@@ -53,8 +45,8 @@ def cli(ctx: click.Context, /, **given: object) -> None:
     if ctx.invoked_subcommand is not None:
         return
     settings = _resolve(given)
-    if settings.dry_run and sys.stdout is None:
-        raise KiptailError("the standard output is closed")
+    if settings.dry_run:
+        stdio.require_output()
     logs.configure(settings.log_level, drops=settings.log_drops, style=settings.log_format)
     from kiptail.daemon import run  # noqa: PLC0415 - the cluster client costs half a second that `parse` saves
 
@@ -67,25 +59,25 @@ def cli(ctx: click.Context, /, **given: object) -> None:
 def parse_command(ctx: click.Context, /, **given: object) -> None:
     """Read log lines from the standard input and print what was understood, one JSON object a line.
 
-    A line may have a header of any kind before the prefix. Lines without one of the prefixes give nothing. A line with
-    one that cannot be read gives an object with "error" and "line".
+    A line may have a header of any kind before the prefix, or be a JSON document (`journalctl -o json`) with the
+    kernel's line in it. Lines without one of the prefixes give nothing; when no line had one, a line on the standard
+    error says so. A line with one that cannot be read gives an object with "error" and "line".
     """
-    merged = {**ctx.obj, **{key: value for key, value in given.items() if value}}
-    prefixes = Prefixes(PrefixRule(p.text, Verdict(p.verdict)) for p in _resolve(merged).prefixes)
-    if sys.stdin is None or sys.stdout is None:
-        raise KiptailError("the standard input or output is closed")
+    prefixes = Prefixes(PrefixRule(p.text, Verdict(p.verdict)) for p in _resolve(merged(ctx.obj, given)).prefixes)
+    if sys.stdin is None:
+        raise KiptailError("the standard input is closed")
+    stdio.require_output()
+    text = LogText(prefixes)
     try:
         for line in _lines(sys.stdin.buffer):
-            answer = _understand(line, prefixes)
-            if answer is not None:
-                # Each at once: whoever follows a log wants to see it now.
+            for answer in text.read(line):
                 sys.stdout.write(json.dumps(answer) + "\n")
-                sys.stdout.flush()
-    except BrokenPipeError:
-        let_go(sys.stdout)
+            # For each line at once: whoever follows a log wants to see it now.
+            sys.stdout.flush()
     except OSError as error:
-        let_go(sys.stdout)
-        raise KiptailError(f"cannot read or write: {error.strerror}") from error
+        raise KiptailError(f"cannot read the standard input: {error.strerror}") from error
+    if remark := text.remark():
+        stdio.say(f"kiptail: {remark}")
 
 
 for _command in COMMANDS:
@@ -93,46 +85,36 @@ for _command in COMMANDS:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 internal error, 2 usage, 3 journal, 4 cluster, 5 state."""
+    """Run the command line and exit: 0 done, 1 internal error, 2 usage, 3 journal, 4 cluster, 5 state.
+
+    Where the standard output cannot be written to is 1, too; but when nobody reads it any more the work is done.
+    """
+    stdio.prepare()
+    sys.exit(stdio.finish(_run(arguments)))
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
-        sys.exit(cli.main(args=arguments, prog_name="kiptail", standalone_mode=False) or 0)
+        return cli.main(args=arguments, prog_name="kiptail", standalone_mode=False) or 0
+    except stdio.OutputClosed:
+        return 0
     except KiptailError as error:
-        click.echo(f"kiptail: {one_line(str(error), 2_000)}", err=True)
-        sys.exit(error.exit_code)
+        stdio.say(f"kiptail: {one_line(str(error), 2_000)}")
+        return error.exit_code
     except click.ClickException as error:
-        click.echo(f"kiptail: {one_line(error.format_message(), 2_000)}", err=True)
-        click.echo("Try 'kiptail --help'.", err=True)
-        sys.exit(2)
+        stdio.say(f"kiptail: {one_line(error.format_message(), 2_000)}")
+        stdio.say("Try 'kiptail --help'.")
+        return 2
     except click.Abort:
-        sys.exit(130)
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        let_go(sys.stdout)
-        click.echo(f"kiptail: cannot write: {error.strerror}", err=True)
-        sys.exit(1)
+        return 130
 
 
 def _resolve(given: dict[str, object]) -> Settings:
     return resolve(given, os.environ, now_us=time.time_ns() // 1000)
 
 
-def _understand(line: str, prefixes: Prefixes) -> dict[str, Any] | None:
-    """What ``kiptail parse`` prints of a line; None for one without a wanted prefix."""
-    for candidate in (line, without_log_header(line)):
-        parts = split(candidate)
-        # Headers that are not known end with a blank.
-        rule = prefixes.match_end(parts[0]) if parts is not None else None
-        if rule is not None:
-            drop = parse(candidate)
-            if isinstance(drop, Unparsed):
-                return {"error": drop.reason, "line": one_line(line, 1_000)}
-            return to_json_dict(drop, rule)
-    return None
-
-
 def _lines(stream: BinaryIO) -> Iterator[str]:
     while line := stream.readline(LINE_LIMIT):
-        yield text_of(line.rstrip(b"\r\n"))
+        yield line.rstrip(b"\r\n").decode("utf-8", "backslashreplace")
         while line and not line.endswith(b"\n") and len(line) == LINE_LIMIT:
             line = stream.readline(LINE_LIMIT)

@@ -11,12 +11,11 @@ from typing import Any
 
 import click
 
-from kiptail import manifests, options, rules, values
-from kiptail.errors import KiptailError, SettingsError
-from kiptail.flags import flags
+from kiptail import manifests, options, rules, stdio, values
+from kiptail.errors import SettingsError, one_line
+from kiptail.flags import flags, merged
 from kiptail.levels import checked
 from kiptail.settings import resolve
-from kiptail.sinks import let_go
 
 __all__ = ["COMMANDS", "read_environment"]
 
@@ -50,13 +49,13 @@ def check_command(ctx: click.Context, /, **given: object) -> None:
 
     Settings are those of the service: besides its file, the variables in /etc/default/kiptail count, too.
     """
-    merged = {**ctx.obj, **{key: value for key, value in given.items() if value}}
+    stdio.require_output()
     environ = {**read_environment(_UNITS_ENVIRONMENT), **os.environ}
-    settings = resolve(merged, environ, now_us=time.time_ns() // 1000, need_prefix=False)
+    settings = resolve(merged(ctx.obj, given), environ, now_us=time.time_ns() // 1000, need_prefix=False)
     from kiptail.check import check  # noqa: PLC0415 - the cluster client costs half a second
 
     text, well = check(settings)
-    _print(text)
+    stdio.write(text)
     ctx.exit(0 if well else 1)
 
 
@@ -66,7 +65,7 @@ def check_command(ctx: click.Context, /, **given: object) -> None:
 @click.option("--namespace", default=manifests.NAMESPACE, show_default=True, help="Where the service account lives.")
 def manifests_command(identity: str, namespace: str) -> None:
     """Print what the cluster has to grant, for `kubectl apply -f -`."""
-    _print(manifests.kubelet() if identity == "kubelet" else manifests.dedicated(_name("--namespace", namespace)))
+    stdio.write(manifests.kubelet() if identity == "kubelet" else manifests.dedicated(_name("--namespace", namespace)))
 
 
 @click.command("rules")
@@ -79,7 +78,7 @@ def rules_command(firewall: str, prefix: tuple[str, ...]) -> None:
     if firewall in rules.FIXED_PREFIX and setting.text != rules.PREFIX:
         raise SettingsError(f"--prefix: {firewall} has prefixes of its own")
     try:
-        _print(rules.rules_for(firewall, setting.text))
+        stdio.write(rules.rules_for(firewall, setting.text))
     except ValueError as error:
         raise SettingsError(f"--prefix: {values.quoted(setting.text)} {error}") from error
 
@@ -111,26 +110,31 @@ def kubeconfig_command(  # noqa: PLR0917 - click passes them by name
     """
     from kiptail import enrol  # noqa: PLC0415 - as above
 
-    if out == "-" and (sys.stdout is None or sys.stdout.isatty()):
+    if out == "-":
+        stdio.require_output()
+    else:
+        # Before a token is asked for, which would be lost.
+        _can_be_written(checked("--out", out, values.path))
+    if out == "-" and sys.stdout.isatty():
         raise SettingsError("--out -: the standard output is a terminal, and the file holds a secret")
     wanted = enrol.Wanted(
         kubeconfigs=(checked("--kubeconfig", kubeconfig, values.path),)
-        if kubeconfig
+        if kubeconfig is not None
         else enrol.administrators_kubeconfigs(os.environ),
-        context=context,
-        server=checked("--server", server, values.server_url) if server else None,
+        context=checked("--context", context, values.context) if context is not None else None,
+        server=checked("--server", server, values.server_url) if server is not None else None,
         namespace=_name("--namespace", namespace),
         account=_name("--service-account", account),
         duration=_duration(duration),
     )
     data, said = enrol.make_kubeconfig(wanted)
     if out == "-":
-        _print(data.decode())
+        stdio.write(data.decode())
     else:
         enrol.save(Path(out), data)
         said.append(f"written to {out}; on each node it is /etc/kiptail/kubeconfig, mode 0600")
     for line in said:
-        click.echo(f"kiptail: {line}", err=True)
+        stdio.say(f"kiptail: {one_line(line, 2_000)}")
 
 
 COMMANDS: tuple[Any, ...] = (check_command, manifests_command, kubeconfig_command, rules_command)
@@ -159,14 +163,8 @@ def _name(source: str, text: str) -> str:
     return text.lower()
 
 
-def _print(text: str) -> None:
-    if sys.stdout is None:
-        raise KiptailError("the standard output is closed")
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        let_go(sys.stdout)
-    except OSError as error:
-        let_go(sys.stdout)
-        raise KiptailError(f"cannot write: {error.strerror}") from error
+def _can_be_written(path: Path) -> None:
+    if path.is_dir():
+        raise SettingsError(f"--out: {values.quoted(str(path))} is a directory: name a file in it")
+    if not path.parent.is_dir():
+        raise SettingsError(f"--out: there is no directory {values.quoted(str(path.parent))}: make it first")

@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -132,6 +131,7 @@ class _Daemon:
         if not isinstance(self._index, SnapshotIndex):
             self._memory = PodMemory(self._index, self._store)
         tally = Tally()
+        self._printer: Printer | None = None
         self._poster = Poster(
             Dispatcher(
                 sink=self._sink(),
@@ -207,6 +207,8 @@ class _Daemon:
             raise
         # Anything else is a bug, perhaps in the middle of a batch: what was read then must not be committed.
         left = self._shut_down()
+        if self._printer is not None and self._printer.error is not None:
+            raise self._printer.error
         if not self._settings.follow:
             log.info("%s", self._report.summary())
         if left and not self._settings.follow and not self._stop.is_set():
@@ -314,7 +316,8 @@ class _Daemon:
     def _sink(self) -> EventSink:
         if self._api is not None and not self._settings.dry_run:
             return ApiSink(self._api)
-        return Printer(sys.stdout, as_json=self._settings.output == "json", on_closed=self._stop.set)
+        self._printer = Printer(as_json=self._settings.output == "json", on_closed=self._stop.set)
+        return self._printer
 
     def _start_cluster(self) -> None:
         """Ask the cluster for the rights that are needed, and begin to list pods."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import click
 
 from kiptail.options import Option
 
-__all__ = ["flags"]
+__all__ = ["flags", "merged"]
 
 
 def flags(table: Iterable[Option[Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -21,6 +21,11 @@ def flags(table: Iterable[Option[Any]]) -> Callable[[Callable[..., Any]], Callab
         return function
 
     return decorate
+
+
+def merged(outer: Mapping[str, object], inner: Mapping[str, object]) -> dict[str, object]:
+    """The flags of ``kiptail`` with those of its command, which win. An empty text is given, too, and refused later."""
+    return {**outer, **{key: value for key, value in inner.items() if value not in (None, False, ())}}
 
 
 def _flag(option: Option[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -10,9 +10,10 @@ import json
 import logging
 import os
 import sys
-from typing import Literal
+from typing import Literal, TextIO
 
 from kiptail.errors import one_line
+from kiptail.stdio import say
 from systemd import journal
 
 __all__ = ["configure"]
@@ -53,6 +54,15 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(fields, ensure_ascii=False)
 
 
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """To the standard error; where nothing can be written to that, nobody can be told either."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Only what is no matter of the stream is an internal error, which logging shows."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def configure(level: str, *, drops: bool = False, style: Literal["auto", "text", "json"] = "auto") -> None:
     """Log to journald where the standard error is connected with it (``$JOURNAL_STREAM``), else to that.
 
@@ -63,7 +73,7 @@ def configure(level: str, *, drops: bool = False, style: Literal["auto", "text",
         handler = journal.JournalHandler(sender_function=_send, SYSLOG_IDENTIFIER="kiptail")
         handler.setFormatter(_Formatter(bare=True))
     else:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = _StderrHandler(sys.stderr)
         handler.setFormatter(_JsonFormatter() if style == "json" else _Formatter())
     root = logging.getLogger()
     root.handlers = [handler]
@@ -88,4 +98,4 @@ def _send(message: str, **fields: object) -> None:
     try:
         journal.send(message, **wanted)
     except OSError:
-        sys.stderr.write(message + "\n")  # journald starts anew, and its stream outlives it
+        say(message)  # journald starts anew, and its stream outlives it

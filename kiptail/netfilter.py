@@ -119,9 +119,9 @@ def parse(line: str) -> PacketDrop | Unparsed:
         return Unparsed(_why_no_addresses(fields), prefix)
     src_address, dst_address = _address(src), _address(dst)
     if src_address is None:
-        return Unparsed("source address is not valid", prefix)
+        return Unparsed(_of_ebtables(fields) or "source address is not valid", prefix)
     if dst_address is None:
-        return Unparsed("destination address is not valid", prefix)
+        return Unparsed(_of_ebtables(fields) or "destination address is not valid", prefix)
     version_6 = ":" in src_address
     if version_6 != (":" in dst_address):
         return Unparsed("one address is IPv4, the other IPv6", prefix)
@@ -189,7 +189,16 @@ def _last_value(fields: str, key: str) -> str:
     return fields.partition(key)[2]
 
 
+def _of_ebtables(fields: str) -> str:
+    """That the line has the form of net/bridge/netfilter/ebt_log.c; "" when it does not."""
+    if " MAC source = " not in fields:
+        return ""
+    return "the form of ebtables --log, which is not read: log with iptables or nftables"
+
+
 def _why_no_addresses(fields: str) -> str:
+    if form := _of_ebtables(fields):
+        return form
     if " ARP HTYPE=" in fields:
         return "ARP, not an IP packet"
     if fields.endswith(" TRUNCATED"):

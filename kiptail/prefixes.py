@@ -13,28 +13,10 @@ from typing import NamedTuple
 
 from kiptail.netfilter import PacketDrop
 
-__all__ = ["PrefixRule", "Prefixes", "Verdict", "to_json_dict", "without_log_header"]
+__all__ = ["PrefixRule", "Prefixes", "Verdict", "to_json_dict"]
 
 #: How a byte that is no UTF-8 looks in a decoded message (``errors="backslashreplace"``).
 _ESCAPED_BYTE = re.compile(r"\\x[0-9a-f]{2}")
-
-# What dmesg, journalctl, rsyslog or /dev/kmsg put before a kernel message. Every repetition is bounded, and
-# no two neighbours can take the same character, so that no input takes long.
-_DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
-_MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
-_LOG_HEADER = re.compile(
-    r"\A"
-    # A record of /dev/kmsg: priority, number, microseconds, flag and fields of later kernels.
-    r"(?:\d{1,3},\d{1,20},\d{1,20},[^;]{1,80};)?"
-    # The priority of `dmesg --raw`, in words with --decode.
-    r"(?:<\d{1,3}>)?"
-    r"(?:[a-z0-9]{1,8} {0,8}:[a-z]{1,6} {0,8}: )?"
-    # Time and host of syslog and journalctl, up to six words in any of their forms.
-    r"(?:(?:[^\s]{1,256} {1,16}){0,6}kernel(?:\[\d{1,10}\])?: )?"
-    # The kernel's clock, with the caller where PRINTK_CALLER is set, or the wall clock of `dmesg -T`.
-    rf"(?:\[(?: {{0,12}}\d{{1,12}}\.\d{{1,9}}|{_DAY} {_MONTH} [ \d]\d \d\d:\d\d:\d\d \d{{4}})\] ?"
-    r"(?:\[ {0,12}[CT]\d{1,12}\] ?)?)?"
-)
 
 
 class Verdict(StrEnum):
@@ -76,11 +58,9 @@ class Prefixes:
         """The rule whose prefix is all the text before the kernel's own part; blanks at the ends do not count."""
         return self._rules.get(prefix_text.strip())
 
-    def match_end(self, text: str) -> PrefixRule | None:
-        """The rule whose prefix ``text`` ends with, as a whole or behind a blank; the longest counts."""
-        text = text.strip()
-        ends = [p for p in self._rules if text.endswith(p) and (text == p or text[-len(p) - 1].isspace())]
-        return self._rules[max(ends, key=len)] if ends else None
+    def ending(self, text: str) -> list[PrefixRule]:
+        """The rules whose prefix ``text``, without blanks around it, ends with; the longest first."""
+        return [self._rules[p] for p in sorted(self._rules, key=len, reverse=True) if text.endswith(p)]
 
     def quoted_in(self, text: str) -> bool:
         """Whether a prefix stands anywhere in ``text``."""
@@ -120,14 +100,6 @@ def to_json_dict(drop: PacketDrop, rule: PrefixRule) -> dict[str, str | int]:
         "icmp_code": drop.icmp_code,
     }
     return {key: value for key, value in values.items() if value is not None and value != ""}
-
-
-def without_log_header(line: str) -> str:
-    """``line`` without what dmesg, journalctl, syslog or /dev/kmsg put before a kernel message, if anything.
-
-    A prefix can look like such a header (``[1.5] ``), so try the line as it is first.
-    """
-    return _LOG_HEADER.sub("", line, count=1)
 
 
 def _needles(texts: Iterable[str]) -> tuple[bytes, ...]:

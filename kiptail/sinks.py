@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
+from kiptail.errors import KiptailError, one_line
 from kiptail.event import CHANGING
+from kiptail.stdio import OutputClosed, write
 
-__all__ = ["ApiSink", "EventApi", "Printer", "let_go"]
+__all__ = ["ApiSink", "EventApi", "Printer"]
 
 log = logging.getLogger(__name__)
+
+#: An Event's line is never longer: its text is 1,024 bytes at most. In characters.
+_LINE_LIMIT = 4_000
 
 
 class EventApi(Protocol):
@@ -47,9 +51,11 @@ class ApiSink:
 class Printer:
     """Prints what would be created or updated, one line each; an :class:`~kiptail.delivery.EventSink`."""
 
-    def __init__(self, stream: TextIO, *, as_json: bool, on_closed: Callable[[], None]) -> None:
-        """``on_closed`` is called when nobody reads the stream any more."""
-        self._stream, self._as_json, self._on_closed = stream, as_json, on_closed
+    def __init__(self, *, as_json: bool, on_closed: Callable[[], None]) -> None:
+        """``on_closed`` is called when nothing can be printed any more."""
+        self._as_json, self._on_closed = as_json, on_closed
+        #: Why not; None while it can be, and when there is nobody left to read it.
+        self.error: KiptailError | None = None
 
     def create(self, event: dict[str, Any]) -> None:
         """Print a new Event."""
@@ -61,21 +67,15 @@ class Printer:
 
     def _print(self, operation: str, event: dict[str, Any]) -> None:
         line = json.dumps({"operation": operation, "event": event}) if self._as_json else _sentence(operation, event)
+        if self.error is not None:
+            return
         try:
-            self._stream.write(line + "\n")
-            self._stream.flush()
-        except OSError as error:  # nobody reads any more, or the disk behind a redirection is full
-            if not isinstance(error, BrokenPipeError):
-                log.error("cannot print: %s", error.strerror)
-            let_go(self._stream)
+            write(line + "\n")
+        except OutputClosed:
             self._on_closed()
-
-
-def let_go(stream: TextIO) -> None:
-    """Nobody reads ``stream`` any more: what is still in it goes nowhere, and no complaint comes at exit."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, stream.fileno())
-    os.close(null)
+        except KiptailError as error:
+            self.error = error
+            self._on_closed()
 
 
 def _announce(done: str, event: dict[str, Any]) -> None:
@@ -93,7 +93,8 @@ def _announce(done: str, event: dict[str, Any]) -> None:
 def _sentence(operation: str, event: dict[str, Any]) -> str:
     pod = event["involvedObject"]
     count = f"x{event['count']}"
-    return (
+    return one_line(
         f"{event['lastTimestamp']} {operation} {pod['namespace']}/{pod['name']}"
-        f" {event['type']} {event['reason']} {count}: {event['message']}"
+        f" {event['type']} {event['reason']} {count}: {event['message']}",
+        _LINE_LIMIT,
     )

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kiptail.netfilter import PacketDrop, parse, split
-from kiptail.prefixes import Prefixes, PrefixRule, Verdict, to_json_dict, without_log_header
+from kiptail.prefixes import Prefixes, PrefixRule, Verdict, to_json_dict
 from tests.corpus import Sample, samples
 from tests.corpus.printer import Printed, printed
 
@@ -61,23 +61,20 @@ class TestMatch:
             assert found.verdict is verdict
 
 
-class TestMatchEnd:
+class TestEnding:
     @pytest.mark.parametrize(
         ("configured", "text", "expected"),
         [
-            pytest.param(["drop:"], "drop: ", "drop:", id="all of it"),
-            pytest.param(["drop:"], "Nov 23 10:00:00 node kernel: drop: ", "drop:", id="behind a header"),
-            pytest.param(["[UFW BLOCK]"], "node kernel: [1.5] [UFW BLOCK] ", "[UFW BLOCK]", id="blanks inside"),
-            pytest.param(["b", "a b"], "x a b ", "a b", id="the longest"),
-            pytest.param(["drop:"], "x\tdrop:", "drop:", id="a tab"),
-            pytest.param(["drop:"], "no-drop: ", None, id="part of a word"),
-            pytest.param(["drop:"], "drop: x ", None, id="not at the end"),
-            pytest.param(["drop:"], "", None, id="nothing"),
-            pytest.param([], "drop: ", None, id="none configured"),
+            pytest.param(["drop:"], "drop:", ["drop:"], id="all of it"),
+            pytest.param(["drop:"], "node kernel: drop:", ["drop:"], id="behind something"),
+            pytest.param(["b", "x", "a b"], "x a b", ["a b", "b"], id="the longest first"),
+            pytest.param(["drop:"], "drop: x", [], id="not at the end"),
+            pytest.param(["drop:"], "", [], id="nothing"),
+            pytest.param([], "drop:", [], id="none configured"),
         ],
     )
-    def test_what_the_text_ends_with(self, configured: list[str], text: str, expected: str | None) -> None:
-        assert matched(prefixes(*configured).match_end(text)) == expected
+    def test_what_the_text_ends_with(self, configured: list[str], text: str, expected: list[str]) -> None:
+        assert [rule.text for rule in prefixes(*configured).ending(text)] == expected
 
 
 class TestHeld:
@@ -222,58 +219,3 @@ class TestJson:
             "src": "10.0.0.1",
             "dst": "10.0.0.2",
         }
-
-
-class TestLogHeaders:
-    @pytest.mark.parametrize(
-        "header",
-        [
-            pytest.param("", id="none"),
-            pytest.param("[   12.345678] ", id="dmesg"),
-            pytest.param("[12.345678]", id="without a blank"),
-            pytest.param("[1234567.345678] [ T1234] ", id="dmesg with the caller"),
-            pytest.param("[   12.345678][    C0] ", id="console with the caller"),
-            pytest.param("<4>[   12.345678] ", id="dmesg --raw"),
-            pytest.param("<4>", id="priority alone"),
-            pytest.param("kern  :warn  : [   12.345678] ", id="dmesg --decode"),
-            pytest.param("[Sun Nov 23 10:00:00 2025] ", id="dmesg -T"),
-            pytest.param("[Sat Nov  1 10:00:00 2025] ", id="dmesg -T, first of the month"),
-            pytest.param("4,1234,12345678,-;", id="/dev/kmsg"),
-            pytest.param("4,1234,12345678,-,caller=T1;", id="/dev/kmsg with the caller"),
-            pytest.param("Nov 23 10:00:00 host kernel: ", id="journalctl"),
-            pytest.param("Nov  1 10:00:00 host kernel: [   12.345678] ", id="rsyslog"),
-            pytest.param("<4>Nov 23 10:00:00 host.example.com kernel: [   12.345678] ", id="RFC 3164"),
-            pytest.param("2025-11-23T10:00:00.123456+01:00 host kernel: [   12.345678] ", id="rsyslog, ISO 8601"),
-            pytest.param("Sun 2025-11-23 10:00:00 CET host kernel: ", id="journalctl -o short-full"),
-            pytest.param("[   12.345678] host kernel: ", id="journalctl -o short-monotonic"),
-            pytest.param("1763888400.123456 host kernel: ", id="journalctl -o short-unix"),
-            pytest.param("kernel: ", id="no time"),
-        ],
-    )
-    @pytest.mark.parametrize("prefix", ["[UFW BLOCK] ", "calico-drop: ", "Antrea:I:Drop:x:", ""])
-    def test_is_taken_off(self, header: str, prefix: str) -> None:
-        assert without_log_header(header + prefix + PACKET) == prefix + PACKET
-
-    @pytest.mark.parametrize(
-        "line",
-        [
-            pytest.param("[UFW BLOCK] " + PACKET, id="bracket"),
-            pytest.param("kernel drop: " + PACKET, id="kernel without a colon"),
-            pytest.param("zone wan, drop <4> " + PACKET, id="priority that is none"),
-            pytest.param("[12] " + PACKET, id="number in brackets"),
-            pytest.param("", id="nothing"),
-            pytest.param("a b c d e f g kernel: x", id="more words than any header has"),
-        ],
-    )
-    def test_other_lines_stay_as_they_are(self, line: str) -> None:
-        assert without_log_header(line) == line
-
-    @given(st.text())
-    def test_what_is_left_is_the_end_of_the_line(self, line: str) -> None:
-        assert line.endswith(without_log_header(line))
-
-    @pytest.mark.parametrize("text", [" ", "x ", "[", "<4>", "1,", "[ ", "x  ", "kern :"], ids=repr)
-    def test_absurd_lines_are_done_with(self, text: str) -> None:
-        """Every repetition in the pattern is bounded, so that only the line's beginning is looked at."""
-        line = text * 100_000
-        assert line.endswith(without_log_header(line))
