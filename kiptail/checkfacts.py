@@ -77,6 +77,8 @@ class JournalFacts:
     last_kernel_at: float | None = None
     #: Trusted netfilter lines of the last hour by the text before their ``IN=``.
     prefixes: Mapping[str, int] = field(default_factory=dict)
+    #: Lines of that hour with a configured prefix that are not counted, by the reason.
+    uncounted: Mapping[str, int] = field(default_factory=dict)
     #: Kernel messages of that hour that journald missed.
     missed: int = 0
     #: The hour holds more than was read.

@@ -73,6 +73,17 @@ def _journal(journal: JournalFacts, now: float) -> Iterator[Finding]:
             "the journal is volatile: what kiptail has not read before a reboot is lost",
             "mkdir -p /var/log/journal && journalctl --flush, or Storage=persistent in journald.conf",
         )
+    if journal.uncounted:
+        lines = sum(journal.uncounted.values())
+        why = "; ".join(f"{count} {reason}" for reason, count in journal.uncounted.items())
+        yield Finding(
+            "lines",
+            Level.WARNING,
+            f"{plural(lines, 'line')} of the last hour with a configured prefix {'was' if lines == 1 else 'were'}"
+            f" not counted ({why})",
+            "look at them with `journalctl -k -o cat --since=-1h`: what a rule logs of an IP packet is the prefix, IN=…"
+            " and nothing behind the packet",
+        )
     if journal.missed:
         yield Finding(
             "limits",

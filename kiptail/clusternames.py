@@ -13,12 +13,11 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from typing import Any, Protocol
 
+from kiptail.addressnames import AddressNames, note_node, note_service
 from kiptail.errors import ApiError
-from kiptail.kubenames import is_name, is_namespace
 from kiptail.pages import items_of, pages
 from kiptail.podranges import Network, PodRanges, covering
 from kiptail.unnamed import SERVICE_RANGES, Unnamed, node_ranges, service_ranges
@@ -36,8 +35,6 @@ INTERVAL, INTERVAL_PER_OBJECT = 300.0, 1.0
 FAILED_RETRY, FORBIDDEN_RETRY = 30.0, 1_800.0
 #: A longer list is not read.
 MAX_NODES, MAX_SERVICES = 1_000, 5_000
-#: A node, or a Service, has a few addresses and ranges; more are not read.
-MAX_ADDRESSES = 32
 #: So long after the start nothing is said of an address, for it may be one of these, in seconds.
 FIRST_PATIENCE = 3.0
 #: A list that is read early follows the question after so many seconds, at random: a look-up may find a pod meanwhile,
@@ -55,16 +52,6 @@ class NamesApi(Protocol):
         """One page of a ServiceList."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """What a list says; filled page by page."""
-
-    names: dict[str, str] = field(default_factory=dict)
-    #: Nodes' addresses inside of the cluster. Others are from anywhere, and tell nothing of a new node's.
-    internal: list[str] = field(default_factory=list)
-    pod_ranges: list[Network] = field(default_factory=list)
-
-
 class _Reading:
     """One of the two lists, and when it is read next."""
 
@@ -72,11 +59,11 @@ class _Reading:
         self,
         plural: str,
         page: Callable[..., dict[str, Any]],
-        reduce: Callable[[Mapping[str, Any], _Listed], None],
+        reduce: Callable[[Mapping[str, Any], AddressNames], None],
         most: int,
     ) -> None:
         self.plural, self.page, self.reduce, self.most = plural, page, reduce, most
-        self.listed = _Listed()
+        self.listed = AddressNames()
         #: Objects there were in it, also when those were too many; None while that is not known.
         self.size: int | None = None
         self.again_at = 0.0
@@ -104,8 +91,8 @@ class ClusterNames:
         ``on_change`` runs in the thread after a list that gave an address a name, or another one.
         """
         self._ranges, self._on_change = ranges, on_change
-        self._services = _Reading("services", api.list_services_page, _note_service, MAX_SERVICES)
-        self._nodes = _Reading("nodes", api.list_nodes_page, _note_node, MAX_NODES)
+        self._services = _Reading("services", api.list_services_page, note_service, MAX_SERVICES)
+        self._nodes = _Reading("nodes", api.list_nodes_page, note_node, MAX_NODES)
         # Nodes last: a load balancer may have Services use their addresses.
         self._readings = (self._services, self._nodes) if nodes else (self._services,)
         self._service_ranges: tuple[Network, ...] = ()
@@ -223,9 +210,9 @@ class ClusterNames:
             else:
                 reading.unnamed.hold(reading.again_at)
 
-    def _listed(self, reading: _Reading) -> _Listed | None:
+    def _listed(self, reading: _Reading) -> AddressNames | None:
         """What the list says; None when it is too long. Raises ApiError."""
-        listed = _Listed()
+        listed = AddressNames()
         read = 0
         most_pages = 2 * reading.most // PAGE_LIMIT
         for page in pages(lambda token: reading.page(limit=PAGE_LIMIT, continue_token=token), most=most_pages):
@@ -267,54 +254,9 @@ class ClusterNames:
         return any(before.get(address) != name for address, name in names.items())
 
 
-def _note_node(obj: Mapping[str, Any], listed: _Listed) -> None:
-    name = _mapping(obj.get("metadata")).get("name")
-    if not is_name(name):
-        return
-    for entry in map(_mapping, _list(_mapping(obj.get("status")).get("addresses"))):
-        address = _address(entry.get("address"))
-        if address:
-            listed.names[address] = f"node/{name}"
-            if entry.get("type") == "InternalIP":
-                listed.internal.append(address)
-    for text in _list(_mapping(obj.get("spec")).get("podCIDRs")):
-        try:
-            listed.pod_ranges.append(ip_network(text if isinstance(text, str) else ""))
-        except ValueError:
-            continue
-
-
-def _note_service(obj: Mapping[str, Any], listed: _Listed) -> None:
-    """A Service's own addresses. Not ``externalIPs``: whoever may create a Service can claim any address there."""
-    metadata, spec = _mapping(obj.get("metadata")), _mapping(obj.get("spec"))
-    namespace, name = metadata.get("namespace"), metadata.get("name")
-    if not (is_namespace(namespace) and is_name(name)):
-        return
-    for text in _list(spec.get("clusterIPs")) or [spec.get("clusterIP")]:
-        address = _address(text)
-        if address:
-            listed.names[address] = f"service {namespace}/{name}"
-
-
 def _within(address: str, networks: tuple[Network, ...]) -> bool:
     try:
         ip = ip_address(address)
     except ValueError:
         return False
     return any(ip in network for network in networks)
-
-
-def _address(text: object) -> str:
-    """In its canonical form; "" for a host's name and what is none."""
-    try:
-        return str(ip_address(text)) if isinstance(text, str) and "%" not in text else ""
-    except ValueError:
-        return ""
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value[:MAX_ADDRESSES] if isinstance(value, list) else []

@@ -34,7 +34,7 @@ from kiptail.report import Report
 from kiptail.rights import node_remedy
 from kiptail.settings import Settings
 from kiptail.sinks import ApiSink, Printer
-from kiptail.snapshot import SnapshotIndex, load_pods
+from kiptail.snapshot import Snapshot, SnapshotIndex, load_snapshot
 from kiptail.starting import TOKEN_FILE, Stopped, ask_cluster, open_store
 from kiptail.stopping import StopSignal
 from kiptail.tally import Tally
@@ -85,7 +85,7 @@ class _Daemon:
         self._metrics = open_metrics(settings)
 
         prefixes = Prefixes(PrefixRule(p.text, Verdict(p.verdict)) for p in settings.prefixes)
-        pods = load_pods(settings.pods, label=settings.pod_identifier_label) if settings.pods else None
+        snapshot = load_snapshot(settings.pods, label=settings.pod_identifier_label) if settings.pods else None
         self._tokens = KeptToken(settings.state_directory / TOKEN_FILE)
         self._api = self._connect() if settings.pods is None else None
         if self._api is not None:
@@ -112,8 +112,9 @@ class _Daemon:
             stack.callback(self._names.close)
         self._cluster_names: ClusterNames | None = None
         self._index: NodeIndex | ClusterIndex | SnapshotIndex
-        if self._api is None or pods is not None:
-            self._index = SnapshotIndex(pods or [], now_us=time.time_ns() // 1000, wall_us=self._clock.wall_us)
+        if self._api is None or snapshot is not None:
+            snapshot = snapshot or Snapshot([], {})
+            self._index = SnapshotIndex(snapshot, now_us=time.time_ns() // 1000, wall_us=self._clock.wall_us)
         else:
             self._index, self._cluster_names = open_index(
                 settings,

@@ -85,10 +85,12 @@ class Intake:
 
     #: By verdict and the metrics' name for the protocol.
     drops: dict[tuple[str, str], int] = field(default_factory=dict)
-    #: The prefix was wanted, the rest could not be read.
+    #: The prefix was wanted, the rest could not be read; why not, of the latest.
     unparsed: int = 0
-    #: It was in a line of the kernel's that its packet logging did not write.
+    unparsed_why: str = ""
+    #: It was in a line of the kernel's that its packet logging did not write; likewise.
     untrusted: int = 0
+    untrusted_why: str = ""
     #: Too old when read.
     expired: int = 0
 
@@ -283,6 +285,7 @@ class Follower:
             return
         if isinstance(logged, Untrusted):
             self.intake.untrusted += 1
+            self.intake.untrusted_why = logged.reason
             log.debug("not trusted (%s): %s", logged.reason, one_line(line))
             return
         rule, drop = logged
@@ -291,6 +294,7 @@ class Follower:
             return
         if isinstance(drop, Unparsed):
             self.intake.unparsed += 1
+            self.intake.unparsed_why = drop.reason
             log.debug("not understood (%s): %s", drop.reason, one_line(line))
             return
         self._seen((rule.verdict.value, protocol_label(drop.protocol)))

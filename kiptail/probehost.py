@@ -10,15 +10,18 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 from kiptail import __version__
 from kiptail.checkfacts import HostFacts, JournalFacts, StateFacts
 from kiptail.entry import is_trusted, missed_messages, text_of
 from kiptail.errors import JournalError, one_line
-from kiptail.netfilter import split
+from kiptail.netfilter import Unparsed, split
+from kiptail.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.printed import is_printed
 from kiptail.proberules import gather_rules
 from kiptail.reader import Reader, Source, field, match_kernel, unreadable
+from kiptail.reading import Logged, Untrusted, read
 from kiptail.settings import Settings
 
 __all__ = ["gather_host"]
@@ -35,9 +38,10 @@ _CONF_BYTES = 1 << 18
 def gather_host(settings: Settings, *, now: float) -> HostFacts:
     """``now`` is in seconds since the epoch."""
     own = settings.journal_directory is None and not settings.journal_files
+    prefixes = Prefixes(PrefixRule(prefix.text, Verdict(prefix.verdict)) for prefix in settings.prefixes)
     return HostFacts(
         prefixes=tuple((prefix.text, prefix.verdict) for prefix in settings.prefixes),
-        journal=_journal(Source(settings.journal_directory, settings.journal_files), now, own=own),
+        journal=_journal(Source(settings.journal_directory, settings.journal_files), prefixes, now, own=own),
         rules=gather_rules(),
         state=_state(settings.state_directory),
         all_netns=_all_netns(),
@@ -58,19 +62,36 @@ def _versions() -> dict[str, str]:
 # -- journal ----------------------------------------------------------------------------------------------------
 
 
-def _journal(source: Source, now: float, *, own: bool) -> JournalFacts:
+class _LastHour(NamedTuple):
+    """What the journal holds of the last hour, as far as it was read."""
+
+    #: As :class:`JournalFacts` has them.
+    prefixes: dict[str, int]
+    uncounted: dict[str, int]
+    missed: int = 0
+    incomplete: bool = False
+
+
+def _journal(source: Source, wanted: Prefixes, now: float, *, own: bool) -> JournalFacts:
     name = str(source)
     try:
         source.check()
         persistent, runtime = _storage(source)
         last = _last_kernel(source)
-        prefixes, missed, incomplete = _last_hour(source, now)
+        hour = _last_hour(source, wanted, now)
     except JournalError as error:
         return JournalFacts(name, refusal=str(error))
     except OSError as error:
         return JournalFacts(name, refusal=str(unreadable(source, error)))
     settings = _journald_settings() if own else {}
-    return JournalFacts(name, "", persistent, runtime, last, prefixes, missed, incomplete, settings)
+    return JournalFacts(
+        name,
+        persistent=persistent,
+        runtime=runtime,
+        last_kernel_at=last,
+        settings=settings,
+        **hour._asdict(),
+    )
 
 
 def _storage(source: Source) -> tuple[bool, bool]:
@@ -90,9 +111,9 @@ def _last_kernel(source: Source) -> float | None:
         return reader._get_realtime() / 1e6 if reader._previous() else None
 
 
-def _last_hour(source: Source, now: float) -> tuple[dict[str, int], int, bool]:
-    """Trusted netfilter lines by prefix, missed kernel messages, and whether there is more than was read."""
+def _last_hour(source: Source, wanted: Prefixes, now: float) -> _LastHour:
     prefixes: dict[str, int] = {}
+    uncounted: dict[str, int] = {}
     missed = 0
     until = time.monotonic() + _MOST_SECONDS
     with contextlib.closing(source.open()) as reader:
@@ -100,14 +121,25 @@ def _last_hour(source: Source, now: float) -> tuple[dict[str, int], int, bool]:
         reader.seek_realtime(max(0, round((now - _WINDOW) * 1e6)))
         for number, message in enumerate(_messages(reader)):
             if number >= _MOST_LINES or time.monotonic() > until:
-                return prefixes, missed, True
+                return _LastHour(prefixes, uncounted, missed, incomplete=True)
             missed += missed_messages(message) or 0
             if b" OUT=" not in message or not is_trusted(field(reader, "_TRANSPORT"), field(reader, "SYSLOG_FACILITY")):
                 continue
-            parts = split(text_of(message))
+            text = text_of(message)
+            if wanted.wanted(message) and (why := _why_uncounted(text, wanted)):
+                uncounted[why] = uncounted.get(why, 0) + 1
+            parts = split(text)
             if parts is not None and is_printed(parts[1]) and (parts[0] in prefixes or len(prefixes) < _MOST_PREFIXES):
                 prefixes[parts[0]] = prefixes.get(parts[0], 0) + 1
-    return prefixes, missed, False
+    return _LastHour(prefixes, uncounted, missed)
+
+
+def _why_uncounted(text: str, wanted: Prefixes) -> str:
+    """Why kiptail does not count a line of the kernel's though it has a wanted prefix; "" when it does."""
+    match read(text, wanted):
+        case Untrusted(reason) | Logged(packet=Unparsed(reason)):
+            return reason
+    return ""
 
 
 def _messages(reader: Reader) -> Iterator[bytes]:

@@ -113,6 +113,7 @@ class Report:
         """One line for ``systemctl status``."""
         follower, progress = self._follower, self._poster.progress
         parts = [f"{sum(follower.intake.drops.values())} drops counted", f"{progress.untold} Events to write"]
+        parts += self._uncounted()
         if not self._index.ready():
             parts.append(f"{progress.unplaced} flows wait for the list of pods")
         if self.lag > LAG_TOLD:
@@ -126,10 +127,19 @@ class Report:
 
     def summary(self) -> str:
         """One line at the end of a run that ends with the journal."""
-        counts, intake = self._journal.counts, self._follower.intake
-        drops = sum(intake.drops.values())
-        untrusted = counts.untrusted + intake.untrusted
-        return f"{counts.scanned} kernel lines read: {drops} drops, {untrusted} lines not trusted"
+        drops = sum(self._follower.intake.drops.values())
+        return ", ".join([f"{self._journal.counts.scanned} kernel lines read: {drops} drops", *self._uncounted()])
+
+    def _uncounted(self) -> Iterator[str]:
+        """Lines with a wanted prefix that are not counted, and why not, of the latest."""
+        intake = self._follower.intake
+        untrusted = self._journal.counts.untrusted + intake.untrusted
+        for count, what, why in (
+            (intake.unparsed, "not understood", intake.unparsed_why),
+            (untrusted, "not trusted", intake.untrusted_why),
+        ):
+            if count:
+                yield f"{count} {'line' if count == 1 else 'lines'} {what}" + (f" ({why})" if why else "")
 
     def readings(self) -> Iterator[Reading]:
         """Everything that is counted, for a scrape."""

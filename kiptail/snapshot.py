@@ -1,16 +1,41 @@
-"""Pods from a file: what an offline dry run asks instead of a cluster."""
+"""Pods from a file: what an offline dry run asks instead of a cluster. Nodes and Services in it give names."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from kiptail.errors import SettingsError
+from kiptail.addressnames import AddressNames, note_node, note_service
+from kiptail.errors import SettingsError, one_line
 from kiptail.indexstats import IndexStats
+from kiptail.kubenames import is_name, is_namespace, is_uid
 from kiptail.ownership import NEVER, Hands, Owned, Ownership, Pod, hands_of, reduce_pod
+from kiptail.podshape import misfit
 
-__all__ = ["SnapshotIndex", "load_pods"]
+__all__ = ["Snapshot", "SnapshotIndex", "load_snapshot"]
+
+log = logging.getLogger(__name__)
+
+#: 20,000 pods have 300 MB.
+MOST_BYTES = 1 << 30
+REMEDY = "make it with `kubectl get pods -A -o json > FILE`"
+#: What is open in this process already.
+_DESCRIPTOR = re.compile(r"/dev/stdin|/dev/fd/\d{1,9}|/proc/self/fd/\d{1,9}")
+
+
+class Snapshot(NamedTuple):
+    """What a file says."""
+
+    pods: list[Pod]
+    #: Names of addresses that are no pods', as :attr:`AddressNames.names`.
+    names: Mapping[str, str]
 
 
 class SnapshotIndex:
@@ -19,11 +44,11 @@ class SnapshotIndex:
     #: There is nothing that could fail.
     trouble = ""
 
-    def __init__(self, pods: list[Pod], *, now_us: int, wall_us: Callable[[int], int] = int) -> None:
+    def __init__(self, snapshot: Snapshot, *, now_us: int, wall_us: Callable[[int], int] = int) -> None:
         """``wall_us`` makes times of the wall clock, as the pods' are, of those that are asked for."""
-        self._wall_us = wall_us
+        self._wall_us, self._names = wall_us, snapshot.names
         self._ownership = Ownership()
-        self._ownership.replace(pods, now_us=now_us, seen_us=now_us)
+        self._ownership.replace(snapshot.pods, now_us=now_us, seen_us=now_us)
 
     def ready(self) -> bool:
         """A snapshot is complete."""
@@ -66,24 +91,114 @@ class SnapshotIndex:
         return False
 
     def name(self, address: str) -> str:
-        """The node with this address, or ""."""
+        """``node/NAME``, ``service NAMESPACE/NAME``, or ""."""
         node = self._ownership.node(address)
-        return f"node/{node}" if node else ""
+        return f"node/{node}" if node else self._names.get(address, "")
 
     def stats(self) -> IndexStats:
         """For the metrics."""
         return IndexStats(pods=len(self._ownership))
 
 
-def load_pods(path: Path, *, label: str | None) -> list[Pod]:
-    """The pods of a snapshot made by ``kubectl get pods -A -o json``; raises SettingsError."""
+def load_snapshot(path: Path, *, label: str | None) -> Snapshot:
+    """What ``kubectl get pods -A -o json`` wrote, also with nodes and Services in it; raises SettingsError.
+
+    ``label`` is as :func:`reduce_pod` takes it.
+    """
+    shown = f"--pods: {one_line(str(path))}"
     try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise SettingsError(f"--pods: cannot read {path}: {error.strerror}") from error
+        document = json.loads(_bytes(path, shown))
     except (ValueError, RecursionError) as error:
-        raise SettingsError(f"--pods: {path} is no JSON; make it with `kubectl get pods -A -o json`") from error
+        raise SettingsError(f"{shown} is no JSON: {REMEDY}") from error
+    kind = _text(document, "kind")
     items = document.get("items") if isinstance(document, dict) else None
+    if kind == "Pod":  # of `kubectl get pod NAME -o json`
+        items = [document]
     if not isinstance(items, list):
-        raise SettingsError(f"--pods: {path} holds no list of pods; make it with `kubectl get pods -A -o json`")
-    return [pod for item in items if isinstance(item, dict) and (pod := reduce_pod(item, label=label))]
+        raise SettingsError(f"{shown} holds no list of pods: {REMEDY}")
+    return _reduced(items, shown, kind=kind.removesuffix("List") or "Pod", label=label)
+
+
+def _reduced(items: list[Any], shown: str, *, kind: str, label: str | None) -> Snapshot:
+    """``kind`` is that of items that have none themselves, as in a list that came from the API server directly."""
+    pods: list[Pod] = []
+    services, nodes = AddressNames(), AddressNames()
+    refused: Counter[str] = Counter()
+    for item in items:
+        if not isinstance(item, dict):
+            refused["no object"] += 1
+            continue
+        match _text(item, "kind") or kind:
+            case "Pod":
+                pod = reduce_pod(item, label=label)
+                if pod is not None:
+                    pods.append(pod)
+                else:
+                    refused[_why_no_pod(item)] += 1
+            case "Node":
+                note_node(item, nodes)
+            case "Service":
+                note_service(item, services)
+            case _:
+                refused["of another kind"] += 1
+    if refused:
+        why = ", ".join(f"{count} {reason}" for reason, count in sorted(refused.items()))
+        log.warning("%s: %d of %d items are not used: %s", shown, refused.total(), len(items), why)
+    if not pods:
+        log.warning("%s holds no pod: every address is a stranger's", shown)
+    # Nodes last: a load balancer may have Services use their addresses.
+    return Snapshot(pods, services.names | nodes.names)
+
+
+def _why_no_pod(item: dict[str, Any]) -> str:
+    """A short text that quotes nothing of the item."""
+    if field := misfit(item):
+        return f"with a {field} of the wrong type"
+    metadata = item.get("metadata") or {}
+    if not metadata.get("uid"):
+        return "without metadata.uid"
+    usable = {
+        "uid": is_uid(metadata["uid"]),
+        "namespace": is_namespace(metadata.get("namespace")),
+        "name": is_name(metadata.get("name")),
+    }
+    return f"without a usable metadata.{next(field for field, good in usable.items() if not good)}"
+
+
+def _text(document: object, key: str) -> str:
+    value = document.get(key) if isinstance(document, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def _bytes(path: Path, shown: str) -> bytes:
+    """The file's content. Raises SettingsError, also for what may never end.
+
+    A pipe is read where somebody gave it to this process, as ``/dev/stdin`` or ``<(kubectl …)``: its other end is open.
+    One in the file system may have none.
+    """
+    passed_on = _DESCRIPTOR.fullmatch(str(path)) is not None
+    try:
+        # Without waiting: for whoever opens the other end of a pipe, or for the kernel's next message.
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return _read(number, shown, passed_on=passed_on)
+        finally:
+            os.close(number)
+    except OSError as error:
+        raise SettingsError(f"{shown} cannot be read: {error.strerror}: {REMEDY}") from error
+
+
+def _read(number: int, shown: str, *, passed_on: bool) -> bytes:
+    status = os.fstat(number)
+    if stat.S_ISFIFO(status.st_mode) and passed_on:
+        os.set_blocking(number, True)
+    elif not stat.S_ISREG(status.st_mode):
+        kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no file"
+        raise SettingsError(f"{shown} is {kind}: {REMEDY}")
+    data = b""
+    if status.st_size <= MOST_BYTES:
+        with open(number, "rb", closefd=False) as file:
+            data = file.read(MOST_BYTES + 1)
+    if max(len(data), status.st_size) > MOST_BYTES:
+        raise SettingsError(f"{shown} is larger than {MOST_BYTES >> 20} MiB: take the pods of some namespaces only")
+    return data

@@ -271,8 +271,10 @@ class TestAbsurdText:
 
     @pytest.mark.parametrize(
         "text",
-        [*(" ", "x ", "[", "{", '{"', '{"a":', '"', '="', '\\"="', "a", "1", "\x1b[", "\x1b[31m", "[[", "IN= OUT= ")]
-        + [' OUT="[', "message repeated 1 times: [", "last message repeated ", '"a":', " ,", '{"a":" OUT="},'],
+        [
+            *(" ", "x ", "[", "{", '{"', '{"a":', '"', '="', '\\"="', "a", "1", "\x1b[", "\x1b[31m", "[[", "IN= OUT= "),
+            *(' OUT="[', "message repeated 1 times: [", "last message repeated ", '"a":', " ,", '{"a":" OUT="},'),
+        ],
         ids=repr,
     )
     def test_a_long_line_takes_no_longer_than_its_length_says(self, text: str) -> None:
