@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from kiptail import manifests, options, rules, stdio, values
-from kiptail.errors import SettingsError, one_line
+from kiptail.errors import KiptailError, SettingsError, one_line
 from kiptail.flags import flags, merged
 from kiptail.levels import checked
 from kiptail.settings import resolve
@@ -114,7 +114,7 @@ def kubeconfig_command(  # noqa: PLR0917 - click passes them by name
         stdio.require_output()
     else:
         # Before a token is asked for, which would be lost.
-        _can_be_written(checked("--out", out, values.path))
+        _require_place(checked("--out", out, values.path))
     if out == "-" and sys.stdout.isatty():
         raise SettingsError("--out -: the standard output is a terminal, and the file holds a secret")
     wanted = enrol.Wanted(
@@ -163,8 +163,9 @@ def _name(source: str, text: str) -> str:
     return text.lower()
 
 
-def _can_be_written(path: Path) -> None:
+def _require_place(path: Path) -> None:
+    shown = one_line(str(path))
     if path.is_dir():
-        raise SettingsError(f"--out: {values.quoted(str(path))} is a directory: name a file in it")
+        raise KiptailError(f"--out: cannot write {shown}: it is a directory, name a file in it")
     if not path.parent.is_dir():
-        raise SettingsError(f"--out: there is no directory {values.quoted(str(path.parent))}: make it first")
+        raise KiptailError(f"--out: cannot write {shown}: its directory does not exist, make it first")

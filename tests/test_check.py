@@ -197,6 +197,31 @@ def test_no_log_rule(node: Node) -> None:
     assert "kiptail rules --for" in problem["remedy"]
 
 
+def test_lines_with_the_prefix_that_are_not_counted(node: Node) -> None:
+    """ARP, a line that was cut, the form of ebtables, a prefix that is one word of the rule's; and one that counts."""
+    node.nft(GOOD)
+    line = LINE.format(prefix="kt-drop:")
+    lines = [
+        line,
+        "kt-drop: IN=a OUT=b ARP HTYPE=1 PTYPE=0x0800 OPCODE=1 ",
+        line[: line.index("DST=") + 5],
+        "kt-drop: IN=a OUT=b MAC source = 02:00:00:00:00:01 MAC dest = 02:00:00:00:00:02 proto = 0x0806",
+        f"my {line}",
+    ]
+    now = time.time_ns() // 1000 - 60_000_000
+    export_to_journal(
+        (kernel_entry(text, realtime_us=now + n, monotonic_us=10_000_000 + n) for n, text in enumerate(lines)),
+        node.journal / "system.journal",
+    )
+    with node.cluster(*ALL) as kubeconfig:
+        (finding,) = node.check("--prefix", "kt-drop:", "--kubeconfig", kubeconfig, code=0)["lines"]
+    assert finding["level"] == "warning"
+    assert finding["text"].startswith("4 lines of the last hour with a configured prefix were not counted (")
+    for why in ("1 ARP, not an IP packet", "1 addresses are cut off", "1 not what packet", "1 more than the prefix"):
+        assert why in finding["text"]
+    assert "journalctl -k" in finding["remedy"]
+
+
 @pytest.mark.parametrize("logged", ["kt-drop:", "kt-dorpx:"])
 def test_the_wrong_prefix(node: Node, logged: str) -> None:
     """What it is to become is a rule's, however close one without a rule is that was logged."""

@@ -237,6 +237,14 @@ SINGULAR: list[tuple[str, dict[str, Any], str]] = [
         "two groups", {"rules": {"rules": (RULE, replace(RULE, group=1), replace(RULE, group=2))}},
         "2 rules log to NFLOG groups 1, 2",
     ),
+    (
+        "a line that is not counted", {"journal": {"uncounted": {"ARP, not an IP packet": 1}}},
+        "1 line of the last hour with a configured prefix was not counted (1 ARP, not an IP packet)",
+    ),
+    (
+        "lines that are not counted", {"journal": {"uncounted": {"ARP, not an IP packet": 1, "cut": 2}}},
+        "3 lines of the last hour with a configured prefix were not counted (1 ARP, not an IP packet; 2 cut)",
+    ),
 ]  # fmt: skip
 
 

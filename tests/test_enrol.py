@@ -126,7 +126,10 @@ def test_a_secret_is_not_shown_on_a_terminal(admin: Admin) -> None:
         (("--namespace", "a/b"), 2, "--namespace"),
         (("--server", "ftp://x"), 2, "--server"),
         (("--out", "/no/such/place"), 1, "cannot write /no/such/place"),
+        (("--out", "/"), 1, "cannot write /: it is a directory"),
         (("--context", "nope"), 4, "nope"),
+        *(((option, ""), 2, f"{option}: '' is") for option in ("--kubeconfig", "--context", "--server", "--duration")),
+        *(((option, ""), 2, f"{option}: '' is") for option in ("--namespace", "--service-account", "--out")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
@@ -136,6 +139,8 @@ def test_what_does_not_work_is_told_in_one_line(admin: Admin, arguments: tuple[s
     assert (done.returncode, len(lines)) == (code, 1), done.stderr
     assert told in lines[0]
     assert not admin.out.exists()
+    if code < 4:
+        assert not admin.server.requests(), "no token that would be lost"
 
 
 def test_what_it_says_to_do_first_is_what_was_missing(admin: Admin) -> None:

@@ -150,8 +150,8 @@ def test_lines_are_told_apart() -> None:
     stage.follower.step()
     intake = stage.follower.intake
     assert intake.drops == {("drop", "TCP"): 1, ("log", "TCP"): 1}
-    assert intake.unparsed == 1
-    assert intake.untrusted == 2
+    assert (intake.unparsed, intake.unparsed_why) == (1, "addresses are cut off")
+    assert (intake.untrusted, intake.untrusted_why) == (2, "not what packet logging prints")
     assert stage.book.commits == [({1: 1}, "page 1")], "what is only logged makes no flow"
 
 

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 
+from kiptail.follower import Intake
 from kiptail.report import LAG_TOLD, Report
 from kiptail.tally import Tally
 
 
-def report() -> Report:
-    """One of parts that have nothing to tell."""
+def report(*, untrusted: int = 0, **intake: Any) -> Report:
+    """One of parts that have nothing to tell but the given."""
     progress = SimpleNamespace(untold=0, unplaced=0, ended=0, ambiguous=0, reattributed=0, trouble="")
+    counts = SimpleNamespace(scanned=9, untrusted=untrusted)
     parts: Any = SimpleNamespace(
-        trouble="", intake=SimpleNamespace(drops={}), progress=progress, ready=lambda: True, counts=None
+        trouble="", intake=Intake(**intake), progress=progress, ready=lambda: True, counts=counts
     )
     return Report(journal=parts, follower=parts, ledger=parts, poster=parts, index=parts, tally=Tally(), damaged=False)
 
@@ -48,3 +50,26 @@ def test_the_status_says_how_far_behind_it_is() -> None:
     assert f"{LATE:.0f} s behind the journal" in told.status()
     told.beat(lag=1.0)
     assert "behind" not in told.status()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        pytest.param({}, "", id="all are counted"),
+        pytest.param({"unparsed": 1, "unparsed_why": "ARP"}, ", 1 line not understood (ARP)", id="one"),
+        pytest.param({"unparsed": 2, "unparsed_why": "ARP"}, ", 2 lines not understood (ARP)", id="two"),
+        pytest.param(
+            {"unparsed": 1, "unparsed_why": "ARP", "untrusted": 3, "untrusted_why": "more than the prefix"},
+            ", 1 line not understood (ARP), 3 lines not trusted (more than the prefix)",
+            id="both",
+        ),
+    ],
+)
+def test_lines_with_a_wanted_prefix_that_are_not_counted_are_said(changes: dict[str, Any], said: str) -> None:
+    told = report(drops={("drop", "TCP"): 4}, **changes)
+    assert told.summary() == f"9 kernel lines read: 4 drops{said}"
+    assert told.status().startswith(f"4 drops counted, 0 Events to write{said}")
+
+
+def test_entries_that_the_kernel_did_not_write_are_said_too() -> None:
+    assert report(untrusted=2).summary() == "9 kernel lines read: 0 drops, 2 lines not trusted"
