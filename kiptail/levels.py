@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args
 
-from kiptail import options
+from kiptail import inputfile, options
 from kiptail.errors import SettingsError, one_line
 from kiptail.options import OPTIONS, Option
 from kiptail.values import PrefixSetting, Verdict, prefix, quoted
@@ -124,16 +124,13 @@ def read_config(named: Found[Path] | None, default: Path) -> Mapping[str, Found[
     file = named.value if named else default
     shown = one_line(str(file))
     try:
-        with file.open("rb") as stream:
-            content = stream.read(MOST_CONFIG_BYTES + 1)
+        content = inputfile.read(file, MOST_CONFIG_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         if named is None:
             return {}
         raise SettingsError(f"{named.source}: {shown}: {error.strerror}") from error
     except OSError as error:
         raise SettingsError(f"{named.source + ': ' if named else ''}{shown}: {error.strerror}") from error
-    if len(content) > MOST_CONFIG_BYTES:
-        raise SettingsError(f"{shown}: is larger than a configuration file can be ({MOST_CONFIG_BYTES >> 20} MiB)")
     try:
         document = tomllib.loads(content.decode())
     except UnicodeDecodeError as error:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import re
-import stat
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kiptail import inputfile
 from kiptail.addressnames import AddressNames, note_node, note_service
 from kiptail.errors import SettingsError, one_line
 from kiptail.indexstats import IndexStats
@@ -26,8 +24,6 @@ log = logging.getLogger(__name__)
 #: 20,000 pods have 300 MB.
 MOST_BYTES = 1 << 30
 REMEDY = "make it with `kubectl get pods -A -o json > FILE`"
-#: What is open in this process already.
-_DESCRIPTOR = re.compile(r"/dev/stdin|/dev/fd/\d{1,9}|/proc/self/fd/\d{1,9}")
 
 
 class Snapshot(NamedTuple):
@@ -107,15 +103,17 @@ def load_snapshot(path: Path, *, label: str | None) -> Snapshot:
     """
     shown = f"--pods: {one_line(str(path))}"
     try:
-        document = json.loads(_bytes(path, shown))
+        document = json.loads(inputfile.read(path, MOST_BYTES))
+    except OSError as error:
+        raise SettingsError(f"{shown} cannot be read: {error.strerror}; {REMEDY}") from error
     except (ValueError, RecursionError) as error:
-        raise SettingsError(f"{shown} is no JSON: {REMEDY}") from error
+        raise SettingsError(f"{shown} is no JSON; {REMEDY}") from error
     kind = _text(document, "kind")
     items = document.get("items") if isinstance(document, dict) else None
     if kind == "Pod":  # of `kubectl get pod NAME -o json`
         items = [document]
     if not isinstance(items, list):
-        raise SettingsError(f"{shown} holds no list of pods: {REMEDY}")
+        raise SettingsError(f"{shown} holds no list of pods; {REMEDY}")
     return _reduced(items, shown, kind=kind.removesuffix("List") or "Pod", label=label)
 
 
@@ -168,37 +166,3 @@ def _why_no_pod(item: dict[str, Any]) -> str:
 def _text(document: object, key: str) -> str:
     value = document.get(key) if isinstance(document, dict) else None
     return value if isinstance(value, str) else ""
-
-
-def _bytes(path: Path, shown: str) -> bytes:
-    """The file's content. Raises SettingsError, also for what may never end.
-
-    A pipe is read where somebody gave it to this process, as ``/dev/stdin`` or ``<(kubectl …)``: its other end is open.
-    One in the file system may have none.
-    """
-    passed_on = _DESCRIPTOR.fullmatch(str(path)) is not None
-    try:
-        # Without waiting: for whoever opens the other end of a pipe, or for the kernel's next message.
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            return _read(number, shown, passed_on=passed_on)
-        finally:
-            os.close(number)
-    except OSError as error:
-        raise SettingsError(f"{shown} cannot be read: {error.strerror}: {REMEDY}") from error
-
-
-def _read(number: int, shown: str, *, passed_on: bool) -> bytes:
-    status = os.fstat(number)
-    if stat.S_ISFIFO(status.st_mode) and passed_on:
-        os.set_blocking(number, True)
-    elif not stat.S_ISREG(status.st_mode):
-        kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no file"
-        raise SettingsError(f"{shown} is {kind}: {REMEDY}")
-    data = b""
-    if status.st_size <= MOST_BYTES:
-        with open(number, "rb", closefd=False) as file:
-            data = file.read(MOST_BYTES + 1)
-    if max(len(data), status.st_size) > MOST_BYTES:
-        raise SettingsError(f"{shown} is larger than {MOST_BYTES >> 20} MiB: take the pods of some namespaces only")
-    return data

@@ -10,6 +10,7 @@ import codecs
 import errno
 import fcntl
 import io
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -131,8 +132,8 @@ def _let_go(stream: TextIO) -> None:
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """A codec's error handler: signs that the encoding lacks by others, and the rest as ``\\u1234``."""
+    """A codec's error handler: signs that the encoding lacks by others, and the rest as JSON escapes them."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking = error.object[error.start : error.end]
-    return "".join(_PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lacking), error.end
+    return "".join(_PLAIN.get(c) or json.dumps(c)[1:-1] for c in lacking), error.end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import FrozenInstanceError, fields
@@ -523,6 +524,28 @@ def test_a_stronger_choice_of_journal_replaces_a_weaker_one() -> None:
     assert (files.journal_directory, files.journal_files) == (None, (Path("a"),))
     directory = settings({"journal_directory": "/j"}, {"KIPTAIL_JOURNAL_FILE": "a"})
     assert (directory.journal_directory, directory.journal_files) == (Path("/j"), ())
+
+
+def test_a_configuration_without_an_end_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    large = tmp_path / "large"
+    large.write_bytes(b"#" * (1 << 20) + b"\n")
+    for path in (pipe, Path("/dev/zero"), large, tmp_path):
+        with pytest.raises(SettingsError, match=r"^--config: /.*: (it is no regular|it is larger|Is a dir)"):
+            resolve({"config": str(path)}, {}, now_us=1)
+
+
+def test_a_configuration_may_be_a_pipe_that_is_open_or_nothing() -> None:
+    readable, writable = os.pipe()
+    os.write(writable, b'prefix = ["a"]\n')
+    os.close(writable)
+    try:
+        settings = resolve({"config": f"/dev/fd/{readable}"}, {}, now_us=1)
+    finally:
+        os.close(readable)
+    assert [prefix.text for prefix in settings.prefixes] == ["a"]
+    assert resolve({"config": "/dev/null"}, {}, now_us=1, need_prefix=False).prefixes == ()
 
 
 def test_which_kubeconfig(tmp_path: Path, toml: Path) -> None:

@@ -142,6 +142,12 @@ def test_signs_that_the_terminal_lacks(directory: Path, command: str, environmen
     assert b"\\u2192" not in done.stdout + done.stderr
 
 
+def test_json_stays_json_where_the_encoding_lacks_its_signs(directory: Path) -> None:
+    arguments = ["check", "--output", "json", "--kubeconfig", "/größe→\U0001f600"]
+    done = run(directory, arguments, PYTHONIOENCODING="ascii")
+    assert "größe->\U0001f600" in str(json.loads(done.stdout))
+
+
 def test_nothing_to_read(directory: Path) -> None:
     assert "the standard input is closed" in quiet(run(directory, PARSE, "<&-"), 1)
     assert "no line of the input" in quiet(run(directory, PARSE, "</dev/null"), 0)
