@@ -27,7 +27,8 @@ MOST_REPEATS = 10_000
 _MOST_NESTED, _MOST_DEEP = 2, 8
 #: How much of a text before a prefix is looked at, in characters.
 _HEADER_END_LENGTH = 64
-_SHOWN_LENGTH = 60
+#: Of a prefix that nobody wanted, and of a line in an error, this much is shown.
+_PREFIX_SHOWN, _LINE_SHOWN = 60, 1_000
 
 # What a header ends with where no blank follows: a tag, a clock in brackets, a priority, the number of `grep -n`, a
 # field's name, the length of an export's field, a quotation mark, what separates columns or ends the header of
@@ -56,27 +57,26 @@ class LogText:
 
     def __init__(self, prefixes: Prefixes) -> None:
         self._prefixes = prefixes
-        #: Lines that were read, and those that looked like what the kernel's packet logging writes.
-        self._lines = self._logged = 0
+        #: Lines that looked like what the kernel's packet logging writes.
+        self._logged = 0
         self._wanted = False
         self._first_prefix = ""
         self._last: dict[str, Any] | None = None
 
     def read(self, line: str) -> list[dict[str, Any]]:
         """What ``kiptail parse`` prints of the line: nothing, an object, or one for each packet that it stands for."""
-        self._lines += 1
-        answer, times = self._read(_COLOUR.sub("", line[:LINE_LIMIT]))
+        text = line[:LINE_LIMIT]
+        answer, times = self._read(_COLOUR.sub("", text) if "\x1b" in text else text)
         self._last = answer
         if answer is None:
             return []
         self._wanted = True
-        shown = one_line(line, 1_000)
         if "error" in answer:
-            answer.setdefault("line", shown)
+            answer.setdefault("line", one_line(line, _LINE_SHOWN))
         answers = [answer] * min(times, MOST_REPEATS)
         if times > MOST_REPEATS:
             reason = f"repeated more often than {MOST_REPEATS} times: the rest is left out"
-            answers.append({"error": reason, "line": shown})
+            answers.append({"error": reason, "line": one_line(line, _LINE_SHOWN)})
         return answers
 
     def remark(self) -> str:
@@ -94,7 +94,7 @@ class LogText:
 
     def _read(self, line: str) -> tuple[dict[str, Any] | None, int]:
         """The answer, and how many packets it stands for."""
-        again = _SAME_AGAIN.search(line[-_HEADER_END_LENGTH:])
+        again = _SAME_AGAIN.search(line[-_HEADER_END_LENGTH:]) if "repeated" in line else None
         if again is not None and self._last is not None:
             return self._last, int(again[1])
         looked_like = False
@@ -104,7 +104,7 @@ class LogText:
             if parts is None:
                 continue
             if not (looked_like or self._logged):
-                self._first_prefix = one_line(parts[0][-_SHOWN_LENGTH:])
+                self._first_prefix = one_line(parts[0][-_PREFIX_SHOWN:])
             looked_like = True
             rule = _rule_at_end(parts[0], self._prefixes)
             if rule is not None:
@@ -139,16 +139,17 @@ def _candidates(line: str, nested: int) -> Iterator[str]:
     # A document can have the message as numbers, in a list.
     if (" OUT=" not in line and not ('"' in line and "[" in line)) or _RAW_FIELD.match(line):
         return
-    for value in _documents(line):
-        for text in _texts(value, _MOST_DEEP):
-            if nested:
-                yield from _candidates(text, nested - 1)
-            else:
-                yield text
-    for field in _QUOTED_FIELD.finditer(line):
-        value = _json(field[1])
-        if isinstance(value, str):
-            yield value
+    if '"' in line:
+        for value in _documents(line):
+            for text in _texts(value, _MOST_DEEP):
+                if nested:
+                    yield from _candidates(text, nested - 1)
+                else:
+                    yield text
+        for field in _QUOTED_FIELD.finditer(line):
+            value = _json(field[1])
+            if isinstance(value, str):
+                yield value
     yield line[:MAX_LINE]
 
 

@@ -200,8 +200,8 @@ PODS: Option[Path] = Option(
     "pods",
     values.path,
     metavar="FILE",
-    help="Take the pods from this file, written by `kubectl get pods -A -o json`, and contact no cluster."
-    " Only with --dry-run.",
+    help="Take the pods from this file, written by `kubectl get pods -A -o json`, and contact no cluster; nodes and"
+    " Services in it have names. Only with --dry-run.",
 )
 OUTPUT: Option[Output] = Option(
     "output",
