@@ -103,7 +103,7 @@ class TestCorpus:
         kinds = {sample.expected.get("protocol", "") for sample in SAMPLES}
         assert kinds >= {"", "TCP", "UDP", "UDPLITE", "ICMP", "ICMPv6", "AH", "ESP", "SCTP", "47"}
         errors = {sample.expected["error"] for sample in SAMPLES if "error" in sample.expected}
-        assert len(errors) == 8
+        assert len(errors) == 9
 
 
 class TestPrinted:

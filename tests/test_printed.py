@@ -12,7 +12,7 @@ from tests.corpus import Sample, samples
 from tests.corpus.printer import Printed, printed
 
 SAMPLES = [sample for sample in samples() if split(sample.line) is not None]
-#: Made by hand to be hard for a parser: what they say is read, but no kernel prints that.
+#: Made by hand to be hard for a parser: what they say is read, but the kernel's packet logging does not print that.
 NOT_PRINTED = [
     "SRC=10.0.0.1\0 ",
     "DST=10.0.0.² ",
@@ -22,6 +22,7 @@ NOT_PRINTED = [
     "DPT=-1 ",
     "PROTO= ",
     "PROTO=89 OUT=x ",
+    " MAC source = ",
 ]
 HEAD = "IN=a OUT=b SRC=10.0.0.1 DST=10.0.0.2 LEN=60 "
 HEAD_4 = HEAD + "TOS=0x00 PREC=0x00 TTL=64 ID=1 "
