@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Any
 
+from kiptail.addresses import canonical
 from kiptail.kubenames import is_name, is_namespace
 from kiptail.podranges import Network
 
@@ -62,10 +63,7 @@ def note_service(obj: Mapping[str, Any], listed: AddressNames) -> None:
 
 def _address(text: object) -> str:
     """In its canonical form; "" for a host's name and what is none."""
-    try:
-        return str(ip_address(text)) if isinstance(text, str) and "%" not in text else ""
-    except ValueError:
-        return ""
+    return (canonical(text) or "") if isinstance(text, str) else ""
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -18,6 +18,8 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final
 
+from kiptail.addresses import canonical
+
 __all__ = ["HostAddresses"]
 
 log = logging.getLogger(__name__)
@@ -120,8 +122,9 @@ def _local6(lines: Iterable[bytes]) -> Iterator[str]:
                     ip = IPv6Address(bytes.fromhex(digits.decode("ascii", "replace")))
                 except ValueError:
                     continue
-                if not ip.is_loopback:
-                    yield str(ip)
+                text = canonical(str(ip))
+                if text is not None and not ip.is_loopback:
+                    yield text
 
 
 def _addresses_of_services() -> frozenset[str]:

@@ -14,12 +14,11 @@ differs from the whole line's.
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import socket
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kiptail.addresses import canonical
 from kiptail.protocols import BY_NAME
 
 __all__ = ["MAX_LINE", "PacketDrop", "Unparsed", "parse", "split"]
@@ -37,7 +36,7 @@ class PacketDrop(NamedTuple):
     prefix: str
     in_interface: str
     out_interface: str
-    #: IPv4, or IPv6 in its short form; always there, both of one family, spelled as :mod:`ipaddress` does.
+    #: IPv4, or IPv6 in its short form; always there, both of one family, spelled as :mod:`kiptail.addresses` says.
     src: str
     dst: str
     #: As the kernel prints it, ``TCP``, ``ICMPv6``, ``47``, but ``SCTP`` for ``132``; "" when the line does
@@ -117,7 +116,7 @@ def parse(line: str) -> PacketDrop | Unparsed:
     src, dst = _value(fields, " SRC="), _value(fields, " DST=")
     if src is None or dst is None:
         return Unparsed(_why_no_addresses(fields), prefix)
-    src_address, dst_address = _address(src), _address(dst)
+    src_address, dst_address = canonical(src), canonical(dst)
     if src_address is None:
         return Unparsed(_of_ebtables(fields) or "source address is not valid", prefix)
     if dst_address is None:
@@ -206,23 +205,6 @@ def _why_no_addresses(fields: str) -> str:
     if " SRC=" in fields:
         return "addresses are cut off"
     return "no addresses: not an IP packet, or cut off"
-
-
-def _address(text: str) -> str | None:
-    """``text`` in the form that :mod:`ipaddress` prints; None when it is no address.
-
-    inet_pton() is as strict and ten times as fast; zones (``fe80::1%eth0``) are no part of what the kernel
-    prints.
-    """
-    try:
-        if ":" not in text:
-            socket.inet_pton(socket.AF_INET, text)
-            return text
-        address = socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, text))
-    except (OSError, ValueError):  # ValueError: a NUL, or a surrogate, which has no UTF-8
-        return None
-    # libc writes ::ffff:10.0.0.1 and ::10.0.0.1 where ipaddress, depending on Python's version, does not.
-    return str(ipaddress.IPv6Address(address)) if "." in address else address
 
 
 def _number(text: str | None, highest: int) -> int | None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
 from datetime import datetime
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 
+from kiptail.addresses import canonical
 from kiptail.kubenames import is_label_value, is_name, is_namespace, is_uid
 from kiptail.podshape import misfit
 
@@ -227,16 +227,9 @@ def _addresses(status: Mapping[str, Any], plural: str, single: str) -> tuple[str
 
 
 def _canonical(texts: Iterable[object]) -> KeysView[str]:
-    """Those that are addresses, as :mod:`ipaddress` writes them, each once and in their order."""
-    addresses = []
-    for text in texts:
-        if not isinstance(text, str) or "%" in text:  # a zone can be any text, and no pod's address has one
-            continue
-        try:
-            addresses.append(str(ip_address(text)))
-        except ValueError:
-            continue
-    return dict.fromkeys(addresses).keys()
+    """Those that are addresses, each once and in their order."""
+    addresses = (canonical(text) for text in texts if isinstance(text, str))
+    return dict.fromkeys(address for address in addresses if address is not None).keys()
 
 
 def _times(values: Iterable[object]) -> list[int]:

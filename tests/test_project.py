@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "kiptail"
 #: Modules that decide and never act: time, files and the network come in as values.
 PURE = (
+    "addresses",
     "entry",
     "netfilter",
     "prefixes",
@@ -86,7 +87,7 @@ IMPURE_IMPORTS = {
 }
 #: Names of the above that do no I/O.
 HARMLESS = {
-    ("netfilter", "socket"),  # inet_pton and inet_ntop
+    ("addresses", "socket"),  # inet_pton, inet_ntop and inet_aton
     ("values", "os"),  # fsencode
     ("values", "pathlib"),  # paths as values
     ("options", "pathlib"),

@@ -168,9 +168,21 @@ def _dump_icmp(draw: Draw, text: Text, *, fragment: bool, outer: bool) -> None:
         text.add(f"MTU={draw(_BYTES)} " if (kind, code) == (3, 4) else "")
 
 
+def _in6_addr(halves: list[int]) -> str:
+    """As %pI6 does."""
+    return ":".join(f"{half:04x}" for half in halves)
+
+
+def _read(halves: list[int]) -> str:
+    """As kiptail has it: in short, but never with dots, which Python has from 3.13 on."""
+    if halves[:6] == [0, 0, 0, 0, 0, 0xFFFF]:
+        return f"::ffff:{halves[6]:x}:{halves[7]:x}"
+    return str(ipaddress.IPv6Address(_in6_addr(halves)))
+
+
 def dump_ipv6_packet(draw: Draw, text: Text, *, recurse: bool) -> None:
-    src, dst = (ipaddress.IPv6Address(sum(draw(_HALF) << 16 * n for n in range(8))) for _ in range(2))
-    text.add(f"SRC={src.exploded} DST={dst.exploded} ", src=str(src), dst=str(dst))
+    src, dst = ([draw(_HALF) for _ in range(8)] for _ in range(2))
+    text.add(f"SRC={_in6_addr(src)} DST={_in6_addr(dst)} ", src=_read(src), dst=_read(dst))
     text.add(f"LEN={draw(_BYTES)} TC=0 HOPLIMIT={draw(_OCTET)} FLOWLBL={draw(_BYTES)} ")
     options, fragment = draw(st.booleans()), False
     for header in draw(st.lists(st.sampled_from(["options", "FRAG", "AH", "ESP"]), max_size=3)):
