@@ -247,3 +247,4 @@ def test_nothing_is_given_up_because_the_clock_was_set(error: float, booted: boo
     assert [event["count"] for event in events.events.values()] == [1, 1]
     right = datetime.fromtimestamp(int(lost.at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     assert {event["lastTimestamp"] for event in events.events.values()} == {right}
+    store.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import pytest
 
@@ -46,10 +46,11 @@ class Disk(Store):
 
 
 @pytest.fixture
-def disk() -> Disk:
+def disk() -> Iterator[Disk]:
     disk = Disk.in_memory()
     assert isinstance(disk, Disk)
-    return disk
+    yield disk
+    disk.close()
 
 
 def test_the_next_run_knows_who_is_gone(disk: Disk) -> None:

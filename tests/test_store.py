@@ -51,7 +51,8 @@ def test_what_was_committed_is_loaded_again(tmp_path: Path) -> None:
     filled(store)
     store.save_endpoints(1, {"src": SRC, "dst": DST}, [RECORD])
     store.close()
-    saved = Store.open(tmp_path).load()
+    with closing(Store.open(tmp_path)) as store:
+        saved = store.load()
     assert saved.position == POSITION
     assert (saved.watermark_us, saved.next_flow_id) == (101, 3)
     tcp, ping = saved.flows
@@ -148,6 +149,7 @@ def test_a_delivery_is_noted(tmp_path: Path) -> None:
     record.sent_count, record.sent_message, record.writes, record.rounds, record.given_up = 5, "text", 2, 1, "why"
     store.save_record(record)
     assert store.load().flows[0].records == (record,)
+    store.close()
 
 
 def test_counts_are_replaced_and_told_flows_forgotten(tmp_path: Path) -> None:
@@ -163,12 +165,14 @@ def test_counts_are_replaced_and_told_flows_forgotten(tmp_path: Path) -> None:
     assert [f.flow.id for f in saved.flows] == [2], "an open flow is not forgotten"
     assert saved.position == POSITION, "a commit without a position leaves the last one"
     assert saved.next_flow_id == 3, "ids are not used twice"
+    store.close()
 
 
 def test_only_the_owner_may_look(tmp_path: Path) -> None:
     directory = tmp_path / "state"
-    filled(Store.open(directory))
-    modes = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
+    with closing(Store.open(directory)) as store:
+        filled(store)
+        modes = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
     assert directory.stat().st_mode & 0o777 == 0o700
     assert "state.sqlite-wal" in modes
     assert set(modes.values()) == {0o600}
@@ -183,7 +187,8 @@ def test_a_commit_survives_the_death_of_the_process(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=environment, timeout=60, check=False)
     assert done.returncode == -9
-    assert len(Store.open(tmp_path).load().flows) == 2
+    with closing(Store.open(tmp_path)) as store:
+        assert len(store.load().flows) == 2
 
 
 def test_two_cannot_use_one_directory(tmp_path: Path) -> None:
@@ -503,8 +508,8 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, damage: bytes | None, caplo
     path = tmp_path / "state.sqlite"
     content = damage or path.read_bytes()[:4096] + b"\xff" * 4096 + path.read_bytes()[8192:]
     path.write_bytes(content)
-    fresh = Store.open(tmp_path)
-    assert fresh.load().flows == ()
+    with closing(Store.open(tmp_path)) as fresh:
+        assert fresh.load().flows == ()
     (aside,) = tmp_path.glob("state.sqlite.damaged-*")
     assert aside.read_bytes() == content
     assert str(aside) in caplog.text
