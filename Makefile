@@ -15,7 +15,7 @@ demo: ## See what kiptail makes of a recorded journal; needs no cluster and writ
 	@tools/prepare demo
 	@tools/demo
 
-test: ## Run everything: the checks, then all tests with Debian 12's package versions and with PyPI's newest
+test: ## Run everything: the checks, then all tests with Debian 12's packages, Debian 13's (Python 3.13) and PyPI's newest
 	@tools/prepare pypi debian live system
 	@$(MAKE) check
 	@tools/test
@@ -36,7 +36,7 @@ live: ## Run, as root, the tests on this machine's kernel, journald and systemd;
 	@tools/prepare debian live
 	@tools/pytest debian -m live $(ARGS)
 
-system-test: ## Boot a Debian 12 in a container, as root, install the package, and see it work; ARGS="-k name" selects
+system-test: ## Boot a Debian 12 and a 13 in containers, as root, install the package, and see it work; ARGS="-k name" selects
 	@tools/prepare debian live system
 	@tools/pytest debian -m system $(ARGS)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import struct
+import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -121,6 +122,12 @@ def drain(directory: Path, position: Position | None) -> tuple[list[int], Positi
     return times, position
 
 
+def shown(directory: Path) -> int:
+    """How many entries journalctl has there."""
+    command = ["journalctl", "--directory", directory, "--output", "cat", "--quiet"]
+    return len(subprocess.run(command, capture_output=True, timeout=30, check=False).stdout.splitlines())
+
+
 @pytest.fixture
 def place(quick_path: Path) -> Callable[[bytes], Path]:
     directory = quick_path / "journal"
@@ -139,9 +146,12 @@ def test_any_time_in_a_files_header_can_be_read(
     whole: bytes, place: Callable[[bytes], Path], field: str, position: Position | None
 ) -> None:
     for value in VALUES:
-        times, _ = drain(place(patched(whole, (HEADER[field], value))), position)
+        directory = place(patched(whole, (HEADER[field], value)))
+        times, _ = drain(directory, position)
         if position is None:
-            assert len(times) == ENTRIES, f"the entries themselves are all right ({value})"
+            # The entries themselves are all right: systemd 252 reads them, 257 leaves alone a file with such a header.
+            assert len(times) == shown(directory), value
+            assert len(times) in (0, ENTRIES), value
 
 
 @pytest.mark.parametrize("position", POSITIONS.values(), ids=POSITIONS)

@@ -18,7 +18,7 @@ from tests.apiserver.process import ServerProcess
 from tests.netns import Network, network
 from tests.pods import pod
 from tests.system.machine import Machine, booted
-from tests.system.root import debian_root
+from tests.system.root import Release, debian_root
 
 ROOT = Path(__file__).parents[2]
 CLIENT, WEB = "10.244.1.9", "10.244.1.3"
@@ -49,14 +49,20 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     return Packages(_build(__version__, directory), _build(following, directory), following)
 
 
+@pytest.fixture(scope="module", params=list(Release))
+def release(request: pytest.FixtureRequest) -> Release:
+    """Whatever belongs to a machine depends on it, and is made anew with the next release's."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    with debian_root() as root, booted(root, tmp_path_factory.mktemp("machine")) as machine:
+def machine(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    with debian_root(release) as root, booted(root, tmp_path_factory.mktemp("machine")) as machine:
         yield machine
 
 
 @pytest.fixture(scope="module")
-def wires() -> Iterator[Network]:
+def wires(release: Release) -> Iterator[Network]:
     """Two pods whose connections are dropped, logged under a prefix that is no other test's.
 
     Other tests wait until it is given back, also those of this run: never for the session.
@@ -75,7 +81,7 @@ def prefix(wires: Network) -> str:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     pods = [pod("client", CLIENT, uid="uid-client"), pod("web-0", WEB, uid="uid-web-0")]
     with ServerProcess(tmp_path_factory.mktemp("server"), pods, also=[NODE]) as server:
         yield server

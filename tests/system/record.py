@@ -1,6 +1,6 @@
 """Record the README's transcript: `python -m tests.system.record` installs, enables, drops and describes for real.
 
-Everything between the two marks in README.md is replaced by what a freshly booted Debian answered.
+Everything between the two marks in README.md is replaced by what a freshly booted Debian 12 answered.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.netns import network
 from tests.pods import pod
 from tests.system.conftest import ROOT
 from tests.system.machine import Machine, booted
-from tests.system.root import debian_root
+from tests.system.root import Release, debian_root
 
 __all__ = ["BEGIN", "DESCRIBE", "END", "INSTALL", "LOOK"]
 
@@ -73,7 +73,7 @@ def main() -> int:
     with (
         tempfile.TemporaryDirectory() as name,
         ServerProcess(Path(name) / "server", pods) as server,
-        debian_root() as root,
+        debian_root(Release.DEBIAN_12) as root,
         network() as wires,
         booted(root, Path(name) / "machine") as machine,
     ):
