@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kiptail.addresses import canonical
-from kiptail.clusternames import _address
+from kiptail.addressnames import _address
 from kiptail.hostaddresses import _local6
 from kiptail.netfilter import PacketDrop, parse
 from kiptail.pod import _canonical
