@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +75,18 @@ class Run:
 
     def tells_of(self, port: int) -> bool:
         return any(f"port {port}/" in text for text in self.texts())
+
+    def time_to_tell(self, source: str, target: str, port: int) -> float:
+        """Seconds from a packet to its Event. printk may lose a line: then another one is sent."""
+        for _ in range(4):
+            began = time.monotonic()
+            self.node.drop(source, target, port)
+            while time.monotonic() < began + 5.0:
+                if self.tells_of(port):
+                    return time.monotonic() - began
+                time.sleep(0.005)
+            assert not any(lost.port == port for lost in self.node.lines()), f"logged, not told: {self.kiptail.log}"
+        raise AssertionError(f"the kernel logs nothing: {self.kiptail.log}")
 
     def says(self, *texts: str) -> None:
         self.kiptail.wait_for(lambda: set(texts) <= self.texts(), f"{texts} in {self.texts()}")
@@ -147,12 +158,7 @@ def test_what_a_pod_sends_to_its_node_is_told_as_for_the_node_and_is_no_probe(in
 
 
 def test_an_event_about_the_own_node_waits_for_nothing(in_the_node: Run) -> None:
-    taken = []
-    for port in range(9001, 9001 + TRIES):
-        began = time.monotonic()
-        in_the_node.node.drop(WEB, NODE, port)
-        in_the_node.kiptail.wait_for(partial(in_the_node.tells_of, port), "an Event")
-        taken.append(time.monotonic() - began)
+    taken = [in_the_node.time_to_tell(WEB, NODE, port) for port in range(9001, 9001 + TRIES)]
     assert min(taken) < AT_ONCE_S, taken
 
 
