@@ -86,34 +86,19 @@ class Timeline:
         if not 0 <= monotonic_us <= LONGEST_UP_US:
             latest = self._of_boot(boot_id) or (self.stretches[-1] if self.stretches else None)
             return wall_us - (latest.ahead_us if latest else 0)
-        offset_us = wall_us - monotonic_us
-        stretch = self._of_boot(boot_id)
-        if stretch is None:
-            stretch = self._booted(boot_id, offset_us, wall_us)
+        latest = self._of_boot(boot_id)
+        stretch = self._stretch(latest, boot_id, monotonic_us, wall_us)
+        if latest is None or stretch.ahead_us != latest.ahead_us:
             self.stretches = (*self.stretches[1 - MAX_STRETCHES :], stretch)
-        else:
-            jump_us = offset_us - stretch.offset_us
-            if abs(jump_us) > SLACK_US:
-                ahead_us = stretch.ahead_us + whole(jump_us)
-                stretch = Stretch(boot_id, wall_us - ahead_us, offset_us, ahead_us)
-                self.stretches = (*self.stretches[1 - MAX_STRETCHES :], stretch)
-            elif abs(jump_us) > JITTER_US:
-                newer = stretch._replace(offset_us=offset_us)
-                self.stretches = tuple(newer if one is stretch else one for one in self.stretches)
+        elif stretch is not latest:
+            self.stretches = tuple(stretch if one is latest else one for one in self.stretches)
         steady_us = wall_us - stretch.ahead_us
         self.last_us = max(self.last_us, steady_us)
         return steady_us
 
     def at(self, boot_id: str, monotonic_us: int, wall_us: int) -> int:
         """The steady time of a moment of which only that is asked."""
-        offset_us = wall_us - monotonic_us
-        stretch = self._of_boot(boot_id) or self._booted(boot_id, offset_us, wall_us)
-        jump_us = offset_us - stretch.offset_us
-        return wall_us - stretch.ahead_us - (whole(jump_us) if abs(jump_us) > SLACK_US else 0)
-
-    def knows(self, boot_id: str) -> bool:
-        """Something of this boot was observed."""
-        return self._of_boot(boot_id) is not None
+        return wall_us - self._stretch(self._of_boot(boot_id), boot_id, monotonic_us, wall_us).ahead_us
 
     def is_steady(self) -> bool:
         """The wall clock's time is steady time."""
@@ -162,6 +147,17 @@ class Timeline:
             if stretch.boot_id == boot_id:
                 return stretch
         return None
+
+    def _stretch(self, latest: Stretch | None, boot_id: str, monotonic_us: int, wall_us: int) -> Stretch:
+        """The one that a moment with these clocks is in: the ``latest`` of its boot, or how another one begins."""
+        offset_us = wall_us - monotonic_us
+        if latest is None:
+            return self._booted(boot_id, offset_us, wall_us)
+        jump_us = offset_us - latest.offset_us
+        if abs(jump_us) > SLACK_US:
+            ahead_us = latest.ahead_us + whole(jump_us)
+            return Stretch(boot_id, wall_us - ahead_us, offset_us, ahead_us)
+        return latest._replace(offset_us=offset_us) if abs(jump_us) > JITTER_US else latest
 
     def _booted(self, boot_id: str, offset_us: int, wall_us: int) -> Stretch:
         """How a boot of which nothing was observed begins."""
