@@ -8,7 +8,6 @@ import json
 import socket
 import socketserver
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from kiptail.errors import ApiError
 from kiptail.kubeapi import KubeApi, WatchStream
 from tests.apiserver import ApiServer
 from tests.apiserver.certificates import authority
+from tests.serving import Serving
 
 #: A request's time in tests of what happens when it is over, in seconds.
 SHORT = 0.25
@@ -79,44 +79,17 @@ class Connection(socketserver.StreamRequestHandler):
         return "".join(lines)
 
 
-class RawServer(socketserver.ThreadingTCPServer):
+class RawServer(Serving):
     """An HTTP server that does what no real one would; with TLS where `tls` is its context."""
 
     def __init__(self, answer: Callable[[socket.socket, str], None], tls: ssl.SSLContext | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), Connection)
+        super().__init__(Connection, tls=tls)
         self.answer = answer
         self.heads: list[str] = []
-        self.connections = 0
-        self._tls = tls
-        self._open: list[socket.socket] = []
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        connection, address = super().get_request()
-        if self._tls is not None:
-            connection = self._tls.wrap_socket(connection, server_side=True)
-        self._open.append(connection)
-        self.connections += 1
-        return connection, address
-
-    def handle_error(self, *_: Any) -> None:
-        pass
 
     @property
     def url(self) -> str:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.server_address[1]}"
-
-    def __enter__(self) -> RawServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self._thread.join()
-        for connection in self._open:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        self.server_close()
 
 
 def server_tls() -> ssl.SSLContext:

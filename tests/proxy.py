@@ -7,8 +7,9 @@ import select
 import socket
 import socketserver
 import ssl
-import threading
 from urllib.parse import urlsplit
+
+from tests.serving import Serving
 
 __all__ = ["Proxy"]
 
@@ -63,7 +64,7 @@ class _Line(socketserver.StreamRequestHandler):
                 pairs[side].sendall(data)
 
 
-class Proxy(socketserver.ThreadingTCPServer):
+class Proxy(Serving):
     """Notes (method, target, Proxy-Authorization) of each request in `asked`.
 
     `wants` is the Proxy-Authorization without which it answers 407. `hosts` are names that it knows, with their
@@ -78,34 +79,10 @@ class Proxy(socketserver.ThreadingTCPServer):
         hosts: dict[str, str] | None = None,
         at: str = "127.0.0.1",
     ) -> None:
-        super().__init__((at, 0), _Line)
-        self.wants, self._tls, self.hosts = wants, tls, hosts or {}
+        super().__init__(_Line, tls=tls, at=at)
+        self.wants, self.hosts = wants, hosts or {}
         self.asked: list[tuple[str, str, str | None]] = []
-        self._open: list[socket.socket] = []
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
 
     @property
     def address(self) -> str:
         return f"{self.server_address[0]}:{self.server_address[1]}"
-
-    def get_request(self) -> tuple[socket.socket, object]:
-        connection, address = super().get_request()
-        if self._tls is not None:
-            connection = self._tls.wrap_socket(connection, server_side=True)
-        self._open.append(connection)
-        return connection, address
-
-    def handle_error(self, *_: object) -> None:
-        pass
-
-    def __enter__(self) -> Proxy:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self._thread.join()
-        for connection in self._open:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        self.server_close()
