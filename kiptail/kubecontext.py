@@ -102,7 +102,10 @@ def _read(path: Path, *, alone: bool) -> Json:
     except ValueError as error:
         raise ClusterError(f"{where}: {error}") from error
     if alone and not document.get("clusters"):
-        raise ClusterError(f"{path} is not a kubeconfig: it lists no clusters")
+        raise ClusterError(
+            f"{path} is not a kubeconfig: it lists no clusters; make one with `kiptail kubeconfig`, or name another"
+            " with --kubeconfig"
+        )
     return document
 
 
