@@ -134,6 +134,13 @@ class Spread:
         if key.port is not None:
             self.ports.add(key.port)
 
+    def add_ports(self, ports: Iterable[int | None]) -> None:
+        """More drops of that key were folded, to these ports."""
+        add = self.ports.add
+        for port in ports:
+            if port is not None:
+                add(port)
+
     def copy(self) -> Spread:
         """As it is now."""
         return Spread(Distinct(bytes(self.peers)), Distinct(bytes(self.ports)))

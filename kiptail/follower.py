@@ -17,7 +17,7 @@ from typing import Protocol
 from kiptail.entry import Position
 from kiptail.errors import StoreUnavailableError, one_line
 from kiptail.fastline import KnownLine
-from kiptail.flow import Flow, FlowKey, flow_key
+from kiptail.flow import Flow, flow_key
 from kiptail.ledger import Changes, Ledger
 from kiptail.netfilter import Unparsed
 from kiptail.ownclock import OwnClock
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 drop_log = logging.getLogger("kiptail.drops")
 
 #: Wanted lines a batch: small enough that signals and the watchdog are served, large enough to be cheap.
-BATCH = 4_000
+BATCH = 8_000
 #: Fewer lines of one second are not worth counting together.
 MANY = 8
 #: Counts of flows that are known already are committed so often at most, in seconds.
@@ -247,16 +247,20 @@ class Follower:
         if not in_order and len(told) < len(counts):
             self._count_each(lines, times_us, horizon_us)
             return
-        marks_us = times_us if in_order else list(accumulate(times_us, max))
+        marks_us, watermark_us = times_us, self._ledger.watermark_us
+        if not in_order or times_us[0] < watermark_us:
+            marks_us = list(accumulate(times_us, max, initial=watermark_us))[1:]
+        seen_us = dict(zip(lines, marks_us, strict=True))
         timed = list(zip(lines, times_us, strict=True))
         if not in_order:
             timed.sort(key=itemgetter(1))
         last_us, first_us = dict(timed), dict(reversed(timed))
-        seen_us = last_us if in_order else dict(zip(lines, marks_us, strict=True))
         drops = [Drops(line.key, counts[line], first_us[line], last_us[line], seen_us[line]) for line in told]
-        together, others = self._ledger.together(drops, alone=len(known) == len(counts))
+        second = self._ledger.together(drops, alone=len(known) == len(counts))
+        others = second.others
         if len(known) < len(counts) or others:
-            alone = [at for at, line in enumerate(lines) if _is_among(line, others)]
+            apart = {line for line in counts if isinstance(line, str) or (line.told and line.key in others)}
+            alone = [at for at, line in enumerate(lines) if line in apart]
             if not self._ledger.room(3 * len(alone)):
                 self._count_each(lines, times_us, horizon_us)
                 return
@@ -264,11 +268,14 @@ class Follower:
                 if not in_order:
                     self._ledger.reach(marks_us[at])
                 self._count_each((lines[at],), (times_us[at],), horizon_us)
-        self._ledger.add_together(together)
+            known = [line for line in known if line not in apart]
+        self._ledger.add_together(second)
+        kinds: Counter[tuple[str, str]] = Counter()
         for line in known:
-            if line.key not in others or not line.told:
-                self._seen(line.kind, counts[line])
-        self._uncommitted += sum(drops.number for drops, *_ in together)
+            kinds[line.kind] += counts[line]
+        for kind, number in kinds.items():
+            self._seen(kind, number)
+        self._uncommitted += second.number()
 
     def _count_known(self, line: KnownLine, time_us: int, horizon_us: int) -> None:
         if time_us < horizon_us:
@@ -310,11 +317,6 @@ class Follower:
     def _expired(self) -> None:
         self.intake.expired += 1
         self._uncommitted += 1  # decided once: a position behind it is committed soon
-
-
-def _is_among(line: KnownLine | str, keys: set[FlowKey]) -> bool:
-    """Whether a line has to be counted by itself, as one of these, or as it is not known what it says."""
-    return isinstance(line, str) or (line.told and line.key in keys)
 
 
 def _ends_of_seconds(times_us: Sequence[int]) -> Iterator[int]:

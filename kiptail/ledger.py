@@ -17,7 +17,7 @@ from kiptail.budget import Budgets, BudgetState, Limits
 from kiptail.flow import SIDES, Flow, FlowKey, Spread, folded_key
 from kiptail.hands import ChangesOfHands
 from kiptail.ownership import Hands
-from kiptail.second import Drops, Second, Together
+from kiptail.second import Drops, Second
 from kiptail.trail import SECOND_US, Part, Trail
 
 __all__ = ["Changes", "Ledger"]
@@ -110,6 +110,11 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._open) + len(self._late)
 
+    @property
+    def watermark_us(self) -> int:
+        """The latest time of all drops so far."""
+        return self._watermark_us
+
     def add(self, key: FlowKey, time_us: int) -> Flow | None:
         """Count one drop of ``key`` at ``time_us``; returns its own flow, None when it has none."""
         # The end of a flow is reckoned by the watermark, not by the drop's own time: a clock that is set back
@@ -153,8 +158,8 @@ class Ledger:
         self.untold += not own and not counted
         return flow
 
-    def together(self, drops: Sequence[Drops], *, alone: bool) -> tuple[list[Together], set[FlowKey]]:
-        """Which drops of one second can be counted in any order, after all others of it; and the keys of the others.
+    def together(self, drops: Sequence[Drops], *, alone: bool) -> Second:
+        """Which drops of one second can be counted in any order, after all others of it.
 
         ``alone``: there are no others in that second, but perhaps among these.
 
@@ -162,53 +167,35 @@ class Ledger:
         are counted in are open and do not end in between, no address changed hands, and the second is the newest of
         each flow or later. The others are to be added one by one, and then these by :meth:`add_together`.
         """
-        # By now, for the others raise the watermark.
-        drops = [drop._replace(seen_us=max(drop.seen_us, self._watermark_us)) for drop in drops]
         second = Second(self._open, self._budgets, self._hands, self._idle_us, drops)
         if second.latest_us >= self._sweep_at_us:
-            return [], {drop.key for drop in drops}
-        fits: list[Together] = []
-        others: set[FlowKey] = set()
-        for drop in drops:
-            one = second.counted_in(drop)
-            if one is None:
-                others.add(drop.key)
-            else:
-                fits.append(one)
-        if others or not alone:
+            second.leave_all()
+        elif second.others or not alone:
             # One of those may open the folded flow that these are counted in from then on.
-            targets = {key.dst for key in others}
-            late = {one.drops.key for one in fits if one.denied and (not alone or one.drops.key.dst in targets)}
-            if late:
-                fits = [one for one in fits if one.drops.key not in late]
-                others |= late
-        return fits, others
+            second.leave_denied({key.dst for key in second.others} if alone else None)
+        return second
 
-    def add_together(self, counted: Sequence[Together]) -> None:
+    def add_together(self, second: Second) -> None:
         """Count what :meth:`together` found."""
-        #: Of each folded flow: how many, and their times.
-        folded: dict[int, tuple[Flow, int, int, int, int]] = {}
-        for (key, number, first_us, last_us, seen_us), own, many, denied in counted:
-            if own is not None:
-                self._grow(own, number, first_us, last_us, seen_us)
-            for flow in many:
+        for flow, drops in second.own():
+            self._grow(flow, drops)
+            self._watermark_us = max(self._watermark_us, drops.last_us)
+        for way in second.folded():
+            total = way.total
+            for flow in way.many:
+                self.folded[flow.sides[0]] += total.number
                 if flow.spread is not None:
-                    flow.spread.add(key, flow.sides[0])
-                _, so_far, *times_us = folded.get(flow.id, (flow, 0, first_us, last_us, seen_us))
-                since_us, until_us, mark_us = times_us
-                folded[flow.id] = (
-                    flow, so_far + number, min(since_us, first_us), max(until_us, last_us), max(mark_us, seen_us),
-                )  # fmt: skip
-            if denied:
-                self.denied += number
-                self.spender = key.src
-        for flow, number, first_us, last_us, seen_us in folded.values():
-            self.folded[flow.sides[0]] += number
-            self._grow(flow, number, first_us, last_us, seen_us)
-        self._watermark_us = max([self._watermark_us, *(one.drops.last_us for one in counted)])
+                    flow.spread.add(total.key, flow.sides[0])
+                    flow.spread.add_ports(drops.key.port for drops in way.drops)
+                self._grow(flow, total)
+            if way.denied:
+                self.denied += total.number
+                self.spender = total.key.src
+            self._watermark_us = max(self._watermark_us, total.last_us)
 
-    def _grow(self, flow: Flow, number: int, first_us: int, last_us: int, seen_us: int) -> None:
+    def _grow(self, flow: Flow, drops: Drops) -> None:
         """Count drops of one second, which is the flow's newest or later."""
+        _, number, first_us, last_us, seen_us = drops
         if first_us >= flow.trail.edge_us:
             flow.trail.turn(first_us, flow.count, blind=self.blind)
         flow.count += number
