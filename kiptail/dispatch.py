@@ -39,6 +39,8 @@ PATIENCE_WHILE_BLIND = 60.0
 _PLACE_INTERVAL = 0.1
 #: How often flows that cannot be told are looked for, in seconds.
 _SWEEP_INTERVAL = 60.0
+#: What became of a write is stored after so many seconds: many in one transaction, if there are many.
+_NOTE_INTERVAL = 0.25
 
 
 @dataclass(slots=True)
@@ -111,6 +113,8 @@ class Dispatcher:
         self._moved: Counter[FlowKey] = Counter()
         self._place_at = self._place_not_before = 0.0
         self._sweep_at = clock() + _SWEEP_INTERVAL
+        #: When notes are written; None without any.
+        self._note_at: float | None = None
         #: No change of hands before this time (µs since the epoch) will turn up any more.
         self.settled_us = NEVER
         self.progress = Progress()
@@ -121,6 +125,12 @@ class Dispatcher:
         tracked = Tracked(flow, self._clock(), dict(ends), stored)
         for record in stored.values():
             record.tried = True  # by an earlier run, perhaps
+            if record.has_news(flow.count) and record.sent_message:
+                # That run may have written more than it noted. What counts as written must not look right by chance
+                # when drops turn out to be somebody else's.
+                self._plan_one(record, flow)
+                record.sent_message = ""
+                self._note(record)
             if record.given_up:
                 self._chances.give_up(record.key, flow.count)
         if tracked.placed:
@@ -181,6 +191,8 @@ class Dispatcher:
             at = min(at, self._next_look())
         if self._agenda.due is not None and not self._hold:
             at = min(at, max(self._agenda.due, self.sender.paused_until))
+        if self._note_at is not None:
+            at = min(at, self._note_at)
         return at - self._clock()
 
     def step(self) -> None:
@@ -188,6 +200,8 @@ class Dispatcher:
         self.place_waiting()
         if not self._hold:
             self._send_next()
+        if self._note_at is not None and self._clock() >= self._note_at:
+            self.write_notes()
         self._sweep()
 
     # -- placing --------------------------------------------------------------------------------------------
@@ -319,10 +333,13 @@ class Dispatcher:
                 record.given_up = ""
                 record.rounds = min(record.rounds, MAX_ROUNDS - 1)
             if record.has_news(count):
-                now, now_us = self._clock(), self._own_clock.now_us()
-                wrong = record.counts(count) < record.sent_count or record.tells_of_another
-                self._agenda.plan(record, now=now, now_us=now_us, last=tracked.flow.ended or wrong)
+                self._plan_one(record, tracked.flow)
         self.progress.untold = self._agenda.untold
+
+    def _plan_one(self, record: EventRecord, flow: Flow) -> None:
+        wrong = record.counts(flow.count) < record.sent_count or record.tells_of_another
+        now, now_us = self._clock(), self._own_clock.now_us()
+        self._agenda.plan(record, now=now, now_us=now_us, last=flow.ended or wrong)
 
     # -- sending --------------------------------------------------------------------------------------------
 
@@ -359,7 +376,7 @@ class Dispatcher:
                     self._observe("update" if record.sent_count else "create", "revived")
                 record.sent_count, record.sent_message, record.sent_at_us = count, text, self._own_clock.now_us()
                 record.writes += 1
-                self._save(record)
+                self._note(record)
                 self._plan(tracked)
                 self._forget_if_told(tracked)
         return None
@@ -396,15 +413,22 @@ class Dispatcher:
             level = logging.DEBUG  # said when it was given up first
         pod = record.pod
         log.log(level, "giving up Event %s of %s/%s: %s", record.name, pod.namespace, pod.name, reason)
-        self._save(record)
+        self._note(record)
         self._forget_if_told(tracked)
 
-    def _save(self, record: EventRecord) -> None:
+    def _note(self, record: EventRecord) -> None:
+        self._outbox.note(record)
+        if self._note_at is None:
+            self._note_at = self._clock() + _NOTE_INTERVAL
+
+    def write_notes(self) -> None:
+        """Store what became of the writes so far."""
+        self._note_at = None
         try:
-            self._outbox.save_record(record)
+            self._outbox.write_notes()
         except StateError as error:
-            # The Event holds an absolute count: should this be forgotten, it is written once more.
-            log.debug("delivery of Event %s is not noted: %s", record.name, error)
+            # Events hold absolute counts: should this be forgotten, they are written once more.
+            log.debug("what was delivered is not noted: %s", error)
 
     # -- letting go -----------------------------------------------------------------------------------------
 

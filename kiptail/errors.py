@@ -32,7 +32,8 @@ FOREIGN_TEXT_LIMIT = 300
 
 def one_line(text: str, limit: int = FOREIGN_TEXT_LIMIT) -> str:
     """``text`` without control characters and cut at ``limit`` characters: safe for a terminal and a log."""
-    printable = "".join(c if c.isprintable() else " " for c in text[: 4 * limit])
+    cut = text[: 4 * limit]
+    printable = cut if cut.isprintable() else "".join(c if c.isprintable() else " " for c in cut)
     flat = " ".join(printable.split())
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 

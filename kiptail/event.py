@@ -194,7 +194,7 @@ def _step(count: int) -> int:
 
 def _cut(text: str, end: str) -> str:
     """``text`` without control characters, whatever a label or a name said, and with its ``end`` within the limit."""
-    clean = "".join(c if c.isprintable() else "?" for c in text)
+    clean = text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
     data = clean.encode("utf-8", "replace")
     room = MESSAGE_LIMIT - len(end.encode())
     if len(data) <= room:

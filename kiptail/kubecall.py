@@ -8,32 +8,22 @@ over, and a name look-up, which nothing can interrupt, happens in a thread that 
 from __future__ import annotations
 
 import contextlib
-import functools
-import http.client
-import io
 import math
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
-from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError
 
 from kiptail.errors import ApiError
 from kiptail.kubeerrors import unreachable
 
-__all__ = ["CLOSED", "Call", "Calls", "breakable", "of_this_thread"]
+__all__ = ["CLOSED", "CURRENT", "Call", "Calls", "of_this_thread"]
 
 #: Why a call was broken off: its time was over, or somebody closed it.
 LATE, CLOSED = "late", "closed"
-#: TCP keepalive, in seconds: a dead link is noticed after about 45 s, also by a watch.
-KEEPALIVE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
-
-#: Longest line of an answer's framing: what http.client allows for headers.
-LINE_BYTES = 65_536
 
 
 class Call:
@@ -183,86 +173,15 @@ class _CallOfThread(threading.local):
     call: Call | None = None
 
 
-_current = _CallOfThread()
+#: Of whoever asks.
+CURRENT = _CallOfThread()
 
 
 @contextlib.contextmanager
 def of_this_thread(call: Call) -> Iterator[None]:
     """The connections that this thread opens or uses again belong to ``call``."""
-    _current.call = call
+    CURRENT.call = call
     try:
         yield
     finally:
-        _current.call = None
-
-
-class _BoundedReader(io.BufferedReader):
-    """What an answer is read from. Neither http.client nor urllib3 bounds all that it reads of a chunked one."""
-
-    def readline(self, size: int | None = -1, /) -> bytes:
-        """As ever; but a line of any length, such as a chunk's size with extensions, is none."""
-        if size is not None and size >= 0:
-            return super().readline(size)
-        line = super().readline(LINE_BYTES + 1)
-        if len(line) > LINE_BYTES:
-            raise http.client.LineTooLong("chunk size")
-        return line
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """As ever; but never to the end, which is what a chunk of a negative size would come to."""
-        if size is None or size < 0:
-            raise http.client.HTTPException("a chunk of a negative size")
-        return super().read(size)
-
-
-class _BoundedResponse(http.client.HTTPResponse):
-    """An answer that is read in bounded pieces."""
-
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp = _BoundedReader(self.fp.detach())  # nothing has been read yet
-
-
-class _BreakableConnection(HTTPConnection):
-    """Mixed into urllib3's connection classes: hands its socket to the thread's call at once."""
-
-    response_class = _BoundedResponse
-
-    def _tunnel(self) -> None:
-        answers = []
-
-        def answer(*args: Any, **kwargs: Any) -> _BoundedResponse:
-            answers.append(_BoundedResponse(*args, **kwargs))
-            return answers[-1]
-
-        self.response_class = answer  # type: ignore[assignment]  # it makes one
-        try:
-            super()._tunnel()
-        finally:
-            del self.response_class
-            for each in answers:
-                # Python 3.11 leaves it open when a proxy refuses, and with it the socket.
-                each.close()
-
-    def _new_conn(self) -> socket.socket:
-        call, opener = _current.call, super()._new_conn
-        if call is None:
-            return opener()
-        line = call.connect(opener)
-        call.hold(line)
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in KEEPALIVE.items():
-            line.setsockopt(socket.IPPROTO_TCP, option, value)
-        return line
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        if _current.call is not None and self.sock is not None:
-            _current.call.hold(self.sock)
-        super().request(*args, **kwargs)
-
-
-@functools.cache
-def breakable(pool_class: Any) -> Any:
-    """A connection pool class (HTTP, HTTPS or SOCKS) whose connections can be broken off."""
-    connection_class = type("_Connection", (_BreakableConnection, pool_class.ConnectionCls), {})
-    return type(pool_class.__name__, (pool_class,), {"ConnectionCls": connection_class})
+        CURRENT.call = None

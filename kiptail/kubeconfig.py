@@ -13,16 +13,18 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
+from urllib.parse import urlsplit
 
 import urllib3
 from urllib3._collections import HTTPHeaderDict
-from urllib3.exceptions import InsecureRequestWarning
+from urllib3.exceptions import ClosedPoolError, InsecureRequestWarning
 
 from kiptail.errors import ClusterError, one_line
-from kiptail.kubecall import breakable
+from kiptail.kubeconnection import ExchangingPool, breakable
 from kiptail.kubecontext import Entry, choose, named_files, read_kubeconfigs, usable_server
 from kiptail.kubefiles import CREDENTIAL_BYTES, Stamp, TokenFile, read_file, stamp
 from kiptail.kubeheaders import authorization, impersonation
@@ -65,10 +67,42 @@ class Session:
     certificate_life: tuple[float, float] | None
     #: False with insecure-skip-tls-verify.
     verified: bool
-    #: Its connections are those of :mod:`kiptail.kubecall`.
+    #: Its connections are those of :mod:`kiptail.kubeconnection`.
     pool: urllib3.PoolManager
+    #: Those of the server, where there is no proxy.
+    direct: ExchangingPool | None
     #: The files that all this came from, as they were before they were read.
     stamps: dict[Path, Stamp]
+
+    def close(self) -> None:
+        """Let go of its connections; those in use are closed when they no longer are."""
+        self.pool.clear()
+        if self.direct is not None:
+            self.direct.close()
+
+    def request(
+        self, method: str, path: str, *, body: bytes | None, headers: Any, times: urllib3.Timeout, stream: bool
+    ) -> Any:
+        """The answer of the server to a request for ``path``; its body is not read yet.
+
+        It is a urllib3 response for a ``stream``, else something with as much of one as
+        :class:`~kiptail.kubeconnection.Answer` has.
+        """
+        if self.direct is not None and not stream:
+            with suppress(ClosedPoolError):  # a session that was replaced just now may end what it has begun
+                return self.direct.exchange(method, urlsplit(self.server).path + path, body, headers, times)
+        return self.pool.urlopen(
+            method,
+            self.server + path,
+            body=body,
+            headers=headers,
+            timeout=times,
+            redirect=False,
+            retries=False,
+            preload_content=False,
+            decode_content=False,
+            enforce_content_length=True,
+        )
 
 
 class Credential:
@@ -175,6 +209,7 @@ def open_session(
         urllib3.disable_warnings(InsecureRequestWarning)  # said once, by KubeApi
     # What it logs, it raises too.
     logging.getLogger("urllib3").setLevel(logging.CRITICAL)
+    pool = _pool(cluster, proxy, options)
     return Session(
         server=url,
         credential=Credential(value, token_file=token_file, given=given, ask=ask),
@@ -182,7 +217,8 @@ def open_session(
         user_name=user.value.get("as") or common_name(certificate or b""),
         certificate_life=validity(certificate or b""),
         verified=verify,
-        pool=_pool(cluster, proxy, options),
+        pool=pool,
+        direct=cast(ExchangingPool, pool.connection_from_url(url)) if proxy is None else None,
         stamps=stamps,
     )
 
@@ -206,7 +242,7 @@ class _ProxyManager(urllib3.ProxyManager):
 
 
 def _pool(cluster: Entry, proxy: Proxy | None, options: Mapping[str, Any]) -> urllib3.PoolManager:
-    """Connection pools, whose connections are those of :mod:`kiptail.kubecall`. Raises ClusterError."""
+    """Connection pools, whose connections are those of :mod:`kiptail.kubeconnection`. Raises ClusterError."""
     options = {"maxsize": _CONNECTIONS, **options}
     if name := cluster.value.get("tls-server-name"):
         options["server_hostname"] = name

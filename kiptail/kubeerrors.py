@@ -126,7 +126,7 @@ def unreachable(at: str, error: Exception) -> ApiError:
             return ApiError(f"{at}: the connection was closed without an answer")
         if isinstance(link, OSError) and link.strerror:
             return ApiError(f"{at}: {link.strerror}")
-    if isinstance(error, ProtocolError):
+    if isinstance(error, (ProtocolError, http.client.HTTPException)):
         return ApiError(f"{at}: the answer was cut off or is no HTTP")
     return ApiError(f"{at}: {error}")
 

@@ -8,7 +8,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeAlias
@@ -83,12 +83,13 @@ class Transport:
         self._complaint = ""
         #: The ``Date`` of the latest answer, in seconds since the epoch, less what time.monotonic() showed then.
         self.server_time_s: float | None = None
+        self._date = ""
 
     def close(self) -> None:
         """Break off all calls; there will be no others."""
         self._closed.set()
         self.calls.close()
-        self.session.pool.clear()
+        self.session.close()
 
     # -- credentials
 
@@ -100,7 +101,7 @@ class Transport:
     def _replace(self) -> None:
         """With the load lock held."""
         old, self.session = self.session, self._opener(self._closed.is_set)
-        old.pool.clear()
+        old.close()
         self._complaint = ""
 
     def _renew(self, session: Session, *, refused: bool) -> None:
@@ -158,7 +159,7 @@ class Transport:
             raise refused(request.what, response.status, response.headers, b"")
         require_plain(request, response)
         try:
-            while part := response.read(READ_BYTES, decode_content=False):
+            while part := response.read(READ_BYTES):
                 parts.append(part)
                 size += len(part)
                 if size > limit:
@@ -173,13 +174,14 @@ class Transport:
             raise refused(request.what, response.status, response.headers, body)
         return body
 
-    def send(self, call: Call, request: Request, read_s: float) -> Any:
-        """A urllib3 response whose body is not read yet; of the second try, where the first got a 401.
+    def send(self, call: Call, request: Request, read_s: float, *, stream: bool = False) -> Any:
+        """An answer whose body is not read yet, as :meth:`Session.request` gives it.
 
-        ``read_s`` of silence break the reading of the body off. Raises ApiError where there was no answer.
+        It is that of the second try, where the first got a 401. ``read_s`` of silence break the reading of the body
+        off. Raises ApiError where there was no answer.
         """
         session = self._fresh_session()
-        response = self._send_once(call, session, request, read_s)
+        response = self._send_once(call, session, request, read_s, stream)
         if response.status != 401:
             return response
         with contextlib.closing(response):
@@ -192,7 +194,7 @@ class Transport:
         except ClusterError as error:
             text = f"{refusal}, and {error}"
             raise ApiError(text, status=refusal.status, reason=refusal.reason) from error
-        return self._send_once(call, self.session, request, read_s)
+        return self._send_once(call, self.session, request, read_s, stream)
 
     def _refusal(self, call: Call, request: Request, response: Any) -> ApiError:
         """What an answer that is no success says."""
@@ -202,23 +204,15 @@ class Transport:
             return error
         raise AssertionError(response.status)
 
-    def _send_once(self, call: Call, session: Session, request: Request, read_s: float) -> Any:
+    def _send_once(self, call: Call, session: Session, request: Request, read_s: float, stream: bool) -> Any:
         headers = _headers(session, request)
+        times = urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, self._request_timeout_s), read=read_s)
         call.allow(self._request_timeout_s)
         started, code = time.monotonic(), "error"
         try:
             with of_this_thread(call):
-                response = session.pool.urlopen(
-                    request.method,
-                    session.server + request.path,
-                    body=request.body,
-                    headers=headers,
-                    timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, self._request_timeout_s), read=read_s),
-                    redirect=False,
-                    retries=False,
-                    preload_content=False,
-                    decode_content=False,
-                    enforce_content_length=True,
+                response = session.request(
+                    request.method, request.path, body=request.body, headers=headers, times=times, stream=stream
                 )
             code = str(response.status) if response.status in http.client.responses else "other"
             self._note_date(response)
@@ -226,7 +220,7 @@ class Transport:
             raise call.failure(request.what, session.server, error) from error
         finally:
             if session is not self.session:
-                session.pool.clear()  # replaced meanwhile: nobody else will
+                session.close()  # replaced meanwhile: nobody else will
             if self._observe is not None:
                 self._observe(request.verb, code, time.monotonic() - started)
         return response
@@ -235,11 +229,14 @@ class Transport:
         """Take the server's clock from the answer's headers; the API server says all in JSON, a gateway shows pages."""
         if not str(response.headers.get("Content-Type") or "").startswith("application/json"):
             return
+        date = str(response.headers.get("Date") or "")
+        if date == self._date:
+            return  # of the same second
         try:
-            seconds = parsedate_to_datetime(str(response.headers.get("Date") or "")).timestamp()
+            seconds = parsedate_to_datetime(date).timestamp()
         except (ValueError, TypeError, OverflowError, OSError):
             return
-        self.server_time_s = seconds - time.monotonic()
+        self.server_time_s, self._date = seconds - time.monotonic(), date
 
 
 def require_plain(request: Request, response: Any) -> None:
@@ -249,11 +246,13 @@ def require_plain(request: Request, response: Any) -> None:
         raise bad_answer(request.what, f"is encoded ({one_line(encoding, 40)})")
 
 
-def _headers(session: Session, request: Request) -> HTTPHeaderDict:
+def _headers(session: Session, request: Request) -> Mapping[str, str]:
     """Raises ApiError, as if the server had refused, where there is no credential: it would."""
-    headers = HTTPHeaderDict({"Accept": "application/json", "User-Agent": f"kiptail/{__version__}"})
-    for name, value in session.impersonation:
-        headers.add(name, value)
+    headers: HTTPHeaderDict | dict[str, str] = {"Accept": "application/json", "User-Agent": f"kiptail/{__version__}"}
+    if session.impersonation:
+        headers = HTTPHeaderDict(headers)
+        for name, value in session.impersonation:
+            headers.add(name, value)
     if request.body is not None:
         headers["Content-Type"] = request.content_type
     try:

@@ -46,7 +46,7 @@ class WatchStream(Iterator[bytes], contextlib.AbstractContextManager["WatchStrea
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._transport.calls.running(call))
             try:
-                response = self._transport.send(call, self._request, self._silence_s)
+                response = self._transport.send(call, self._request, self._silence_s, stream=True)
                 stack.callback(response.close)
                 if response.status != 200:
                     self._transport.read(call, self._request, response, ANSWER_BYTES)  # raises what it tells

@@ -56,8 +56,11 @@ class Outbox(Protocol):
     def save_endpoints(self, flow_id: int, ends: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
         """Store who is at a flow's ends, and their Events, before they are sent."""
 
-    def save_record(self, record: EventRecord) -> None:
-        """Store what became of a write."""
+    def note(self, record: EventRecord) -> None:
+        """Store what became of a write, with whatever is stored next, and no later than that."""
+
+    def write_notes(self) -> None:
+        """Store it now."""
 
     def forget(self, flow_ids: Iterable[int]) -> None:
         """Drop ended flows of which everything is delivered."""

@@ -120,6 +120,7 @@ class Poster:
             self._take_in()
             if finishing:
                 self._finish()
+                self._dispatcher.write_notes()
                 return
             self._dispatcher.step()
 

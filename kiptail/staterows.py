@@ -87,12 +87,19 @@ class Table:
         changes = ", ".join(f"{column}=excluded.{column}" for column in [*columns, "checksum"] if column not in key)
         self._save = f"INSERT INTO {name} VALUES ({given}, row_checksum({given}))"  # noqa: S608 - constants
         self._save += f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"
+        assigned = ", ".join(f"{column}=?{number}" for number, column in enumerate(columns, 1) if column not in key)
+        same = " AND ".join(f"{column}=?{list(columns).index(column) + 1}" for column in key)
+        self._replace = f"UPDATE {name} SET {assigned}, checksum=row_checksum({given}) WHERE {same}"  # noqa: S608
         wrong = f"coalesce(sum(checksum IS NOT row_checksum({self._names})), 0)"
         self._check = f"SELECT {wrong}, coalesce(sum(checksum), 0) FROM {name}"  # noqa: S608 - constants
 
     def save(self, connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
         """Store rows, each in place of the one with its key."""
         connection.executemany(self._save, rows)
+
+    def replace(self, connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
+        """Store rows in place of those with their keys, where there are any."""
+        connection.executemany(self._replace, rows)
 
     def load(self, connection: sqlite3.Connection) -> Iterator[Row]:
         """All rows."""

@@ -2,7 +2,8 @@
 
 The journal's position, the flows and the Events' names are committed together and before anything is sent, so
 that after a crash the entries behind the position are read again and the Events before it are sent again under
-their stored names, with the same absolute counts. :mod:`kiptail.statefile` knows the file.
+their stored names, with the same absolute counts. What was sent is noted a little later: a crash in between has it
+sent once more. :mod:`kiptail.statefile` knows the file.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Saved:
 
 
 class Store:
-    """The state file; every method is one transaction and may be called from any thread.
+    """The state file; every method but :meth:`note` is one transaction, and each may be called from any thread.
 
     All raise :class:`~kiptail.errors.StoreUnavailableError` when the disk is full, and another
     :class:`~kiptail.errors.StateError` when trying again would not help.
@@ -64,6 +65,8 @@ class Store:
         """``found``: what was in the file when it was opened."""
         self._file, self._path, self._found = file, path, found
         self._mutex = threading.Lock()
+        #: By the Events' keys. What is stored later must not be there without them.
+        self._notes: dict[tuple[int, str, str], Row] = {}
 
     @classmethod
     def in_memory(cls) -> Store:
@@ -126,10 +129,17 @@ class Store:
             )
             EVENT.save(connection, map(_record_row, records))
 
-    def save_record(self, record: EventRecord) -> None:
-        """What became of a write to the API server."""
-        with self._transaction() as connection:
-            EVENT.save(connection, [_record_row(record)])
+    def note(self, record: EventRecord) -> None:
+        """What became of a write to the API server: stored with the next transaction, whatever that is."""
+        row = _record_row(record)
+        with self._mutex:
+            self._notes[record.key] = row
+
+    def write_notes(self) -> None:
+        """Store the notes that no transaction has taken along yet."""
+        if self._notes:
+            with self._transaction():
+                pass
 
     def forget(self, flow_ids: Iterable[int]) -> None:
         """Drop ended flows of which there is nothing left to tell."""
@@ -144,8 +154,11 @@ class Store:
             connection, self._found = self._file.connection, None
             try:
                 connection.execute("BEGIN IMMEDIATE")
+                if self._notes:
+                    EVENT.replace(connection, self._notes.values())
                 yield connection
                 connection.execute("COMMIT")
+                self._notes = {}
             except sqlite3.OperationalError:
                 self._roll_back()
                 # A full disk may hold a log that can be folded into the file: then the next try finds room.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sqlite3
+import ssl
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,25 @@ THREAD_GRACE_S = 3.0
 # CI machines stall: how long one example takes says nothing.
 hypothesis.settings.register_profile("kiptail", deadline=None, max_examples=cases(100))
 hypothesis.settings.load_profile("kiptail")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sockets_that_are_reset_before_tls_are_closed() -> Iterator[None]:
+    """Python 3.11's ssl forgets to close one that is reset just before it is wrapped: that is no leak of ours."""
+    original = ssl.SSLSocket._create.__func__  # type: ignore[attr-defined]
+
+    def create(cls: type, *args: Any, **options: Any) -> ssl.SSLSocket:
+        try:
+            return original(cls, *args, **options)  # type: ignore[no-any-return]
+        except OSError as error:
+            for frame, _ in traceback.walk_tb(error.__traceback__):
+                if frame.f_code is original.__code__ and "self" in frame.f_locals:
+                    frame.f_locals["self"].close()
+            raise
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl.SSLSocket, "_create", classmethod(create))
+        yield
 
 
 @pytest.fixture

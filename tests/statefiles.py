@@ -81,7 +81,8 @@ def write_states(directory: Path, flows: int = 40) -> Written:
             store.save_endpoints(flow.id, ends, [record])
             note()
             record.sent_count, record.sent_message, record.sent_at_us = 2, record.message, T0 + number * SECOND
-            store.save_record(record)
+            store.note(record)
+            store.write_notes()
             note()
         interval = Interval(pod.uid, pod, T0, T0 + SECOND, None, None, local=True)
         store.save_intervals({key.src: [interval]}, news_us=T0 + number * SECOND)

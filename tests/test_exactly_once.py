@@ -178,9 +178,12 @@ class Disk:
         self._check()
         self.store.save_endpoints(*arguments)
 
-    def save_record(self, record: Any) -> None:
+    def note(self, record: Any) -> None:
+        self.store.note(record)
+
+    def write_notes(self) -> None:
         self._check()
-        self.store.save_record(record)
+        self.store.write_notes()
 
     def forget(self, flow_ids: Any) -> None:
         self._check()
@@ -261,6 +264,7 @@ def told(journal: Journal, story: list[tuple[str, int]], server: Server, limits:
         elif action == "send":
             process.send(amount)
         elif action == "crash":
+            disk.store._notes.clear()
             process = Process(journal, disk, server, clock, limits)
         else:
             disk.full = bool(amount)

@@ -34,7 +34,7 @@ def judge(text: bytes, directory: Path, told: str = "", *, secret: str = SECRET)
     try:
         session = open_session([path], None, None)
         session.credential.header()
-        session.pool.clear()
+        session.close()
     except ClusterError as error:
         said = str(error)
     else:

@@ -277,4 +277,4 @@ def test_base64_of_certificates_may_have_line_breaks(tmp_path: Path) -> None:
         "contexts": [{"name": "one", "context": {"cluster": "c"}}],
         "clusters": [{"name": "c", "cluster": {"server": "https://h", "certificate-authority-data": lines}}],
     }
-    open_session([write(tmp_path / "k", document)], None, None).pool.clear()
+    open_session([write(tmp_path / "k", document)], None, None).close()

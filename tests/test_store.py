@@ -22,7 +22,7 @@ from kiptail.flow import Flow, FlowKey
 from kiptail.ledger import Ledger
 from kiptail.locate import Endpoint, Kind
 from kiptail.ownership import Hands, Interval, PodRef
-from kiptail.stateschema import SCHEMA_VERSION
+from kiptail.stateschema import EVENT, SCHEMA_VERSION
 from kiptail.store import Store
 from kiptail.trail import Trail
 from tests.statefiles import edit
@@ -116,7 +116,8 @@ def test_each_pod_that_was_taken_for_an_end_has_an_event(tmp_path: Path) -> None
         store.save_endpoints(1, {"src": SRC}, [RECORD])
         wrong, right = replace(RECORD, sent_count=4, withdrawn=True), replace(RECORD, pod=other, name="web-1.1")
         store.save_endpoints(1, {"src": SRC._replace(pods=(other,), probes=True)}, [wrong, right])
-        store.save_record(replace(wrong, sent_count=0))
+        store.note(replace(wrong, sent_count=0))
+        store.write_notes()
         (saved, _) = store.load().flows
     assert saved.ends == {"src": SRC._replace(pods=(other,), probes=True)}
     assert sorted(saved.records, key=lambda record: record.name) == [replace(wrong, sent_count=0), right]
@@ -147,8 +148,47 @@ def test_a_delivery_is_noted(tmp_path: Path) -> None:
     record = EventRecord(1, "src", WEB, "web-0.1", "text")
     store.save_endpoints(1, {"src": SRC}, [record])
     record.sent_count, record.sent_message, record.writes, record.rounds, record.given_up = 5, "text", 2, 1, "why"
-    store.save_record(record)
-    assert store.load().flows[0].records == (record,)
+    store.note(record)
+    noted = replace(record)
+    record.sent_count = 6  # told, and not noted
+    store.write_notes()
+    assert store.load().flows[0].records == (noted,)
+    store.close()
+
+
+def test_what_is_stored_after_a_delivery_is_never_there_without_its_note(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    ledger = filled(store)
+    record = EventRecord(1, "src", WEB, "web-0.1", "text")
+    store.save_endpoints(1, {"src": SRC}, [record])
+    store.note(replace(record, sent_count=5))
+    store.commit(ledger.changes(), None)
+    assert store.load().flows[0].records == (replace(record, sent_count=5),)
+    store.close()
+
+
+def test_a_note_about_what_is_no_longer_stored_is_none(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    filled(store)
+    store.save_endpoints(1, {"src": SRC}, [RECORD])
+    store.save_endpoints(1, {"src": SRC}, [])
+    store.note(RECORD)
+    store.write_notes()
+    assert store.load().flows[0].records == ()
+    store.close()
+
+
+def test_notes_that_could_not_be_stored_are_stored_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store.open(tmp_path)
+    filled(store)
+    store.save_endpoints(1, {"src": SRC}, [RECORD])
+    store.note(replace(RECORD, sent_count=9))
+    with monkeypatch.context() as patch:
+        patch.setattr(type(EVENT), "replace", lambda *_: (_ for _ in ()).throw(sqlite3.OperationalError("disk full")))
+        with pytest.raises(StateError):
+            store.write_notes()
+    store.forget([2])
+    assert store.load().flows[0].records == (replace(RECORD, sent_count=9),)
     store.close()
 
 
@@ -525,7 +565,7 @@ def test_a_closed_store_says_so_like_one_that_cannot_be_written(tmp_path: Path) 
     store = Store.open(tmp_path)
     store.close()
     with pytest.raises(StateError):
-        store.save_record(RECORD)
+        store.forget([1])
 
 
 def test_in_memory_nothing_is_left_behind() -> None:

@@ -164,11 +164,12 @@ class Network:
         try:
             if not self.hold():
                 return
-            tls = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
             with self._lock:
+                if self.stopping:
+                    return
+                # Not while `stop` shuts sockets: Python 3.11 loses one that is reset at this very moment.
+                tls = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
                 self._connections[threading.current_thread()] = tls
-            if self.stopping:
-                return  # `stop` may have shut the socket that this one has replaced.
             tls.settimeout(_HANDSHAKE)
             tls.do_handshake()
             tls.settimeout(None)

@@ -28,7 +28,7 @@ POINTS = (
     "in-names",  # the Events' names are written, COMMIT is not done
     "before-send",  # committed and named, the API server knows nothing
     "sent",  # it knows, and kiptail has noted nothing
-    "in-note",  # the note of it is written, COMMIT is not done
+    "in-note",  # the notes of all that were told are written, COMMIT is not done
     "noted",
 )
 
@@ -56,7 +56,7 @@ class Victim:
         self._wrap(Store, "save_endpoints", commit="in-names")
         self._wrap(ApiSink, "create", before="before-send", after="sent")
         self._wrap(ApiSink, "update", before="before-send", after="sent")
-        self._wrap(Store, "save_record", commit="in-note", after="noted")
+        self._wrap(Store, "write_notes", commit="in-note", after="noted")
         connect = sqlite3.connect
 
         def traced(*arguments: Any, **options: Any) -> sqlite3.Connection:
