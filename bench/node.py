@@ -202,9 +202,14 @@ def measure_node(index: str, flows: int) -> list[_Figure]:
         remember("idle")
         before = node.cpu()
         time.sleep(_IDLE_SECONDS)
-        tell(f"CPU idle, over {_IDLE_SECONDS:.0f} s", "%", (node.cpu() - before) / _IDLE_SECONDS * 100)
+        idle = (node.cpu() - before) / _IDLE_SECONDS
+        tell(f"CPU idle, over {_IDLE_SECONDS:.0f} s", "%", idle * 100)
 
-        quantiles(f"{flows:,} flows, 10 a second", node.latencies(quiet, 20_000))
+        before, since = node.cpu(), time.monotonic()
+        latencies = node.latencies(quiet, 20_000)
+        busy = node.cpu() - before - idle * (time.monotonic() - since)
+        quantiles(f"{flows:,} flows, 10 a second", latencies)
+        tell("CPU a new flow, with its two Events", "ms", busy / flows * 1000)
 
         before = node.cpu()
         with node.flood(_AHEAD + flows * _PAUSE + _BEHIND):
