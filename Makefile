@@ -26,6 +26,7 @@ check: ## Run the linters: ruff, mypy --strict, import-linter (which holds the a
 	.venv/pypi/bin/ruff format --check --quiet .
 	.venv/pypi/bin/mypy
 	.venv/pypi/bin/lint-imports
+	.venv/pypi/bin/python -m tools.wrong_imports
 	tools/units
 
 unit: ## Run the tests that need no root, with PyPI's newest packages; ARGS="-k name" selects

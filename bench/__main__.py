@@ -53,8 +53,8 @@ class _Bench:
         }
         self._start = Row("start-up: kiptail on a journal of one entry", "ms")
         self._imports = {
-            "import kiptail.daemon": Row("start-up: python, import kiptail.daemon", "ms"),
-            "import kiptail.cli": Row("start-up: python, import kiptail.cli", "ms"),
+            "import kiptail.daemon.run": Row("start-up: python, import kiptail.daemon.run", "ms"),
+            "import kiptail.cli.main": Row("start-up: python, import kiptail.cli.main", "ms"),
             "pass": Row("start-up: python alone", "ms"),
         }
         self._lines = real_lines()

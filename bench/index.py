@@ -21,7 +21,7 @@ from typing import Any
 
 from bench.programs import BenchError
 from bench.report import machine, versions
-from tests.pods import NoNames
+from tests.support.pods import NoNames
 
 _ROOT = Path(__file__).parent.parent
 _BUILD = _ROOT / "build" / "bench"
@@ -125,7 +125,7 @@ def _run(way: str, kubeconfig: Path, node: str) -> dict[str, Any]:
 
 def _measure(way: str, kubeconfig: Path, node: str) -> dict[str, Any]:
     """In a process of its own."""
-    import kiptail.daemon  # noqa: F401, PLC0415 - what a running kiptail has in memory
+    import kiptail.daemon.run  # noqa: F401, PLC0415 - what a running kiptail has in memory
 
     begin, cpu = time.monotonic(), time.process_time()
     read: Callable[[], int] = (
@@ -143,10 +143,10 @@ def _measure(way: str, kubeconfig: Path, node: str) -> dict[str, Any]:
 
 
 def _index(way: str, kubeconfig: Path, node: str) -> int:
-    from kiptail.kubeapi import KubeApi  # noqa: PLC0415 - its time counts
-    from kiptail.nodeindex import NodeIndex  # noqa: PLC0415
-    from kiptail.podindex import ClusterIndex  # noqa: PLC0415
-    from kiptail.podranges import PodRanges  # noqa: PLC0415
+    from kiptail.kube.api import KubeApi  # noqa: PLC0415 - its time counts
+    from kiptail.pods.index import NodeIndex  # noqa: PLC0415
+    from kiptail.pods.ranges import PodRanges  # noqa: PLC0415
+    from kiptail.pods.reflector import ClusterIndex  # noqa: PLC0415
 
     api = KubeApi.from_kubeconfig(kubeconfig)
     common: dict[str, Any] = {

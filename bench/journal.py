@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.journald import Fields, export_to_journal, kernel_entry
+from tests.support.journald import Fields, export_to_journal, kernel_entry
 
 __all__ = ["FLOODS", "PREFIX", "Shape", "Workload", "make_workload", "pods_of_a_node"]
 

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from bench.programs import BenchError
 from tests.apiserver.process import ServerProcess
-from tests.journald import Journald
-from tests.netns import Network, network
-from tests.pods import pod
-from tests.running import Kiptail
+from tests.support.journald import Journald
+from tests.support.netns import Network, network
+from tests.support.pods import pod
+from tests.support.running import Kiptail
 
 __all__ = ["measure_node", "memory_of"]
 
@@ -93,6 +93,18 @@ class _Node:
                 raise BenchError(f"{len(sent.keys() - self._told.keys())} of {len(sent)} drops were never told")
             time.sleep(0.02)
         return sorted(self._told[port] - at for port, at in sent.items())
+
+    def idle(self) -> float:
+        """CPU seconds a second while nothing happens."""
+        before = self.cpu()
+        time.sleep(_IDLE_SECONDS)
+        return (self.cpu() - before) / _IDLE_SECONDS
+
+    def new_flows(self, pairs: Sequence[tuple[str, str]], first_port: int, idle: float) -> tuple[list[float], float]:
+        """As :meth:`latencies`, and CPU seconds a flow beyond those of an ``idle`` second."""
+        before, since = self.cpu(), time.monotonic()
+        latencies = self.latencies(pairs, first_port)
+        return latencies, (self.cpu() - before - idle * (time.monotonic() - since)) / len(pairs)
 
     @contextlib.contextmanager
     def flood(self, seconds: float) -> Iterator[None]:
@@ -200,16 +212,12 @@ def measure_node(index: str, flows: int) -> list[_Figure]:
 
         time.sleep(5.0)
         remember("idle")
-        before = node.cpu()
-        time.sleep(_IDLE_SECONDS)
-        idle = (node.cpu() - before) / _IDLE_SECONDS
+        idle = node.idle()
         tell(f"CPU idle, over {_IDLE_SECONDS:.0f} s", "%", idle * 100)
 
-        before, since = node.cpu(), time.monotonic()
-        latencies = node.latencies(quiet, 20_000)
-        busy = node.cpu() - before - idle * (time.monotonic() - since)
+        latencies, cost = node.new_flows(quiet, 20_000, idle)
         quantiles(f"{flows:,} flows, 10 a second", latencies)
-        tell("CPU a new flow, with its two Events", "ms", busy / flows * 1000)
+        tell("CPU a new flow, with its two Events", "ms", cost * 1000)
 
         before = node.cpu()
         with node.flood(_AHEAD + flows * _PAUSE + _BEHIND):

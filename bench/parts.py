@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 
 from bench.programs import BenchError
-from kiptail.budget import Limits
-from kiptail.flow import flow_key
-from kiptail.ledger import Ledger
-from kiptail.netfilter import PacketDrop, Unparsed, parse
+from kiptail.flows.budget import Limits
+from kiptail.flows.flow import flow_key
+from kiptail.flows.ledger import Ledger
+from kiptail.netfilter.parser import PacketDrop, Unparsed, parse
 from tests.corpus import samples
 
 __all__ = ["count_drops", "drops_of", "parse_lines", "real_lines"]

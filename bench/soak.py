@@ -17,9 +17,9 @@ from bench.node import memory_of
 from bench.programs import BenchError
 from bench.report import Row
 from tests.apiserver.process import ServerProcess
-from tests.journald import Fields, export_to_journal, kernel_entry
-from tests.pods import pod
-from tests.running import Kiptail
+from tests.support.journald import Fields, export_to_journal, kernel_entry
+from tests.support.pods import pod
+from tests.support.running import Kiptail
 
 __all__ = ["soak"]
 

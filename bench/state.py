@@ -7,13 +7,13 @@ from contextlib import closing
 from pathlib import Path
 
 from bench.programs import BenchError
-from kiptail.dispatch import Dispatcher
-from kiptail.event import EventStyle
-from kiptail.flow import FlowKey
-from kiptail.ledger import Ledger
-from kiptail.locate import Endpoint, Kind, When
-from kiptail.ownership import PodRef
-from kiptail.store import Store
+from kiptail.events.endpoint import Endpoint, Kind, When
+from kiptail.events.event import EventStyle
+from kiptail.events.recorder import Dispatcher
+from kiptail.flows.flow import FlowKey
+from kiptail.flows.ledger import Ledger
+from kiptail.pods.ownership import PodRef
+from kiptail.state.store import Store
 
 __all__ = ["state_bytes"]
 

@@ -1,5 +1,5 @@
 """``python -m kiptail``."""
 
-from kiptail.cli import main
+from kiptail.cli.main import main
 
 main()

@@ -15,6 +15,8 @@ translated where they occur (``raise … from``) and never leave their module::
 
 from __future__ import annotations
 
+from kiptail.text import one_line
+
 __all__ = [
     "ApiError",
     "ClusterError",
@@ -23,19 +25,7 @@ __all__ = [
     "SettingsError",
     "StateError",
     "StoreUnavailableError",
-    "one_line",
 ]
-
-#: Foreign text (a server's message, a path, a log line) is cut at this many characters in an error.
-FOREIGN_TEXT_LIMIT = 300
-
-
-def one_line(text: str, limit: int = FOREIGN_TEXT_LIMIT) -> str:
-    """``text`` without control characters and cut at ``limit`` characters: safe for a terminal and a log."""
-    cut = text[: 4 * limit]
-    printable = cut if cut.isprintable() else "".join(c if c.isprintable() else " " for c in cut)
-    flat = " ".join(printable.split())
-    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 
 class KiptailError(Exception):

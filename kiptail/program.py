@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from kiptail.errors import one_line
+from kiptail.text import one_line
 
 __all__ = ["Finished", "ProgramError", "in_memory", "run_program"]
 

@@ -17,8 +17,8 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.fuzzing import cases
-from tests.kube import opened, server  # noqa: F401 - fixtures
+from tests.support.fuzzing import cases
+from tests.support.kube import opened, server  # noqa: F401 - fixtures
 
 #: Root can run everything, and in CI nobody reads what was skipped: there a skipped test is a failed one.
 NOTHING_IS_SKIPPED = os.geteuid() == 0 or os.environ.get("CI", "") not in ("", "0", "false")

@@ -9,10 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kiptail.addresses import canonical
-from kiptail.addressnames import _address
-from kiptail.hostaddresses import _local6
-from kiptail.netfilter import PacketDrop, parse
-from kiptail.pod import _canonical
+from kiptail.daemon.host_addresses import _local6
+from kiptail.netfilter.parser import PacketDrop, parse
+from kiptail.pods.address_names import _address
+from kiptail.pods.pod import _canonical
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,14 @@ from typing import Any
 
 import pytest
 
-from kiptail import kubeapi
-from kiptail.access import POST_RIGHTS, require_rights
-from kiptail.delivery import Result, deliver
 from kiptail.errors import ApiError, ClusterError
-from kiptail.kubeapi import KubeApi, WatchStream
-from kiptail.sinks import ApiSink
-from tests.answers import BODIES, body, damaged, encoded, mutated, status
-from tests.fuzzing import cases, source
-from tests.kube import EVENT, LIST, RawServer, failure, kubeconfig, raw, reply, watch, write
+from kiptail.events.delivery import Result, deliver
+from kiptail.events.sink import ApiSink
+from kiptail.kube.api import KubeApi, WatchStream
+from kiptail.kube.rights import POST_RIGHTS, require_rights
+from tests.support.answers import BODIES, body, damaged, encoded, mutated, status
+from tests.support.fuzzing import cases, source
+from tests.support.kube import EVENT, LIST, RawServer, failure, kubeconfig, raw, reply, watch, write
 
 STATUSES = (
     101, 102, 103, 200, 201, 202, 203, 204, 205, 206, 226, 300, 301, 302, 303, 304, 307, 308, 400, 401, 402, 403, 404,
@@ -172,7 +171,7 @@ def test_a_page_answers_nothing_that_is_asked_for(ask: str, tmp_path: Path) -> N
         for code in (400, 401, 403, 404, 410, 422):
             server.answer = reply(encoded(status(code)), status=f"{code} x")
             if ask in NOT_TOLD and code in (403, 404):
-                assert not request(api) or request(api) == kubeapi.NOBODY
+                assert not request(api) or request(api) == api.NOBODY
                 continue
             with pytest.raises(ApiError) as caught:
                 request(api)

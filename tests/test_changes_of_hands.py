@@ -15,16 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from kiptail.entry import Position
-from kiptail.fastline import KnownLines
-from kiptail.journal import Batch, Journal
-from kiptail.ownclock import OwnClock
-from kiptail.prefixes import Prefixes, PrefixRule, Verdict
-from kiptail.store import Store
-from tests.journald import export_to_journal, kernel_entry
-from tests.judge import judge
-from tests.recordings import RECORDINGS, Recording
-from tests.simulation import Cluster, Events, Kiptail, WallClock, virtual_time
+from kiptail.clock.own import OwnClock
+from kiptail.flows.known_lines import KnownLines
+from kiptail.journal.entry import Position
+from kiptail.journal.follow import Batch, Journal
+from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
+from kiptail.state.store import Store
+from tests.support.journald import export_to_journal, kernel_entry
+from tests.support.judge import judge
+from tests.support.recordings import RECORDINGS, Recording
+from tests.support.simulation import Cluster, Events, Kiptail, WallClock, virtual_time
 
 PREFIXES = Prefixes([PrefixRule("rc-drop:", Verdict.DROP)])
 BOOT = "b0070000000000000000000000000002"

@@ -15,24 +15,24 @@ from typing import Any
 
 import pytest
 
-from kiptail import journal
-from kiptail.budget import Limits
-from kiptail.dispatch import Dispatcher
-from kiptail.fastline import KnownLines
-from kiptail.flow import SIDES, Flow, FlowKey
-from kiptail.follower import Follower, Step
-from kiptail.journal import Journal
-from kiptail.ledger import Ledger
-from kiptail.ownclock import OwnClock
-from kiptail.steady import Timeline
-from kiptail.store import Store
-from tests.clock import Machine
-from tests.histories import BEGIN, History, history
-from tests.journald import Fields, export_to_journal, kernel_entry
-from tests.simulation import STYLE, Events, WallClock
+from kiptail.clock.own import OwnClock
+from kiptail.clock.steady import Timeline
+from kiptail.events.recorder import Dispatcher
+from kiptail.flows.budget import Limits
+from kiptail.flows.flow import SIDES, Flow, FlowKey
+from kiptail.flows.intake import Follower, Step
+from kiptail.flows.known_lines import KnownLines
+from kiptail.flows.ledger import Ledger
+from kiptail.journal import follow
+from kiptail.journal.follow import Journal
+from kiptail.state.store import Store
+from tests.clock.test_steady import Line
+from tests.support.clock import Machine
+from tests.support.histories import BEGIN, History, history
+from tests.support.journald import Fields, export_to_journal, kernel_entry
+from tests.support.simulation import STYLE, Events, WallClock
 from tests.test_exactly_once import Everybody
 from tests.test_ownership_model import PREFIXES, Faults, check, play, told
-from tests.test_steady import Line
 
 HOUR = 3600.0
 #: As an RTC in local time, a restored VM, a battery that is empty: seconds.
@@ -119,7 +119,7 @@ def counted(directory: Path, machines: Sequence[Machine], lines: Sequence[tuple[
                 [entry_of(at_work(machines, at), at, text) for at, text in fresh], directory / "a.journal"
             )
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(journal, "running_boot", lambda boot_id=machine.boot_id: boot_id)
+            patch.setattr(follow, "running_boot", lambda boot_id=machine.boot_id: boot_id)
             run(
                 directory, machine.clock(lambda at=now: at, timeline_of(store)), store, flows, killed=rng.random() < 0.5
             )

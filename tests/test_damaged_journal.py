@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from kiptail.dates import LATEST_US, kubernetes_time
-from kiptail.entry import Position, SourceClock
+from kiptail.clock.dates import LATEST_US, kubernetes_time
 from kiptail.errors import JournalError
-from kiptail.flow import flow_key
-from kiptail.journal import Journal
-from kiptail.ledger import Ledger
-from kiptail.prefixes import Prefixes, PrefixRule, Verdict
-from kiptail.reading import read
-from kiptail.store import Store
-from tests.fuzzing import cases, source
-from tests.journald import BOOT, export_to_journal, kernel_entry
+from kiptail.flows.flow import flow_key
+from kiptail.flows.ledger import Ledger
+from kiptail.journal.entry import Position, SourceClock
+from kiptail.journal.follow import Journal
+from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
+from kiptail.netfilter.reading import read
+from kiptail.state.store import Store
+from tests.support.fuzzing import cases, source
+from tests.support.journald import BOOT, export_to_journal, kernel_entry
 
 LINE = (
     "p: IN=cali0 OUT=eth0 MAC= SRC=10.0.0.1 DST=10.0.0.2 LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=1 DF PROTO=TCP"

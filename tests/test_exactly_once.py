@@ -14,21 +14,21 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from kiptail.budget import Limits
-from kiptail.dispatch import Dispatcher
-from kiptail.entry import Position
 from kiptail.errors import ApiError, StoreUnavailableError
-from kiptail.event import EventStyle
-from kiptail.fastline import KnownLine, KnownLines
-from kiptail.flow import Flow
-from kiptail.follower import Follower
-from kiptail.ledger import IDLE_US, Changes, Ledger
-from kiptail.locate import Endpoint, Kind, When
-from kiptail.ownership import PodRef
-from kiptail.prefixes import Prefixes, PrefixRule, Verdict
-from kiptail.scan import Batch
-from kiptail.store import Store
-from tests.clock import Clock, own_clock
+from kiptail.events.endpoint import Endpoint, Kind, When
+from kiptail.events.event import EventStyle
+from kiptail.events.recorder import Dispatcher
+from kiptail.flows.budget import Limits
+from kiptail.flows.flow import Flow
+from kiptail.flows.intake import Follower
+from kiptail.flows.known_lines import KnownLine, KnownLines
+from kiptail.flows.ledger import IDLE_US, Changes, Ledger
+from kiptail.journal.entry import Position
+from kiptail.journal.scanner import Batch
+from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
+from kiptail.pods.ownership import PodRef
+from kiptail.state.store import Store
+from tests.support.clock import Clock, own_clock
 
 SECOND = 1_000_000
 T0 = 1_800_000_000 * SECOND

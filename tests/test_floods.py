@@ -13,18 +13,18 @@ import pytest
 from tests.apiserver import ApiServer
 from tests.apiserver.process import ServerProcess
 from tests.crash.scenarios import flood
-from tests.hostile_clients import crowd
-from tests.journald import export_to_journal, kernel_entry
-from tests.pods import pod
-from tests.processes import cpu_seconds, descriptors, threads
-from tests.running import Kiptail
-from tests.scene import Scene, scene
-from tests.scrape import free_port, get
-from tests.tally import miscounted
+from tests.support.hostile_clients import crowd
+from tests.support.journald import export_to_journal, kernel_entry
+from tests.support.pods import pod
+from tests.support.processes import cpu_seconds, descriptors, threads
+from tests.support.running import Kiptail
+from tests.support.scene import Scene, scene
+from tests.support.scrape import free_port, get
+from tests.support.tally import miscounted
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(600),  # other test runs on this machine are waited for: see tests.netns.all_netns
+    pytest.mark.timeout(600),  # other test runs on this machine are waited for: see tests.support.netns.all_netns
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces, nft, /dev/kmsg and journald"),
 ]
 

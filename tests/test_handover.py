@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.recordings import RECORDINGS, Recording, Span
-from tests.replay import Action, Plan, play
+from tests.support.recordings import RECORDINGS, Recording, Span
+from tests.support.replay import Action, Plan, play
 
 pytestmark = [
     pytest.mark.live,

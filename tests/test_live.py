@@ -18,10 +18,10 @@ import pytest
 
 from tests.apiserver import ApiServer, Request
 from tests.apiserver.certificates import authority
-from tests.journald import Journald, kmsg
-from tests.netns import Network, network
-from tests.pods import pod
-from tests.running import Kiptail
+from tests.support.journald import Journald, kmsg
+from tests.support.netns import Network, network
+from tests.support.pods import pod
+from tests.support.running import Kiptail
 
 pytestmark = [
     pytest.mark.live,

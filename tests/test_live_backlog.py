@@ -20,14 +20,14 @@ from typing import Any
 import pytest
 
 from tests.apiserver import ApiServer
-from tests.kubelet import Kubelet
-from tests.running import Kiptail, without_names
-from tests.scene import Scene, scene
-from tests.tally import Packet, packets
+from tests.support.kubelet import Kubelet
+from tests.support.running import Kiptail, without_names
+from tests.support.scene import Scene, scene
+from tests.support.tally import Packet, packets
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(600),  # other test runs on this machine are waited for: see tests.netns.all_netns
+    pytest.mark.timeout(600),  # other test runs on this machine are waited for: see tests.support.netns.all_netns
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces, nft, /dev/kmsg and journald"),
 ]
 

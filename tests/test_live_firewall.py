@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.fuzzing import FACTOR, cases, source
-from tests.running import ROOT, _environment
+from tests.support.fuzzing import FACTOR, cases, source
+from tests.support.running import ROOT, _environment
 
 pytestmark = [pytest.mark.live, pytest.mark.fuzz]
 

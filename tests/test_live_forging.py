@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.apiserver import ApiServer
-from tests.forging import by_a_crash, by_an_overlay
-from tests.journald import ROOT_NEEDED, Journald, fields_of
-from tests.pods import pod
-from tests.running import Kiptail
-from tests.scrape import free_port, get
+from tests.support.forging import by_a_crash, by_an_overlay
+from tests.support.journald import ROOT_NEEDED, Journald, fields_of
+from tests.support.pods import pod
+from tests.support.running import Kiptail
+from tests.support.scrape import free_port, get
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(os.geteuid() != 0, reason=ROOT_NEEDED)]
 

@@ -1,7 +1,7 @@
 """An address goes from one pod to the next while its packets are dropped: each counts for whoever had it then.
 
-The packets, the kernel's log and journald are real; the kubelet is tests.kubelet. All stories are played at the same
-time, to two kiptails, one for each ``--pod-index``. The truth about a packet is in its source port: who had the
+The packets, the kernel's log and journald are real; the kubelet is tests.support.kubelet. All stories are played at the
+same time, to two kiptails, one for each ``--pod-index``. The truth about a packet is in its source port: who had the
 address when it was sent.
 """
 
@@ -21,15 +21,15 @@ from typing import Any
 import pytest
 
 from tests.apiserver import ApiServer
-from tests.kubelet import GRACE_S, Kubelet
-from tests.pods import pod
-from tests.running import Kiptail, without_names
-from tests.scene import Scene, scene
-from tests.tally import Packet, packets
+from tests.support.kubelet import GRACE_S, Kubelet
+from tests.support.pods import pod
+from tests.support.running import Kiptail, without_names
+from tests.support.scene import Scene, scene
+from tests.support.tally import Packet, packets
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(600),  # other test runs on this machine are waited for: see tests.netns.all_netns
+    pytest.mark.timeout(600),  # other test runs on this machine are waited for: see tests.support.netns.all_netns
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces, nft, /dev/kmsg and journald"),
 ]
 

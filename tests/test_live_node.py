@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
-from kiptail.machine import ALL_NETNS
+from kiptail.daemon.machine import ALL_NETNS
 from tests.apiserver import ApiServer
-from tests.netns import within
-from tests.pods import pod
-from tests.running import Kiptail, with_file, without_names
-from tests.scene import NODE_NAME, Scene, scene
+from tests.support.netns import within
+from tests.support.pods import pod
+from tests.support.running import Kiptail, with_file, without_names
+from tests.support.scene import NODE_NAME, Scene, scene
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(600),  # other test runs on this machine are waited for: see tests.netns.all_netns
+    pytest.mark.timeout(600),  # other test runs on this machine are waited for: see tests.support.netns.all_netns
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces, nft, /dev/kmsg and journald"),
 ]
 

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from tests.apiserver import ApiServer
-from tests.journald import Journald
-from tests.netns import Network, network
-from tests.pods import pod
-from tests.running import Kiptail
-from tests.scrape import free_port, get
+from tests.support.journald import Journald
+from tests.support.netns import Network, network
+from tests.support.pods import pod
+from tests.support.running import Kiptail
+from tests.support.scrape import free_port, get
 
 pytestmark = [
     pytest.mark.live,

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.apiserver.process import ServerProcess
-from tests.running import Kiptail
-from tests.scene import Scene, scene
-from tests.tally import Lost, miscounted
+from tests.support.running import Kiptail
+from tests.support.scene import Scene, scene
+from tests.support.tally import Lost, miscounted
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(600),  # other test runs on this machine are waited for: see tests.netns.all_netns
+    pytest.mark.timeout(600),  # other test runs on this machine are waited for: see tests.support.netns.all_netns
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces, nft, /dev/kmsg and journald"),
 ]
 

@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from tests.apiserver import ApiServer
-from tests.journald import export_to_journal, kernel_entry
-from tests.pods import pod
-from tests.running import ROOT, Kiptail
-from tests.scrape import free_port, get, names
+from tests.support.journald import export_to_journal, kernel_entry
+from tests.support.pods import pod
+from tests.support.running import ROOT, Kiptail
+from tests.support.scrape import free_port, get, names
 
 DOCUMENT = ROOT / "docs" / "metrics.md"
 ALERTS = ROOT / "packaging" / "prometheus" / "alerts.yaml"

@@ -24,13 +24,13 @@ from tests.crash.scenarios import (
     restart_empty,
     wait_until_told,
 )
-from tests.dnsserver import DnsServer
-from tests.scene import Scene, scene
-from tests.tally import miscounted
+from tests.support.dnsserver import DnsServer
+from tests.support.scene import Scene, scene
+from tests.support.tally import miscounted
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(600),  # other test runs on this machine are waited for: see tests.netns.all_netns
+    pytest.mark.timeout(600),  # other test runs on this machine are waited for: see tests.support.netns.all_netns
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces, nft, /dev/kmsg and journald"),
 ]
 

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 
 import pytest
 
-from kiptail.budget import Limits
-from kiptail.entry import Position
-from kiptail.fastline import KnownLine, KnownLines
-from kiptail.ownclock import OwnClock
-from kiptail.prefixes import Prefixes, PrefixRule, Verdict
-from kiptail.scan import Batch
-from kiptail.store import Store
-from tests.clock import Machine
-from tests.histories import ADDRESSES, BEGIN, CLIENT, SHARED_IN, SHARED_OUT, History, Packet, Tenancy, history
-from tests.simulation import RIGHT, Cluster, Events, Kiptail, WallClock, virtual_time
+from kiptail.clock.own import OwnClock
+from kiptail.flows.budget import Limits
+from kiptail.flows.known_lines import KnownLine, KnownLines
+from kiptail.journal.entry import Position
+from kiptail.journal.scanner import Batch
+from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
+from kiptail.state.store import Store
+from tests.support.clock import Machine
+from tests.support.histories import ADDRESSES, BEGIN, CLIENT, SHARED_IN, SHARED_OUT, History, Packet, Tenancy, history
+from tests.support.simulation import RIGHT, Cluster, Events, Kiptail, WallClock, virtual_time
 
 #: So many histories are played; `make replays` asks for more.
 HISTORIES = int(os.environ.get("KIPTAIL_TEST_HISTORIES", "150"))

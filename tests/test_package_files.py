@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from click.shell_completion import ShellComplete
 
-from kiptail.cli import cli
-from kiptail.options import OPTIONS, Option
-from kiptail.settings import Settings, resolve
+from kiptail.cli.main import cli
+from kiptail.config.options import OPTIONS, Option
+from kiptail.config.settings import Settings, resolve
 from tools.package_files import MANUALS, SHELLS, configuration, manual, write
 
 ROOT = Path(__file__).parent.parent

@@ -15,8 +15,8 @@ import pytest
 
 from kiptail import program
 from kiptail.program import Finished, ProgramError, in_memory, run_program
-from tests.journald import until
-from tests.processes import gone
+from tests.support.journald import until
+from tests.support.processes import gone
 
 MIB = 1 << 20
 

@@ -14,11 +14,11 @@ import pytest
 
 from tests.apiserver import ApiServer
 from tests.apiserver.client import Client
-from tests.journald import GrowingJournal, kernel_entry, until
-from tests.judge import around_change, judge
-from tests.recordings import RECORDINGS, Packet, Recording, Span
-from tests.replay import apply
-from tests.restarts import could_see
+from tests.support.journald import GrowingJournal, kernel_entry, until
+from tests.support.judge import around_change, judge
+from tests.support.recordings import RECORDINGS, Packet, Recording, Span
+from tests.support.replay import apply
+from tests.support.restarts import could_see
 
 README = Path(__file__).parent / "handover" / "README.md"
 EVERY_RECORDING = pytest.mark.parametrize("name", RECORDINGS)

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from kiptail.agenda import FIRST_UPDATES
-from kiptail.budget import Limits
-from kiptail.flow import SIDES, Flow, FlowKey
-from kiptail.ledger import IDLE_US, Ledger
-from kiptail.options import REPEAT_INTERVAL
-from kiptail.ownership import Hands
-from kiptail.sending import Sender
-from kiptail.store import Store
-from tests.packets import PREFIXES, Drop, WrittenLines
-from tests.pods import pod
-from tests.simulation import Cluster, Events, Kiptail, WallClock, virtual_time
+from kiptail.config.options import REPEAT_INTERVAL
+from kiptail.events.schedule import FIRST_UPDATES
+from kiptail.events.writer import Sender
+from kiptail.flows.budget import Limits
+from kiptail.flows.flow import SIDES, Flow, FlowKey
+from kiptail.flows.ledger import IDLE_US, Ledger
+from kiptail.pods.ownership import Hands
+from kiptail.state.store import Store
+from tests.support.packets import PREFIXES, Drop, WrittenLines
+from tests.support.pods import pod
+from tests.support.simulation import Cluster, Events, Kiptail, WallClock, virtual_time
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -216,7 +216,7 @@ def _told(flow: Flow) -> tuple[Any, ...]:
 
 
 def test_the_number_of_windows_is_bounded(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kiptail.budget.MAX_WINDOWS", 100)
+    monkeypatch.setattr("kiptail.flows.budget.MAX_WINDOWS", 100)
     node.count([(outside(n), pod_address(n // 10), 80, T0 + n * SECOND // 10) for n in range(1_000)])
     assert len(node.ledger._budgets._windows) <= 102
     assert node.ledger.untold > 800

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from kiptail.errors import StateError
-from kiptail.event import EventStyle, event_body
-from kiptail.ledger import Ledger
-from kiptail.stateschema import SCHEMA_VERSION, TABLES
-from kiptail.store import Store
-from tests.fuzzing import cases, source
-from tests.statefiles import NOTHING, T0, Content, Written, content_of, edit, write_states
+from kiptail.events.event import EventStyle, event_body
+from kiptail.flows.ledger import Ledger
+from kiptail.state.schema import SCHEMA_VERSION, TABLES
+from kiptail.state.store import Store
+from tests.support.fuzzing import cases, source
+from tests.support.statefiles import NOTHING, T0, Content, Written, content_of, edit, write_states
 
 STYLE = EventStyle("PacketDrop", "kiptail", "node1", "name_with_namespace")
 PAGE = 4096

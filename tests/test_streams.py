@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.journald import export_to_journal, kernel_entry
-from tests.pods import pod
-from tests.running import ROOT
+from tests.support.journald import export_to_journal, kernel_entry
+from tests.support.pods import pod
+from tests.support.running import ROOT
 
 LINE = (
     "calico-drop: IN=a OUT=b MAC= SRC=10.0.0.1 DST=10.0.0.2 LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=1 DF PROTO=TCP"

@@ -13,19 +13,19 @@ from typing import Any
 
 import pytest
 
-from kiptail import podfeed, podindex
-from kiptail.clusternames import ClusterNames
 from kiptail.errors import ApiError
-from kiptail.kubejson import parse
-from kiptail.ownership import Ownership
-from kiptail.podfeed import MAX_BAD_LINES, PodFeed
-from kiptail.podindex import PodWatch
-from kiptail.podranges import PodRanges
-from kiptail.store import Store
-from tests.answers import ODD, RAW, damaged, mutated, status
-from tests.fuzzing import cases, source
-from tests.kube import CHUNKED, chunk, raw
-from tests.pods import pod
+from kiptail.kube.strict_json import parse
+from kiptail.names.cluster import ClusterNames
+from kiptail.pods import listwatch, reflector
+from kiptail.pods.listwatch import MAX_BAD_LINES, PodFeed
+from kiptail.pods.ownership import Ownership
+from kiptail.pods.ranges import PodRanges
+from kiptail.pods.reflector import PodWatch
+from kiptail.state.store import Store
+from tests.support.answers import ODD, RAW, damaged, mutated, status
+from tests.support.fuzzing import cases, source
+from tests.support.kube import CHUNKED, chunk, raw
+from tests.support.pods import pod
 
 WIRE = Path(__file__).parent / "wire"
 
@@ -227,8 +227,8 @@ def wait_for(condition: Callable[[], object], timeout: float = 5.0) -> None:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(podindex, "BACKOFF_FIRST", 0.01)
-    monkeypatch.setattr(podindex, "BACKOFF_CAP", 0.02)
+    monkeypatch.setattr(reflector, "BACKOFF_FIRST", 0.01)
+    monkeypatch.setattr(reflector, "BACKOFF_CAP", 0.02)
 
 
 def test_a_watch_goes_on_after_all_of_that() -> None:
@@ -263,8 +263,8 @@ def test_a_bad_line_at_the_begin_of_every_watch_neither_ends_nor_spins_anything(
 
 
 def test_what_makes_no_sense_for_long_is_no_watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(podindex, "BACKOFF_CAP", 5.0)
-    monkeypatch.setattr(podindex, "BACKOFF_FIRST", 5.0)
+    monkeypatch.setattr(reflector, "BACKOFF_CAP", 5.0)
+    monkeypatch.setattr(reflector, "BACKOFF_FIRST", 5.0)
     cluster = Cluster(lambda _: page(), [line("ADDED", GOOD), *[b"x"] * 10 * MAX_BAD_LINES])
     with Followed(cluster) as followed:
         wait_for(lambda: followed.index.trouble)
@@ -299,7 +299,7 @@ def test_a_list_passes_over_what_is_no_pod() -> None:
 @pytest.mark.parametrize("empty", [True, False], ids=["empty pages", "the same pods again"])
 @pytest.mark.parametrize("same", [True, False], ids=["one token", "ever new tokens"])
 def test_a_list_that_goes_on_for_ever_is_none(empty: bool, same: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(podfeed, "MAX_PAGES", 50)
+    monkeypatch.setattr(listwatch, "MAX_PAGES", 50)
     token = iter(range(10**9))
     cluster = Cluster(lambda _: page(*[] if empty else [GOOD], token="t" if same else str(next(token))), [])
     feed = PodFeed(cluster)
@@ -310,7 +310,7 @@ def test_a_list_that_goes_on_for_ever_is_none(empty: bool, same: bool, monkeypat
 
 
 def test_there_are_only_so_many_pods(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(podfeed, "MAX_PODS_OF_NODE", 100)
+    monkeypatch.setattr(listwatch, "MAX_PODS_OF_NODE", 100)
     token = iter(range(10**9))
 
     def more(_: str) -> dict[str, Any]:

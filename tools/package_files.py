@@ -21,8 +21,8 @@ import click
 from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
 
 from kiptail import __version__
-from kiptail.cli import cli
-from kiptail.options import OPTIONS, Option
+from kiptail.cli.main import cli
+from kiptail.config.options import OPTIONS, Option
 
 __all__ = ["completions", "configuration", "manual", "write"]
 

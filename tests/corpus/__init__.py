@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kiptail.netfilter import PacketDrop, Unparsed
+from kiptail.netfilter.parser import PacketDrop, Unparsed
 
 HERE = Path(__file__).parent
 

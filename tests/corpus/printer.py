@@ -12,7 +12,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from kiptail.netfilter import PacketDrop
+from kiptail.netfilter.parser import PacketDrop
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tests.apiserver.process import ServerProcess
 from tests.crash.victim import POINTS
-from tests.running import Kiptail
-from tests.scene import Scene, scene
-from tests.tally import differences, miscounted
+from tests.support.running import Kiptail
+from tests.support.scene import Scene, scene
+from tests.support.tally import differences, miscounted
 
 __all__ = ["Outcome", "Plan", "crash"]
 

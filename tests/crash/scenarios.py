@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.apiserver.process import ServerProcess
-from tests.running import Kiptail
-from tests.scene import Scene, scene
-from tests.tally import differences, miscounted
+from tests.support.running import Kiptail
+from tests.support.scene import Scene, scene
+from tests.support.tally import differences, miscounted
 
 __all__ = ["LEFT", "RIGHT", "WATCHDOG", "flood", "freeze", "order", "outlast", "restart_empty", "told"]
 
@@ -145,6 +145,6 @@ def _tell(node: Scene, kiptail: Kiptail, server: ServerProcess, source: str, tar
 
 
 def _name(address: str) -> str:
-    """As :mod:`tests.scene` names pods."""
+    """As :mod:`tests.support.scene` names pods."""
     place = "left" if address in LEFT else "right"
     return f"{place}-{address.rpartition('.')[2]}"

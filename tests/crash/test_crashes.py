@@ -11,13 +11,13 @@ import pytest
 from tests.apiserver.process import ServerProcess
 from tests.crash.harness import FLOWS, Plan, crash
 from tests.crash.victim import POINTS
-from tests.running import Kiptail
-from tests.scene import scene
-from tests.tally import differences, miscounted
+from tests.support.running import Kiptail
+from tests.support.scene import scene
+from tests.support.tally import differences, miscounted
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(600),  # other test runs on this machine are waited for: see tests.netns.all_netns
+    pytest.mark.timeout(600),  # other test runs on this machine are waited for: see tests.support.netns.all_netns
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces, nft, /dev/kmsg and journald"),
 ]
 

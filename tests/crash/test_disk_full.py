@@ -14,13 +14,13 @@ import pytest
 
 from tests.apiserver.process import ServerProcess
 from tests.crash.scenarios import LEFT, NEW_PAIRS, PORT, RIGHT, SOON, WATCHDOG, told, wait_until_told
-from tests.running import Kiptail
-from tests.scene import Scene, scene
-from tests.tally import differences, miscounted
+from tests.support.running import Kiptail
+from tests.support.scene import Scene, scene
+from tests.support.tally import differences, miscounted
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(600),  # other test runs on this machine are waited for: see tests.netns.all_netns
+    pytest.mark.timeout(600),  # other test runs on this machine are waited for: see tests.support.netns.all_netns
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces, nft, /dev/kmsg and journald"),
 ]
 

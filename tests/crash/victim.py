@@ -15,9 +15,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from kiptail.cli import main as kiptail
-from kiptail.sinks import ApiSink
-from kiptail.store import Store
+from kiptail.cli.main import main as kiptail
+from kiptail.events.sink import ApiSink
+from kiptail.state.store import Store
 
 __all__ = ["POINTS"]
 

@@ -11,7 +11,7 @@ import random
 import sys
 from collections.abc import Iterator
 
-from kiptail.proberules import gather_rules
+from kiptail.check.probes.rules import gather_rules
 from tests.firewalls.judge import Tally, judge
 from tests.firewalls.maker import Load, rule_set
 from tests.firewalls.packets import packets

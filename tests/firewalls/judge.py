@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from kiptail.checkfacts import RuleFacts
-from kiptail.firewall import Fate
+from kiptail.check.facts import RuleFacts
+from kiptail.check.firewall.log_rules import Fate
 from tests.firewalls.maker import Load
 
 __all__ = ["Tally", "judge"]

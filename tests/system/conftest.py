@@ -15,8 +15,8 @@ import pytest
 from kiptail import __version__
 from tests.apiserver.certificates import Authority
 from tests.apiserver.process import ServerProcess
-from tests.netns import Network, network
-from tests.pods import pod
+from tests.support.netns import Network, network
+from tests.support.pods import pod
 from tests.system.machine import Machine, booted
 from tests.system.root import Release, debian_root
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from kiptail import __version__
 from tests.apiserver.process import ServerProcess
-from tests.netns import network
-from tests.pods import pod
+from tests.support.netns import network
+from tests.support.pods import pod
 from tests.system.conftest import ROOT
 from tests.system.machine import Machine, booted
 from tests.system.root import Release, debian_root

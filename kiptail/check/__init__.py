@@ -1,0 +1,1 @@
+"""Why an operator sees no Events: ``kiptail check``."""

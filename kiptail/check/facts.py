@@ -1,0 +1,184 @@
+"""What ``kiptail check`` has found out, and what it says of it (pure): facts as values, findings as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from kiptail.check.firewall.log_rules import LogRule
+from kiptail.credentials.identity import NOBODY, Identity
+
+__all__ = [
+    "NEEDS_ROOT",
+    "NOT_INSTALLED",
+    "Answer",
+    "ClusterFacts",
+    "Finding",
+    "HostFacts",
+    "JournalFacts",
+    "Level",
+    "Life",
+    "Need",
+    "RuleFacts",
+    "StateFacts",
+]
+
+#: Why a firewall's rules could not be read, where that says what to do.
+NEEDS_ROOT, NOT_INSTALLED = "needs root", "not installed"
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    #: kiptail works; somebody should know.
+    WARNING = "warning"
+    #: kiptail does not do its work until this is mended.
+    PROBLEM = "problem"
+
+
+class Finding(NamedTuple):
+    """One line of the screen."""
+
+    topic: str
+    level: Level
+    text: str
+    #: What to do; "" where there is nothing.
+    remedy: str = ""
+
+
+class Life(NamedTuple):
+    """From when until when a credential is good, in seconds since the epoch; None: not said."""
+
+    #: ``token`` or ``client certificate``.
+    kind: str
+    begins: float | None
+    ends: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFacts:
+    """What the journal holds."""
+
+    #: As an error names it.
+    source: str
+    #: Why it cannot be read, and what to do; "" when it can.
+    refusal: str = ""
+    persistent: bool = False
+    runtime: bool = False
+    #: When the kernel's last line was received; None when there is none.
+    last_kernel_at: float | None = None
+    #: Trusted netfilter lines of the last hour by the text before their ``IN=``.
+    prefixes: Mapping[str, int] = field(default_factory=dict)
+    #: Lines of that hour with a configured prefix that are not counted, by the reason.
+    uncounted: Mapping[str, int] = field(default_factory=dict)
+    #: Kernel messages of that hour that journald missed.
+    missed: int = 0
+    #: The hour holds more than was read.
+    incomplete: bool = False
+    #: The effective settings of journald.conf(5).
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFacts:
+    """What the firewall's rules say."""
+
+    rules: tuple[LogRule, ...] = ()
+    #: The tools whose rules were read.
+    read: tuple[str, ...] = ()
+    #: Why others were not, by tool.
+    refusals: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StateFacts:
+    """The state directory."""
+
+    path: str
+    #: It is there, and may be looked into.
+    exists: bool = False
+    #: Why it cannot be used; "" when nothing is known against it.
+    refusal: str = ""
+    #: This user may not look into it.
+    hidden: bool = False
+    #: A running kiptail holds its lock.
+    in_use: bool = False
+    #: Bytes that are free in its file system (or where it will be made); None when not known.
+    free: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """All but the cluster."""
+
+    #: Configured prefixes with their verdicts.
+    prefixes: tuple[tuple[str, str], ...]
+    journal: JournalFacts
+    rules: RuleFacts
+    state: StateFacts
+    #: net.netfilter.nf_log_all_netns; None where there is no such setting.
+    all_netns: bool | None = None
+    #: The console's level, of kernel.printk; None when not known.
+    console_level: int | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+class Need(NamedTuple):
+    """A right, as it is told, and what goes without it."""
+
+    right: str
+    #: None: that could not be found out.
+    allowed: bool | None
+    purpose: str
+    #: kiptail works without it.
+    optional: bool = False
+    verb: str = ""
+    #: A plural of the core group.
+    resource: str = ""
+    #: Only this node's pods are asked for.
+    node: str | None = None
+    #: Why it could not be found out; "" where the server does not let this user ask.
+    trouble: str = ""
+
+
+class Answer(NamedTuple):
+    """How the API server answered at all."""
+
+    #: ``ok``, ``untrusted``, ``unauthorized``, ``unreachable`` or ``refused``.
+    kind: str
+    #: The error's text, or the server's version.
+    text: str = ""
+    #: Its clock less this host's, in seconds, and how far that can be wrong; None when it did not say.
+    skew: float | None = None
+    margin: float = 0.0
+    #: What to do, where the error itself knows.
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFacts:
+    """The cluster."""
+
+    #: "" when none is configured.
+    kubeconfig: str = ""
+    #: Why the kubeconfig cannot be used; "" when it can.
+    refusal: str = ""
+    #: What to do about that, where the error knows.
+    refusal_remedy: str = ""
+    server: str = ""
+    #: Whom the server takes this for; while it has not said, whom the credential says.
+    identity: Identity = NOBODY
+    verified: bool = True
+    life: Life | None = None
+    #: None when it was not asked.
+    answer: Answer | None = None
+    needs: tuple[Need, ...] = ()
+    node_name: str = ""
+    #: Pods on a node of this name; None when it could not be found out.
+    node_pods: int | None = None
+    #: Why not, and whether that was for want of the right.
+    node_trouble: str = ""
+    node_forbidden: bool = False

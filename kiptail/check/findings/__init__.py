@@ -1,0 +1,1 @@
+"""What the facts mean for an operator (pure)."""

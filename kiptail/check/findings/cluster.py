@@ -1,0 +1,165 @@
+"""Findings about the cluster (pure): kubeconfig, server, credential, clocks, rights, this node's pods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kiptail.check.facts import Answer, ClusterFacts, Finding, Level, Life, Need
+from kiptail.clock.dates import minute
+from kiptail.credentials.identity import Identity, grant_remedy
+from kiptail.text import ago, plural, span
+
+__all__ = ["cluster_findings"]
+
+#: A credential that ends sooner is worth a word, in seconds.
+_SOON = 86_400.0
+#: Clocks that differ by more make Events look old or new, and certificates not valid yet, in seconds …
+_SKEWED = 30.0
+#: … and by more than this, drops are told at wrong times.
+_WRONG = 300.0
+
+_MAKE = "`kiptail kubeconfig` writes one, run with an administrator's kubeconfig"
+_RENEW = "renew it: `kiptail kubeconfig`, run with an administrator's kubeconfig, writes another"
+#: A kubelet's credential is the kubelet's to renew; ``kiptail kubeconfig`` makes none of that kind.
+_RENEW_KUBELET = (
+    "name the certificate that the kubelet renews (kubeadm: /var/lib/kubelet/pki/kubelet-client-current.pem);"
+    " if it is the one that is used, `journalctl -u kubelet` says why it is old"
+)
+_ENDS = {
+    "untrusted": "see to the certificates of the API server and of the CA in the kubeconfig",
+    "unreachable": "see to address, firewall and proxy; the kubeconfig's server can be overridden with --server",
+    "refused": "see the API server's message",
+}
+
+
+def cluster_findings(facts: ClusterFacts, *, now: float) -> Iterator[Finding]:
+    """One line each. ``now`` is in seconds since the epoch."""
+    if not facts.kubeconfig:
+        yield Finding("kubeconfig", Level.PROBLEM, "no kubeconfig is configured", f"{_MAKE}; see --kubeconfig")
+        return
+    if facts.refusal:
+        yield Finding("kubeconfig", Level.PROBLEM, facts.refusal, facts.refusal_remedy or _MAKE)
+        return
+    yield Finding("kubeconfig", Level.OK, f"{facts.kubeconfig} can be used")
+    if not facts.verified:
+        yield Finding(
+            "server",
+            Level.WARNING,
+            f"insecure-skip-tls-verify: anybody between here and {facts.server} can read the credential",
+            "put certificate-authority-data into the kubeconfig instead",
+        )
+    if facts.life is not None:
+        yield _life(facts.life, now, _renewal(facts.identity))
+    answer = facts.answer
+    if answer is None:
+        return
+    if answer.kind != "ok":
+        remedy = answer.remedy or _ENDS.get(answer.kind, "")
+        if answer.kind == "unauthorized":
+            remedy = _renewal(facts.identity)
+        if facts.life is not None and facts.life.ends is not None and facts.life.ends <= now:
+            if answer.kind == "unauthorized":
+                return  # which is said already
+            remedy = "renew the credential, then look again"
+        yield Finding("server", Level.PROBLEM, f"{facts.server}: {answer.text}", remedy)
+        return
+    user = f", as {facts.identity.user}" if facts.identity.user else ""
+    yield Finding("server", Level.OK, f"{facts.server} answers{user} ({answer.text})")
+    yield _clock(answer)
+    yield from _rights(facts)
+    yield from _node(facts)
+
+
+def _renewal(identity: Identity) -> str:
+    return _RENEW_KUBELET if identity.node else _RENEW
+
+
+def _life(life: Life, now: float, renewal: str) -> Finding:
+    topic = "credential"
+    if life.begins is not None and life.begins > now + _SKEWED:
+        text = f"the {life.kind} is not valid before {minute(life.begins)}, {ago(life.begins, now)}"
+        return Finding(topic, Level.PROBLEM, text, "set this host's clock right (timedatectl), or renew the credential")
+    if life.ends is None:
+        return Finding(topic, Level.OK, f"the {life.kind} does not say when it expires")
+    if life.ends <= now:
+        text = f"the {life.kind} expired {ago(life.ends, now)}, {minute(life.ends)}"
+        return Finding(topic, Level.PROBLEM, text, renewal)
+    text = f"the {life.kind} expires {ago(life.ends, now)}, {minute(life.ends)}"
+    if life.ends - now < _SOON and life.kind != "token":
+        return Finding(topic, Level.WARNING, text, renewal)
+    return Finding(topic, Level.OK, text)
+
+
+def _clock(answer: Answer) -> Finding:
+    topic = "clock"
+    if answer.skew is None:
+        return Finding(topic, Level.OK, "the API server does not tell its time")
+    beyond = max(0.0, abs(answer.skew) - answer.margin)
+    if beyond <= _SKEWED:
+        return Finding(topic, Level.OK, f"this host's clock and the API server's agree within {span(_SKEWED)}")
+    direction = "behind" if answer.skew > 0 else "ahead of"
+    text = f"this host's clock is {span(answer.skew)} {direction} the API server's"
+    level = Level.PROBLEM if beyond > _WRONG else Level.WARNING
+    return Finding(topic, level, text, "set the clock: `timedatectl set-ntp true`, or see to the NTP server")
+
+
+def _rights(facts: ClusterFacts) -> Iterator[Finding]:
+    topic = "rights"
+    granted = [need.right for need in facts.needs if need.allowed]
+    unknown = [need.right for need in facts.needs if need.allowed is None and not need.trouble]
+    unanswered = [need for need in facts.needs if need.allowed is None and need.trouble]
+    if granted:
+        yield Finding(topic, Level.OK, f"may {', '.join(granted)}")
+    if unknown:
+        text = f"may not ask whether it may {', '.join(unknown)}"
+        yield Finding(topic, Level.WARNING, text, "let it create selfsubjectaccessreviews (system:basic-user does)")
+    if unanswered:
+        text = f"no answer to whether it may {', '.join(need.right for need in unanswered)}: {unanswered[0].trouble}"
+        yield Finding(topic, Level.WARNING, text, "look again; if that does not help, see the API server's log")
+    for need in facts.needs:
+        if need.allowed is False and not _is_of_another_node(facts, need):
+            level = Level.WARNING if need.optional else Level.PROBLEM
+            yield Finding(topic, level, f"may not {need.right}, {need.purpose}", _remedy(facts.identity, need))
+
+
+def _remedy(identity: Identity, need: Need) -> str:
+    every_pod = need.node is None and not need.optional
+    return grant_remedy(identity, need.verb, need.resource, node=need.node, every_pod=every_pod)
+
+
+def _is_of_another_node(facts: ClusterFacts, need: Need) -> bool:
+    """Whether the node's name is what is wrong: :func:`_node` says that, once for all such rights."""
+    return bool(facts.identity.node) and need.node is not None and need.node != facts.identity.node
+
+
+def _node(facts: ClusterFacts) -> Iterator[Finding]:
+    topic, own = "node", facts.identity.node
+    if own and own != facts.node_name:
+        lacking = [need.verb for need in facts.needs if need.allowed is False and _is_of_another_node(facts, need)]
+        text = f"the node is called {facts.node_name} here, and the credential is that of {own}'s kubelet"
+        if lacking:
+            text += f", which may not {' or '.join(lacking)} the pods of {facts.node_name}"
+            remedy = grant_remedy(facts.identity, "list", "pods", node=facts.node_name)
+            yield Finding(topic, Level.PROBLEM, text, remedy)
+        else:
+            level = Level.WARNING if facts.node_pods else Level.PROBLEM
+            yield Finding(topic, level, text, f"use {own} (--node-name {own}), if that is this machine")
+    elif facts.node_pods is None:
+        reading = [need for need in facts.needs if need.verb == "list" and need.resource == "pods"]
+        if facts.node_forbidden and any(need.allowed is False for need in reading):
+            return  # which is said already
+        remedy = "look again; if that does not help, see the API server's log"
+        if facts.node_forbidden:
+            remedy = grant_remedy(facts.identity, "list", "pods", node=facts.node_name)
+        text = f"the pods of node {facts.node_name} could not be listed: {facts.node_trouble}"
+        yield Finding(topic, Level.WARNING, text, remedy)
+    elif facts.node_pods == 0:
+        yield Finding(
+            topic,
+            Level.PROBLEM,
+            f"no pod runs on a node named {facts.node_name}",
+            "if `kubectl get nodes` shows this machine under another name, set --node-name",
+        )
+    else:
+        verb = "runs" if facts.node_pods == 1 else "run"
+        yield Finding(topic, Level.OK, f"{plural(facts.node_pods, 'pod')} {verb} on node {facts.node_name}")

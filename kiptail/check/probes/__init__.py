@@ -1,0 +1,1 @@
+"""How the facts are found: files, programs, requests."""

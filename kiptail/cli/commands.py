@@ -1,0 +1,177 @@
+"""The commands around the daemon: ``kiptail check``, ``manifests``, ``kubeconfig`` and ``rules``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kiptail import stdio
+from kiptail.admin import example_rules, manifests
+from kiptail.cli.flags import flags, merged
+from kiptail.config import options, values
+from kiptail.config.settings import resolve
+from kiptail.config.sources import checked
+from kiptail.credentials.identity import ACCOUNT, NAMESPACE
+from kiptail.errors import KiptailError, SettingsError
+from kiptail.text import one_line
+
+__all__ = ["COMMANDS", "read_environment"]
+
+_CHECKED = (
+    options.CONFIG,
+    options.PREFIX,
+    options.OUTPUT,
+    options.KUBECONFIG,
+    options.CONTEXT,
+    options.SERVER,
+    options.NODE_NAME,
+    options.JOURNAL_DIRECTORY,
+    options.JOURNAL_FILE,
+    options.STATE_DIRECTORY,
+    options.POD_INDEX,
+)
+#: The unit's EnvironmentFile: what stands there is the daemon's and not the shell's.
+_UNITS_ENVIRONMENT = Path("/etc/default/kiptail")
+#: Kubernetes names a namespace or service account as DNS does (RFC 1123).
+_NAME_LIMIT = 63
+
+
+@click.command("check")
+@flags(_CHECKED)
+@click.pass_context
+def check_command(ctx: click.Context, /, **given: object) -> None:
+    """Look whether kiptail can work here, and say what to do where it cannot.
+
+    One line per finding: ok, warning or problem. It works before anything is configured, too; run it as root, so
+    that it can read the firewall's rules. It changes nothing. The exit code is 1 when there is a problem.
+
+    Settings are those of the service: besides its file, the variables in /etc/default/kiptail count, too.
+    """
+    stdio.require_output()
+    environ = {**read_environment(_UNITS_ENVIRONMENT), **os.environ}
+    settings = resolve(merged(ctx.obj, given), environ, now_us=time.time_ns() // 1000, need_prefix=False)
+    from kiptail.check.run import check  # noqa: PLC0415 - the cluster client costs half a second
+
+    text, well = check(settings)
+    stdio.write(text)
+    ctx.exit(0 if well else 1)
+
+
+@click.command("manifests")
+@click.option("--identity", type=click.Choice(["dedicated", "kubelet"]), default="dedicated", show_default=True,
+              help="A service account of its own, or what the kubelets' own credential lacks.")  # fmt: skip
+@click.option("--namespace", default=NAMESPACE, show_default=True, help="Where the service account lives.")
+def manifests_command(identity: str, namespace: str) -> None:
+    """Print what the cluster has to grant, for `kubectl apply -f -`."""
+    stdio.write(manifests.kubelet() if identity == "kubelet" else manifests.dedicated(_name("--namespace", namespace)))
+
+
+@click.command("rules")
+@click.option(
+    "--for", "firewall", required=True, type=click.Choice(example_rules.FIREWALLS), help="The firewall in use."
+)
+@click.option("--prefix", "prefix", default=(example_rules.PREFIX,), show_default=example_rules.PREFIX, multiple=True,
+              help="What the rules are to log with.")  # fmt: skip
+def rules_command(firewall: str, prefix: tuple[str, ...]) -> None:
+    """Print LOG rules that are safe to add: rate-limited, and deciding nothing by themselves."""
+    setting = checked("--prefix", prefix[-1], values.prefix)
+    if firewall in example_rules.FIXED_PREFIX and setting.text != example_rules.PREFIX:
+        raise SettingsError(f"--prefix: {firewall} has prefixes of its own")
+    try:
+        stdio.write(example_rules.rules_for(firewall, setting.text))
+    except ValueError as error:
+        raise SettingsError(f"--prefix: {values.quoted(setting.text)} {error}") from error
+
+
+@click.command("kubeconfig")
+@click.option("--kubeconfig", metavar="FILE",
+              help="An administrator's. [default: $KUBECONFIG, ~/.kube/config or kubeadm's]")  # fmt: skip
+@click.option("--context", metavar="NAME", help="Which of its contexts to use.")
+@click.option("--server", metavar="URL", help="Address of the API server for the nodes. [default: the kubeconfig's]")
+@click.option("--namespace", default=NAMESPACE, show_default=True, help="The service account's namespace.")
+@click.option("--service-account", "account", default=ACCOUNT, show_default=True, help="Its name.")
+@click.option("--duration", default="30d", show_default=True, metavar="DURATION",
+              help="How long the token is to be good. kiptail renews it at 80 % of that, while it runs.")  # fmt: skip
+@click.option("--out", required=True, metavar="FILE",
+              help="The file to write, of mode 0600; - for the standard output.")  # fmt: skip
+def kubeconfig_command(  # noqa: PLR0917 - click passes them by name
+    kubeconfig: str | None,
+    context: str | None,
+    server: str | None,
+    namespace: str,
+    account: str,
+    duration: str,
+    out: str,
+) -> None:
+    """Write a kubeconfig for the nodes, with a token of kiptail's service account.
+
+    Needs an administrator's kubeconfig, and `kiptail manifests` applied. Put the file on each node as
+    /etc/kiptail/kubeconfig.
+    """
+    from kiptail.admin import node_kubeconfig  # noqa: PLC0415 - as above
+
+    if out == "-":
+        stdio.require_output()
+    else:
+        # Before a token is asked for, which would be lost.
+        _require_place(checked("--out", out, values.path))
+    if out == "-" and sys.stdout.isatty():
+        raise SettingsError("--out -: the standard output is a terminal, and the file holds a secret")
+    wanted = node_kubeconfig.Wanted(
+        kubeconfigs=(checked("--kubeconfig", kubeconfig, values.path),)
+        if kubeconfig is not None
+        else node_kubeconfig.administrators_kubeconfigs(os.environ),
+        context=checked("--context", context, values.context) if context is not None else None,
+        server=checked("--server", server, values.server_url) if server is not None else None,
+        namespace=_name("--namespace", namespace),
+        account=_name("--service-account", account),
+        duration=_duration(duration),
+    )
+    data, said = node_kubeconfig.make_kubeconfig(wanted)
+    if out == "-":
+        stdio.write(data.decode())
+    else:
+        node_kubeconfig.save(Path(out), data)
+        said.append(f"written to {out}; on each node it is /etc/kiptail/kubeconfig, mode 0600")
+    for line in said:
+        stdio.say(f"kiptail: {one_line(line, 2_000)}")
+
+
+COMMANDS: tuple[Any, ...] = (check_command, manifests_command, kubeconfig_command, rules_command)
+
+
+def read_environment(path: Path) -> dict[str, str]:
+    """The variables of an EnvironmentFile (systemd.exec(5)), as far as shells read it alike."""
+    try:
+        with path.open(errors="replace") as file:
+            words = shlex.split(file.read(1 << 16), comments=True)
+    except (OSError, ValueError):
+        return {}
+    return {name: value for name, equals, value in (word.partition("=") for word in words) if equals and name}
+
+
+def _duration(text: str) -> float:
+    seconds = checked("--duration", text, values.duration)
+    if seconds < 600:
+        raise SettingsError("--duration: the API server issues no token for less than 10m")
+    return seconds
+
+
+def _name(source: str, text: str) -> str:
+    if len(text) > _NAME_LIMIT or not all(c.isascii() and (c.isalnum() or c in "-.") for c in text) or not text:
+        raise SettingsError(f"{source}: {values.quoted(text)} is no name: write letters, digits and '-'")
+    return text.lower()
+
+
+def _require_place(path: Path) -> None:
+    shown = one_line(str(path))
+    if path.is_dir():
+        raise KiptailError(f"--out: cannot write {shown}: it is a directory, name a file in it")
+    if not path.parent.is_dir():
+        raise KiptailError(f"--out: cannot write {shown}: its directory does not exist, make it first")

@@ -1,0 +1,123 @@
+"""The command line: ``kiptail`` and ``kiptail parse``; :mod:`kiptail.cli.commands` has the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import click
+
+from kiptail import __version__, stdio
+from kiptail.cli import logs
+from kiptail.cli.commands import COMMANDS
+from kiptail.cli.flags import flags, merged
+from kiptail.config import options
+from kiptail.config.options import OPTIONS
+from kiptail.config.settings import Settings, resolve
+from kiptail.errors import KiptailError
+from kiptail.netfilter.log_text import LINE_LIMIT, LogText
+from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
+from kiptail.text import one_line
+
+__all__ = ["main"]
+
+
+@click.group(
+    invoke_without_command=True,
+    subcommand_metavar="[COMMAND]",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@flags(OPTIONS)
+@click.version_option(__version__, message="kiptail %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, /, **given: object) -> None:
+    """Tell the owners of pods which of their packets a firewall rule dropped.
+
+    Follows the kernel's netfilter log lines in the systemd journal, finds the pods behind the addresses and posts
+    Kubernetes Events, which `kubectl describe pod` shows. Without a command it runs until it is stopped; try it
+    with --dry-run first, which writes nothing to the cluster.
+
+    Every option can also be set in a TOML file (see --config) or as an environment variable: --log-level is
+    KIPTAIL_LOG_LEVEL; several values go one a line.
+    """
+    ctx.obj = given
+    if ctx.invoked_subcommand is not None:
+        return
+    settings = _resolve(given)
+    if settings.dry_run:
+        stdio.require_output()
+    logs.configure(settings.log_level, drops=settings.log_drops, style=settings.log_format)
+    from kiptail.daemon.run import run  # noqa: PLC0415 - the cluster client costs half a second that `parse` saves
+
+    ctx.exit(run(settings))
+
+
+@cli.command("parse")
+@flags([options.CONFIG, options.PREFIX])
+@click.pass_context
+def parse_command(ctx: click.Context, /, **given: object) -> None:
+    """Read log lines from the standard input and print what was understood, one JSON object a line.
+
+    A line may have a header of any kind before the prefix, or be a JSON document (`journalctl -o json`) with the
+    kernel's line in it. Lines without one of the prefixes give nothing; when no line had one, a line on the standard
+    error says so. A line with one that cannot be read gives an object with "error" and "line".
+    """
+    prefixes = Prefixes(PrefixRule(p.text, Verdict(p.verdict)) for p in _resolve(merged(ctx.obj, given)).prefixes)
+    if sys.stdin is None:
+        raise KiptailError("the standard input is closed")
+    stdio.require_output()
+    text = LogText(prefixes)
+    try:
+        for line in _lines(sys.stdin.buffer):
+            for answer in text.read(line):
+                sys.stdout.write(json.dumps(answer) + "\n")
+            # For each line at once: whoever follows a log wants to see it now.
+            sys.stdout.flush()
+    except OSError as error:
+        raise KiptailError(f"cannot read the standard input: {error.strerror}") from error
+    if remark := text.remark():
+        stdio.say(f"kiptail: {remark}")
+
+
+for _command in COMMANDS:
+    cli.add_command(_command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 internal error, 2 usage, 3 journal, 4 cluster, 5 state.
+
+    Where the standard output cannot be written to is 1, too; but when nobody reads it any more the work is done.
+    """
+    stdio.prepare()
+    sys.exit(stdio.finish(_run(arguments)))
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        return cli.main(args=arguments, prog_name="kiptail", standalone_mode=False) or 0
+    except stdio.OutputClosed:
+        return 0
+    except KiptailError as error:
+        stdio.say(f"kiptail: {one_line(str(error), 2_000)}")
+        return error.exit_code
+    except click.ClickException as error:
+        stdio.say(f"kiptail: {one_line(error.format_message(), 2_000)}")
+        stdio.say("Try 'kiptail --help'.")
+        return 2
+    except click.Abort:
+        return 130
+
+
+def _resolve(given: dict[str, object]) -> Settings:
+    return resolve(given, os.environ, now_us=time.time_ns() // 1000)
+
+
+def _lines(stream: BinaryIO) -> Iterator[str]:
+    while line := stream.readline(LINE_LIMIT):
+        yield line.rstrip(b"\r\n").decode("utf-8", "backslashreplace")
+        while line and not line.endswith(b"\n") and len(line) == LINE_LIMIT:
+            line = stream.readline(LINE_LIMIT)

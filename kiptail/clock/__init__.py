@@ -1,0 +1,1 @@
+"""Time: steady time, the machine's own clock, and dates as Kubernetes writes them."""

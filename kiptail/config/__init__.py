@@ -1,0 +1,1 @@
+"""One written value after the other, checked and put together as frozen settings."""

@@ -1,0 +1,208 @@
+"""Where a setting can stand: a flag, a variable of kiptail's or of kube-iptables-tailer's, the TOML file.
+
+Each place yields :class:`Found` values, read by the rows of :mod:`kiptail.config.options`; :class:`Levels` asks them
+strongest first. What the values must be together is :mod:`kiptail.config.settings`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar, get_args
+
+from kiptail import inputfile
+from kiptail.config import options
+from kiptail.config.options import OPTIONS, Option
+from kiptail.config.values import PrefixSetting, Verdict, prefix, quoted
+from kiptail.errors import SettingsError
+from kiptail.text import one_line
+
+__all__ = ["Found", "Levels", "checked", "read_config"]
+
+#: A configuration file is read up to this size, so that a mistaken path cannot exhaust the memory.
+MOST_CONFIG_BYTES = 1 << 20
+
+_FLAG, _VARIABLE, _PEER, _FILE = range(4)
+
+#: The TOML key of prefixes that have a verdict.
+_PREFIX_TABLES = "prefixes"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """What one level says about one option."""
+
+    #: At least one; more only when the option is repeatable.
+    values: tuple[T, ...]
+    #: Where it stands, for error messages.
+    source: str
+    #: 0 is the strongest.
+    level: int
+
+    @property
+    def value(self) -> T:
+        """The only value, or the last."""
+        return self.values[-1]
+
+
+def checked(source: str, text: str, convert: Callable[[str], T]) -> T:
+    """``convert(text)``; what it refuses becomes a :class:`SettingsError` that names ``source``."""
+    try:
+        return convert(text)
+    except ValueError as error:
+        raise SettingsError(f"{source}: {quoted(text)} {error}") from error
+
+
+class Levels:
+    """The places where a setting can stand, strongest first."""
+
+    def __init__(self, flags: Mapping[str, object], environ: Mapping[str, str], file: Mapping[str, Found[Any]]) -> None:
+        self._flags = flags
+        self._environ = environ
+        self._file = file
+
+    def find(self, option: Option[T]) -> Found[T] | None:
+        """What the strongest level that mentions ``option`` says; an empty variable mentions nothing."""
+        return (
+            _convert(option, _flag_texts(self._flags.get(option.key)), source=option.flag, level=_FLAG)
+            or self._variable(option, option.variable, str, level=_VARIABLE)
+            or (option.peer and self._variable(option, option.peer.variable, option.peer.translate, level=_PEER))
+            or self._file.get(option.name)
+        )
+
+    def one(self, option: Option[T]) -> T | None:
+        """The value, or None where no level mentions it; a default is not looked at."""
+        found = self.find(option)
+        return found.value if found else None
+
+    def all(self, option: Option[T]) -> tuple[T, ...]:
+        """The values of the strongest level that mentions the option."""
+        found = self.find(option)
+        return found.values if found else ()
+
+    def need(self, option: Option[T]) -> T:
+        """The value, else the option's default, which it has."""
+        found = self.find(option)
+        return found.value if found else option.convert(option.default or "")
+
+    def on(self, switch: Option[bool]) -> bool:
+        """Whether the switch is on; it is off where no level mentions it."""
+        return self.one(switch) is True
+
+    def _variable(
+        self, option: Option[T], name: str, translate: Callable[[str], str | None], *, level: int
+    ) -> Found[T] | None:
+        text = self._environ.get(name)
+        translated = checked(name, text, translate) if text else None
+        if translated is None:
+            return None
+        texts = [line.strip() for line in translated.split("\n")] if option.repeatable else [translated]
+        return _convert(option, filter(None, texts), source=name, level=level)
+
+
+def _flag_texts(flag: object) -> list[str]:
+    """A flag's value as click gives it."""
+    if flag is None or flag is False:
+        return []
+    if flag is True:
+        return ["true"]
+    return [str(item) for item in flag] if isinstance(flag, list | tuple) else [str(flag)]
+
+
+def _convert(option: Option[T], texts: Iterable[str], *, source: str, level: int) -> Found[T] | None:
+    values = tuple(checked(source, text, option.convert) for text in texts)
+    return Found(values, source, level) if values else None
+
+
+def read_config(named: Found[Path] | None, default: Path) -> Mapping[str, Found[Any]]:
+    """What the file says by option name; checked as a whole, also where a stronger level overrides it."""
+    file = named.value if named else default
+    shown = one_line(str(file))
+    try:
+        content = inputfile.read(file, MOST_CONFIG_BYTES)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if named is None:
+            return {}
+        raise SettingsError(f"{named.source}: {shown}: {error.strerror}") from error
+    except OSError as error:
+        raise SettingsError(f"{named.source + ': ' if named else ''}{shown}: {error.strerror}") from error
+    try:
+        document = tomllib.loads(content.decode())
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SettingsError(f"{shown}: is not UTF-8 (at line {line})") from error
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"{shown}: is not TOML: {one_line(str(error))}") from error
+    return _from_document(document, shown)
+
+
+def _from_document(document: Mapping[str, object], file: str) -> dict[str, Found[Any]]:
+    by_name: dict[str, Option[Any]] = {option.name: option for option in OPTIONS if option.in_file}
+    found: dict[str, Found[Any] | None] = {}
+    for key, value in document.items():
+        source = f"{file}: key {key}"
+        if key == _PREFIX_TABLES:
+            settings = _prefix_tables(value, source)
+            found[key] = Found(settings, source, _FILE) if settings else None
+        elif option := by_name.get(key):
+            found[key] = _convert(option, _toml_texts(option, value, source), source=source, level=_FILE)
+        else:
+            raise _unknown(key, (*by_name, _PREFIX_TABLES), file)
+    tables, plain = found.pop(_PREFIX_TABLES, None), found.get(options.PREFIX.name)
+    if tables:
+        found[options.PREFIX.name] = Found((*tables.values, *plain.values), file, _FILE) if plain else tables
+    return {key: value for key, value in found.items() if value}
+
+
+def _toml_texts(option: Option[Any], value: object, source: str) -> list[str]:
+    """``value`` in the notation of the flag."""
+    if option.repeatable:
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return value
+        raise SettingsError(f'{source}: is no list of texts: write ["…", "…"]')
+    if option.switch:
+        if isinstance(value, bool):
+            return [str(value).lower()]
+        raise SettingsError(f"{source}: is neither true nor false")
+    if option.number:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return [str(value)]
+        raise SettingsError(f"{source}: is no whole number (write it without quotation marks)")
+    if option is options.SINCE and isinstance(value, date):
+        return [value.isoformat()]
+    if isinstance(value, str):
+        return [value]
+    raise SettingsError(f'{source}: is no text: put it in quotation marks ("…")')
+
+
+def _prefix_tables(tables: object, source: str) -> tuple[PrefixSetting, ...]:
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise SettingsError(f'{source}: is no list of tables: write [[prefixes]], text = "…", verdict = "drop"')
+    settings = []
+    for number, table in enumerate(tables, start=1):
+        where = f"{source}, table {number}"
+        for key in table:
+            if key not in ("text", "verdict"):
+                raise _unknown(key, ("text", "verdict"), where)
+        verdicts: tuple[Verdict, ...] = get_args(Verdict)
+        verdict = next((word for word in verdicts if word == table.get("verdict", "drop")), None)
+        if verdict is None:
+            raise SettingsError(f"{where}: verdict is none of {', '.join(verdicts)}")
+        text = table.get("text")
+        if not isinstance(text, str):
+            raise SettingsError(f"{where}: has no text, which is the prefix")
+        settings.append(checked(where, text, partial(prefix, verdict=verdict)))
+    return tuple(settings)
+
+
+def _unknown(key: str, known: Iterable[str], where: str) -> SettingsError:
+    near = difflib.get_close_matches(key[:100].replace("_", "-").lower(), known, n=1)
+    advice = f": did you mean {near[0]}?" if near else f": known are {', '.join(sorted(known))}"
+    return SettingsError(f"{where}: unknown key {quoted(key)}{advice}")

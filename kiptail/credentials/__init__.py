@@ -1,0 +1,1 @@
+"""The one place that touches secrets: kubeconfigs, tokens, certificates, plugins."""

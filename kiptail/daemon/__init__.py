@@ -1,0 +1,1 @@
+"""One run of kiptail, from its start to its stop."""

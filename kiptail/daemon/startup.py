@@ -1,0 +1,81 @@
+"""What a start waits for: room for the state file, and the cluster's word."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from kiptail.config.settings import Settings
+from kiptail.daemon.machine import machine_id
+from kiptail.daemon.signals import StopSignal
+from kiptail.errors import KiptailError, StoreUnavailableError
+from kiptail.kube.rights import Reviewer, Right, require_rights
+from kiptail.state.store import Store
+
+__all__ = ["Stopped", "ask_cluster", "open_store"]
+
+log = logging.getLogger(__name__)
+
+#: How often a full disk is looked at again, in seconds.
+RETRY_INTERVAL = 1.0
+
+
+class Stopped(Exception):
+    """Somebody asked for a stop before the run had begun."""
+
+
+def open_store(settings: Settings, stop: StopSignal, waiting: Callable[[str], None]) -> Store:
+    """The state, in memory for a dry run. Raises StateError, Stopped.
+
+    While the disk is full it is tried again: leaving would only have systemd start the next one, and the journal
+    keeps what is not read yet. ``waiting`` is called each second with the reason.
+    """
+    if settings.dry_run:
+        return Store.in_memory()
+    said = False
+    while True:
+        try:
+            store = Store.open(settings.state_directory, machine_id())
+        except StoreUnavailableError as error:
+            if not settings.follow:
+                raise
+            if not said:
+                log.error("%s; nothing is read until then, trying every second", error)
+                said = True
+            waiting(str(error))
+        else:
+            if said:
+                log.info("the state can be written again")
+            return store
+        if stop.wait(RETRY_INTERVAL):
+            raise Stopped
+
+
+def ask_cluster(
+    api: Reviewer, rights: Sequence[Right], stop: StopSignal, *, must_answer: bool, patience: float
+) -> None:
+    """Ask whether the cluster takes us, but wait for its word no longer than ``patience`` seconds.
+
+    Raises :class:`~kiptail.errors.ClusterError` when it refuses; a server that is slow is treated as one that is
+    away.
+    """
+    answered = threading.Event()
+    refusals: list[KiptailError] = []
+
+    def ask() -> None:
+        try:
+            require_rights(api, rights, must_answer=must_answer)
+        except KiptailError as error:
+            refusals.append(error)
+        answered.set()
+
+    threading.Thread(target=ask, name="start-check", daemon=True).start()
+    deadline = time.monotonic() + patience
+    while not answered.wait(0.05) and time.monotonic() < deadline and not stop.is_set():
+        pass
+    if refusals:
+        raise refusals[0]
+    if not answered.is_set():
+        log.warning("the API server %s does not answer yet; drops are counted meanwhile", api.server)

@@ -1,0 +1,173 @@
+"""The parts of a running kiptail, each made as the settings say; :mod:`kiptail.daemon.run` puts them together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from kiptail.clock.own import OwnClock
+from kiptail.clock.steady import Timeline
+from kiptail.config.settings import DEFAULT_LOOK_BACK_US, Settings
+from kiptail.credentials.identity import grant_remedy
+from kiptail.credentials.renewal import KeptToken
+from kiptail.daemon.observer import Observer, Unobserved
+from kiptail.errors import ClusterError
+from kiptail.events.event import EventStyle
+from kiptail.flows.budget import Limits
+from kiptail.flows.known_lines import KnownLine, KnownLines
+from kiptail.flows.ledger import Ledger
+from kiptail.journal.follow import Journal
+from kiptail.journal.reader import running_boot
+from kiptail.names.cluster import ClusterNames
+from kiptail.netfilter.prefixes import Prefixes
+from kiptail.pods.index import NodeIndex
+from kiptail.pods.ranges import PodRanges
+from kiptail.pods.reflector import ClusterIndex
+from kiptail.state.store import Saved
+
+if TYPE_CHECKING:
+    from kiptail.daemon.metrics import Metrics
+    from kiptail.kube.api import KubeApi
+
+__all__ = ["connect", "event_style", "open_clock", "open_index", "open_journal", "open_ledger", "open_metrics"]
+
+log = logging.getLogger(__name__)
+
+
+def open_metrics(settings: Settings) -> Metrics | Unobserved:
+    """What is told of what happens, and can be asked for it unless nothing is served."""
+    if settings.dry_run or settings.metrics_address is None:
+        return Unobserved()
+    from kiptail.daemon.metrics import Metrics  # noqa: PLC0415 - 35 ms and 3 MiB that such a run does without
+
+    return Metrics()
+
+
+def connect(settings: Settings, observer: Observer, tokens: KeptToken, stopped: Callable[[], bool]) -> KubeApi:
+    """The API server's client. Raises ClusterError when the credentials cannot be used.
+
+    A plugin that is to give them is broken off once ``stopped()``.
+    """
+    if not settings.kubeconfigs:
+        raise ClusterError("no kubeconfig: name one with --kubeconfig")
+    from kiptail.kube.api import KubeApi  # noqa: PLC0415 - 50 ms that a dry run with --pods does without
+
+    return KubeApi.from_kubeconfig(
+        *settings.kubeconfigs,
+        context=settings.context,
+        server=settings.server,
+        observe=observer.request_made,
+        tokens=tokens,
+        stopped=stopped,
+    )
+
+
+def open_clock(settings: Settings, saved: Saved) -> OwnClock:
+    """The machine's clocks, with what an earlier run saw of them."""
+    position = None if settings.journal_files else saved.position
+    timeline = Timeline(position.times if position else None)
+    if position is not None and position.times is None:
+        timeline = Timeline.begun(
+            position.boot_id, position.monotonic_us, position.realtime_us, not_before_us=saved.watermark_us
+        )
+    return OwnClock(timeline, boot_id=running_boot())
+
+
+def open_index(
+    settings: Settings,
+    api: KubeApi,
+    *,
+    clock: OwnClock,
+    node_name: str,
+    on_change: Callable[[set[str]], None],
+    on_ready: Callable[[], None],
+    on_found: Callable[[Iterable[str]], None],
+    on_names: Callable[[], None],
+    observe: Callable[[str], None],
+) -> tuple[NodeIndex | ClusterIndex, ClusterNames]:
+    """The pod index, and the names of nodes and Services that it asks; neither runs yet."""
+    ranges = PodRanges(settings.pod_cidrs)
+    by_node = settings.pod_index == "node"
+    names = ClusterNames(api, ranges=ranges, nodes=by_node, on_change=on_names)
+    if by_node:
+        return NodeIndex(
+            api,
+            node=node_name,
+            label=settings.pod_identifier_label,
+            ranges=ranges,
+            names=names,
+            on_change=on_change,
+            on_ready=on_ready,
+            on_found=on_found,
+            how_to_grant=lambda: grant_remedy(api.identity(), "list", "pods"),
+            unhurried=not settings.follow,
+            observe=observe,
+            clock=clock,
+        ), names
+    return ClusterIndex(
+        api,
+        node=node_name,
+        label=settings.pod_identifier_label,
+        ranges=ranges,
+        names=names,
+        on_change=on_change,
+        on_ready=on_ready,
+        on_nodes=on_names,
+        observe=observe,
+        clock=clock,
+    ), names
+
+
+def open_journal(
+    settings: Settings, prefixes: Prefixes, saved: Saved, *, clock: OwnClock, now_us: int
+) -> Journal[KnownLine]:
+    """The journal, where an earlier run had got to, or at the time asked for. Raises JournalError.
+
+    ``now_us`` is the wall clock's time.
+    """
+    position = None if settings.journal_files else saved.position
+    since_us = settings.since_us
+    if position is not None and since_us is not None:
+        log.warning("--since is not used: the journal is read on from the stored position")
+    if since_us is None and settings.follow:
+        since_us = now_us - DEFAULT_LOOK_BACK_US
+    return Journal(
+        directory=settings.journal_directory,
+        files=settings.journal_files,
+        # Each drop is logged with all that its line says.
+        wanted=prefixes.wanted if settings.log_drops else KnownLines(prefixes).wanted,
+        needle=prefixes.needle,
+        position=position,
+        since_us=since_us,
+        follow=settings.follow,
+        clock=clock,
+    )
+
+
+def open_ledger(settings: Settings, saved: Saved) -> Ledger:
+    """The ledger, with the flows and budgets of an earlier run."""
+    files = settings.journal_files
+    ledger = Ledger(
+        (s.flow for s in saved.flows),
+        next_id=saved.next_flow_id,
+        watermark_us=0 if files else saved.watermark_us,
+        last_stamp=0 if files else saved.last_stamp,
+        budget=None if files else saved.budget,
+        limits=Limits(
+            flows_per_address=settings.flows_per_address,
+            new_addresses=settings.new_addresses,
+            window_us=round(settings.budget_window_s * 1e6),
+            open_flows=settings.max_flows,
+        ),
+    )
+    if files:
+        # Files are read from their start each time: added to what is stored, a second run would count twice.
+        # As flows of their own they get the same names as before, and so update the same Events.
+        ledger.end_all()
+    return ledger
+
+
+def event_style(settings: Settings, node_name: str) -> EventStyle:
+    """How this installation's Events look."""
+    return EventStyle(settings.event_reason, settings.event_component, node_name, settings.pod_identifier)

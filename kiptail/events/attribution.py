@@ -1,0 +1,269 @@
+"""Who is at a flow's two ends, stored, with the Event that each pod among them gets.
+
+A decision holds until something contradicts it. Then the Event of the pod that was blamed is withdrawn: it says that
+its packets count for another pod now and counts none, and the right pod gets its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from kiptail.events.endpoint import Endpoint, Kind, When
+from kiptail.events.event import EventRecord, EventStyle, event_name, message
+from kiptail.flows.flow import SIDES, Flow
+from kiptail.pods.ownership import PodRef
+from kiptail.pods.tenancy import floor_s
+
+__all__ = ["Locate", "Outbox", "Placer", "Tracked"]
+
+
+class Locate(Protocol):
+    """Who is at an address."""
+
+    def ready(self) -> bool:
+        """The index is complete; before, nobody can be told from a stranger."""
+
+    def current(self) -> bool:
+        """Changes of pods arrive at present."""
+
+    def locate(self, address: str, when: When, *, patient: bool) -> Endpoint | None:
+        """The endpoint, or None while it cannot be said."""
+
+    def locate_again(self, end: Endpoint, when: When, *, patient: bool) -> Endpoint | None:
+        """The same, of an end that was decided before."""
+
+    def contested(self, address: str, when: When) -> bool:
+        """What is known at present may soon turn out to be wrong."""
+
+    def unowned(self, address: str, at_us: int) -> bool:
+        """No pod is known to have had the address then."""
+
+    def named(self, endpoint: Endpoint) -> Endpoint:
+        """The same endpoint, with the name that has come meanwhile."""
+
+    def cluster_name(self, address: str) -> str:
+        """What the cluster calls an address that is no pod's, or ""."""
+
+    def probes(self, src: Endpoint, dst: Endpoint, port: int) -> bool:
+        """The kubelet's probes go from ``src`` to ``dst`` on this port."""
+
+
+class Outbox(Protocol):
+    """What is kept of decisions and deliveries. All raise :class:`~kiptail.errors.StateError`."""
+
+    def save_endpoints(self, flow_id: int, ends: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
+        """Store who is at a flow's ends, and their Events, before they are sent."""
+
+    def note(self, record: EventRecord) -> None:
+        """Store what became of a write, with whatever is stored next, and no later than that."""
+
+    def write_notes(self) -> None:
+        """Store it now."""
+
+    def forget(self, flow_ids: Iterable[int]) -> None:
+        """Drop ended flows of which everything is delivered."""
+
+
+@dataclass(slots=True)
+class Tracked:
+    """A committed flow on its way to its Events."""
+
+    flow: Flow
+    #: When delivery first saw it, or began to doubt it, by its clock, in seconds.
+    since: float
+    #: What is known of each side that has an address; a side that is missing is undecided.
+    ends: dict[str, Endpoint] = field(default_factory=dict)
+    #: The Events of those sides that the flow tells and that are, or were taken for, pods: by side and the pod's UID.
+    records: dict[tuple[str, str], EventRecord] = field(default_factory=dict)
+    #: Decided sides of which something else may be known by now.
+    doubted: set[str] = field(default_factory=set)
+    #: How many of its drops are in the tally of namespaces, and in the count of those that nobody could be blamed for.
+    tallied: int = 0
+    ambiguous: int = 0
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The sides where somebody is: one of a folded flow, else both."""
+        return tuple(side for side in SIDES if self.address(side))
+
+    @property
+    def placed(self) -> bool:
+        """All ends are decided."""
+        return len(self.ends) == len(self.sides)
+
+    @property
+    def settled(self) -> bool:
+        """All ends are decided, and nothing is known that could change that."""
+        return self.placed and not self.doubted and not any(end.open for end in self.ends.values())
+
+    def ask_again(self) -> bool:
+        """Leave open again who is at those ends where an owner may still turn out; True when there are any."""
+        self.ends = {side: end for side, end in self.ends.items() if not end.open}
+        return not self.placed
+
+    def doubt(self, addresses: set[str] | None, now: float) -> bool:
+        """Something else may be known of these addresses, of all if None; True when that concerns this flow."""
+        sides = {side for side, end in self.ends.items() if addresses is None or end.address in addresses}
+        if sides and self.placed:
+            self.since = now
+        self.doubted |= sides
+        return bool(sides)
+
+    def address(self, side: str) -> str:
+        """The flow's address at this side."""
+        return self.flow.key.address(side)
+
+    def when(self, side: str) -> When:
+        """What the owner of a side's address is asked for by."""
+        flow = self.flow
+        return When(flow.opened_us, flow.last_us if flow.mixed else None, flow.key.here == side)
+
+    def peer(self, side: str) -> Endpoint:
+        """Who is at the other side, as far as it is known."""
+        other = _other(side)
+        return self.ends.get(other) or Endpoint(Kind.NOBODY, self.address(other))
+
+    def peer_pod(self, side: str) -> PodRef | None:
+        """The pod at the other side, when it is one."""
+        peer = self.peer(side)
+        return peer.pods[0] if peer.kind is Kind.POD else None
+
+    def has_news(self) -> bool:
+        """Some Event does not tell everything yet."""
+        return any(record.has_news(self.flow.count) for record in self.records.values())
+
+
+class Placer:
+    """Decides, words and stores."""
+
+    def __init__(
+        self,
+        locate: Locate,
+        outbox: Outbox,
+        style: EventStyle,
+        *,
+        remember: Callable[[], None] = lambda: None,
+        sent_before: Callable[[str, int], bool] = lambda address, at_us: False,
+    ) -> None:
+        """``remember`` stores what is known of pods: a decision must not outlive what it was made by.
+
+        ``sent_before`` tells whether somebody of whom nobody knows sent from an address before a time.
+        """
+        self._locate, self._outbox, self._style, self._remember = locate, outbox, style, remember
+        self._sent_before = sent_before
+
+    def ready(self) -> bool:
+        """:meth:`place` can be asked."""
+        return self._locate.ready()
+
+    def current(self) -> bool:
+        """Changes of pods arrive at present."""
+        return self._locate.current()
+
+    def contested(self, tracked: Tracked) -> bool:
+        """What could be decided now may soon turn out to be wrong."""
+        return any(self._locate.contested(tracked.address(side), tracked.when(side)) for side in tracked.sides)
+
+    def place(self, tracked: Tracked, *, patient: bool) -> bool:
+        """Decide who is at the ends of a flow; True when all are decided and none is doubted.
+
+        ``patient``: wait for names, and for changes of pods, instead of deciding without them. Raises
+        :class:`~kiptail.errors.StateError`, and then nothing is decided.
+        """
+        found = {side: self._at(tracked, side, patient) for side in tracked.sides}
+        undecided = [found[side] for side in tracked.sides if side not in tracked.ends]
+        if patient and any(end is None or end.unnamed for end in undecided):
+            return False
+        doubted = {side for side in tracked.doubted if found[side] is None}
+        ends = {side: end for side, end in found.items() if end is not None}
+        ends = {side: tracked.ends[side] for side in doubted} | ends
+        if ends != tracked.ends:
+            self._store(tracked, ends)
+        tracked.doubted = doubted
+        return tracked.placed and not doubted
+
+    def rename(self, tracked: Tracked) -> bool:
+        """Put names that have come late into the Events' texts; True when none is awaited any more."""
+        ends = {side: self._locate.named(end) if end.unnamed else end for side, end in tracked.ends.items()}
+        if ends != tracked.ends:
+            self._store(tracked, ends)
+        return not any(end.unnamed for end in ends.values())
+
+    def rename_strangers(self, tracked: Tracked) -> bool:
+        """Put names that the cluster has by now into the texts about addresses that had none; True when it has any."""
+        ends = dict(tracked.ends)
+        for side, end in tracked.ends.items():
+            if end.kind is Kind.NOBODY and (name := self._locate.cluster_name(end.address)):
+                ends[side] = end._replace(name=name, unnamed=False)
+        if ends == tracked.ends:
+            return False
+        self._store(tracked, ends)
+        return True
+
+    def reword(self, tracked: Tracked) -> None:
+        """Bring the Events' texts up to what is known by now."""
+        for (side, _uid), record in tracked.records.items():
+            record.message = message(tracked.flow, side, tracked.peer(side), self._style, withdrawn=record.withdrawn)
+
+    def refresh(self, tracked: Tracked) -> None:
+        """The flow tells other sides than before, or has lost all its drops to another. Raises StateError."""
+        self._store(tracked, dict(tracked.ends))
+
+    def _at(self, tracked: Tracked, side: str, patient: bool) -> Endpoint | None:
+        end = tracked.ends.get(side)
+        if end is None:
+            found = self._locate.locate(tracked.address(side), tracked.when(side), patient=patient)
+        elif side in tracked.doubted:
+            found = self._locate.locate_again(end, tracked.when(side), patient=patient)
+        else:
+            return end
+        if found is None or not found.stranger:
+            return found
+        # The pod began while nobody watched, and the drops are of its first second. Only somebody who was there
+        # before can be meant instead, and whoever is never sent anything from there.
+        another = self._sent_before(found.address, floor_s(tracked.flow.opened_us))
+        return found._replace(kind=Kind.AMBIGUOUS if another else found.kind, stranger=False)
+
+    def unowned(self, tracked: Tracked, side: str) -> bool:
+        """Nobody is known to have been at this side."""
+        return self._locate.unowned(tracked.address(side), tracked.flow.opened_us)
+
+    def _store(self, tracked: Tracked, ends: dict[str, Endpoint]) -> None:
+        """Take these ends over, with their Events."""
+        flow = tracked.flow
+        src, dst = ends.get("src"), ends.get("dst")
+        if src is not None and dst is not None and flow.key.protocol == "TCP" and flow.key.port and not flow.key.reply:
+            ends["src"] = src._replace(probes=self._locate.probes(src, dst, flow.key.port))
+        decided = Tracked(flow, tracked.since, ends, {key: replace(record) for key, record in tracked.records.items()})
+        self._assign(decided)
+        self.reword(decided)
+        self._remember()
+        # What may still turn out is asked again after a restart.
+        final = {side: end for side, end in ends.items() if not end.open}
+        self._outbox.save_endpoints(flow.id, final, decided.records.values())
+        tracked.ends, tracked.records = decided.ends, decided.records
+
+    def _assign(self, tracked: Tracked) -> None:
+        """Give each side's Event to the pod there, and take it from whoever else had it."""
+        flow = tracked.flow
+        for side in flow.sides:
+            end = tracked.ends.get(side)
+            if end is None:
+                continue
+            owner = end.pods[0] if end.kind is Kind.POD and flow.count else None
+            for (other, uid), record in list(tracked.records.items()):
+                if other != side:
+                    continue
+                record.withdrawn = owner is None or record.pod[:3] != owner[:3]
+                if record.withdrawn and not record.tried:
+                    del tracked.records[other, uid]
+            # Who was made as a mirror of another pod's UID and comes to its address has no Event beside that one's.
+            if owner is not None and (side, owner.uid) not in tracked.records:
+                name = event_name(flow, side, owner, self._style.node_name)
+                tracked.records[side, owner.uid] = EventRecord(flow.id, side, owner, name, "")
+
+
+def _other(side: str) -> str:
+    return "dst" if side == "src" else "src"

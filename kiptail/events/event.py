@@ -1,0 +1,203 @@
+"""Wording and body of an Event (pure). Source: the Kubernetes type core/v1 Event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from kiptail.clock.dates import kubernetes_time
+from kiptail.events.endpoint import Endpoint, Kind
+from kiptail.flows.flow import Flow, FlowKey, Spread
+from kiptail.netfilter.protocols import icmp_name, protocol_name
+from kiptail.pods.ownership import PodRef
+
+__all__ = ["CHANGING", "EventRecord", "EventStyle", "event_body", "event_name", "message"]
+
+#: Longest text of an Event, in bytes: what the API server takes when ``eventTime`` is set, and plenty.
+MESSAGE_LIMIT = 1024
+
+#: The fields of an Event that differ between two writes of it: what a patch sends, null for one that is gone.
+CHANGING = ("count", "firstTimestamp", "lastTimestamp", "message", "related")
+
+#: An object's name has at most 253 characters; 17 are for the dot and the 16 hexadecimal digits.
+POD_NAME_LIMIT = 236
+
+#: What a folded Event says of the number of its peers and ports; :class:`~kiptail.flows.flow.Distinct` counts no
+#: further.
+STEPS = (20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
+
+#: The end of the text of an Event whose packets turned out to be another pod's, or of one that nobody can tell.
+WITHDRAWN = ": counted for another pod since"
+
+#: The end of the text about a drop from the own node on a port that the pod's probes use.
+PROBES = " (the kubelet's probes use this port)"
+
+_VERBS = {"drop": "dropped", "reject": "rejected"}
+
+
+@dataclass(frozen=True, slots=True)
+class EventStyle:
+    """How this installation's Events look."""
+
+    reason: str
+    component: str
+    node_name: str
+    #: ``name_with_namespace``, ``namespace``, ``name`` or ``label``: what a pod is called in the text.
+    pod_identifier: str
+
+
+@dataclass(slots=True)
+class EventRecord:
+    """The Event at one end of a flow, and what the API server has of it."""
+
+    flow_id: int
+    #: ``src`` or ``dst``.
+    end: str
+    pod: PodRef
+    #: ``metadata.name``, stored before the first send.
+    name: str
+    message: str
+    #: The count of the last successful write; 0 = never written.
+    sent_count: int = 0
+    sent_message: str = ""
+    #: When the last successful write was, in steady time, µs since the epoch.
+    sent_at_us: int = 0
+    #: Successful writes so far: how quickly the next one follows.
+    writes: int = 0
+    #: How often the Event had to be created anew because the API server no longer had it.
+    rounds: int = 0
+    #: Why it is no longer sent, or "".
+    given_up: str = ""
+    #: Its packets turned out to be another pod's: it counts none of them any more.
+    withdrawn: bool = False
+    #: A write of it was begun: the API server may have it.
+    tried: bool = False
+
+    @property
+    def key(self) -> tuple[int, str, str]:
+        """What no other Event has."""
+        return (self.flow_id, self.end, self.pod.uid)
+
+    @property
+    def tells_of_another(self) -> bool:
+        """The API server has it as withdrawn, and it is not."""
+        return not self.withdrawn and self.sent_message.endswith(WITHDRAWN)
+
+    def counts(self, count: int) -> int:
+        """How many of the flow's ``count`` drops it tells."""
+        return 0 if self.withdrawn else count
+
+    def has_news(self, count: int) -> bool:
+        """The API server does not have all that there is to tell yet."""
+        return not self.given_up and (self.counts(count) != self.sent_count or self.message != self.sent_message)
+
+
+def event_name(flow: Flow, end: str, pod: PodRef, node_name: str) -> str:
+    """``metadata.name`` of the Event: the same flow of the same node has the same name wherever it is made."""
+    digest = blake2b(flow.key.identity(node_name, flow.stamp, end, pod.uid), digest_size=8).hexdigest()
+    return f"{pod.name[:POD_NAME_LIMIT].rstrip('.-')}.{digest}"
+
+
+def message(flow: Flow, end: str, peer: Endpoint, style: EventStyle, *, withdrawn: bool = False) -> str:
+    """What the owner of the pod at ``end`` of the flow reads; nothing in it changes from packet to packet.
+
+    ``withdrawn``: the packets turned out not to be this pod's.
+    """
+    key = flow.key
+    verb = _VERBS[key.verdict]
+    what = "a reply" if key.reply else "traffic"
+    action = f"sending {what}" if end == "src" else f"receiving {what}"
+    preposition = "to" if end == "src" else "from"
+    end_of_text = WITHDRAWN if withdrawn else PROBES if peer.probes else ""
+    if flow.spread is not None:
+        return f"Packets {verb} when {action}{_folded(flow.spread, preposition)}{end_of_text}"
+    who = f"{_called(peer, style)} ({peer.address})" if _called(peer, style) else peer.address
+    return _cut(f"Packet {verb} when {action} {preposition} {who}{_about(key)}", end_of_text)
+
+
+def event_body(
+    record: EventRecord,
+    flow: Flow,
+    style: EventStyle,
+    peer_pod: PodRef | None,
+    *,
+    wall_us: Callable[[int], int] = int,
+) -> dict[str, Any]:
+    """The whole Event as JSON types; ``wall_us`` makes of the flow's times those of the wall clock.
+
+    No ``eventTime``: with it, the API server would hold a patch of the count to the rules of events.k8s.io.
+    """
+    body: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": record.name, "namespace": record.pod.namespace},
+        "involvedObject": _reference(record.pod),
+        "reason": style.reason,
+        "message": record.message,
+        "type": "Warning",
+        "action": "Drop",
+        "source": {"component": style.component, "host": style.node_name},
+        "reportingComponent": style.component,
+        "reportingInstance": style.node_name,
+        "firstTimestamp": kubernetes_time(wall_us(flow.first_us)),
+        "lastTimestamp": kubernetes_time(wall_us(flow.last_us)),
+        "count": record.counts(flow.count),
+    }
+    if peer_pod is not None:
+        body["related"] = _reference(peer_pod)
+    return body
+
+
+def _reference(pod: PodRef) -> dict[str, str]:
+    return {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid}
+
+
+def _called(peer: Endpoint, style: EventStyle) -> str:
+    if peer.kind is Kind.NOBODY:
+        return peer.name
+    return " or ".join(dict.fromkeys(_pod_called(pod, style) for pod in peer.pods))
+
+
+def _pod_called(pod: PodRef, style: EventStyle) -> str:
+    match style.pod_identifier:
+        case "namespace":
+            return pod.namespace
+        case "name":
+            return pod.name
+        case "label" if pod.label:
+            return pod.label
+    return f"{pod.namespace}/{pod.name}"
+
+
+def _about(key: FlowKey) -> str:
+    """The service, ICMP message or protocol that the packets were about."""
+    if key.icmp_type is not None:
+        return f", {key.protocol} {icmp_name(key.protocol, key.icmp_type, key.icmp_code)}"
+    if key.port is not None:
+        return f" {'from' if key.reply else 'on'} port {key.port}/{key.protocol}"
+    return f", protocol {protocol_name(key.protocol)}" if key.protocol else ""
+
+
+def _folded(spread: Spread, preposition: str) -> str:
+    """How many peers and ports, in steps that are rarely passed."""
+    peers, ports = _step(spread.peers.count), _step(spread.ports.count)
+    text = f" {preposition} more than {peers:,} addresses" if peers else ""
+    text += f" on more than {ports:,} ports" if ports else ""
+    return text or f" {preposition} several addresses or on several ports"
+
+
+def _step(count: int) -> int:
+    """The greatest step that is less than ``count``; 0 when none is."""
+    return max((step for step in STEPS if step < count), default=0)
+
+
+def _cut(text: str, end: str) -> str:
+    """``text`` without control characters, whatever a label or a name said, and with its ``end`` within the limit."""
+    clean = text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+    data = clean.encode("utf-8", "replace")
+    room = MESSAGE_LIMIT - len(end.encode())
+    if len(data) <= room:
+        return clean + end
+    return data[: room - 3].decode("utf-8", "ignore") + "…" + end

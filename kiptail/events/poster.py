@@ -1,0 +1,182 @@
+"""The delivery thread: committed flows in, Events out. What it does is the recorder's."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from kiptail.events.endpoint import Endpoint
+from kiptail.events.event import EventRecord
+from kiptail.events.recorder import PATIENCE, Dispatcher, Progress
+from kiptail.flows.flow import Flow
+
+__all__ = ["Poster"]
+
+#: So long a request that is under way on a stop is waited for, in seconds.
+REQUEST_PATIENCE = 2.0
+
+
+class Poster:
+    """Runs a dispatcher in a thread of its own."""
+
+    def __init__(self, dispatcher: Dispatcher, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._dispatcher, self._clock = dispatcher, clock
+        self._wakeup = threading.Condition()
+        self._inbox: dict[int, Flow] = {}
+        self._doubted: set[str] = set()
+        self._news = self._renamed = False
+        self._finish_by: float | None = None
+        self._drain = False
+        self._stop_draining: Callable[[], bool] = lambda: False
+        self._thread = threading.Thread(target=self._run, name="poster", daemon=True)
+
+    @property
+    def progress(self) -> Progress:
+        """How delivery goes; written by the thread only."""
+        return self._dispatcher.progress
+
+    # -- called from other threads --------------------------------------------------------------------------
+
+    def restore(self, flow: Flow, ends: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
+        """Take up a stored flow; before :meth:`start`."""
+        self._dispatcher.restore(flow, ends, records)
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._thread.start()
+
+    def offer(self, flows: Iterable[Flow]) -> None:
+        """Flows that were committed, as copies that nobody changes any more."""
+        with self._wakeup:
+            self._inbox.update((flow.id, flow) for flow in flows)
+            self._wakeup.notify()
+
+    def reconsider(self, addresses: Iterable[str]) -> None:
+        """Something else is known of these addresses than before: who was found there may be wrong."""
+        with self._wakeup:
+            self._doubted.update(addresses)
+            self._wakeup.notify()
+
+    def rename(self) -> None:
+        """The cluster has other names than before."""
+        with self._wakeup:
+            self._renamed = True
+            self._wakeup.notify()
+
+    def settle(self, settled_us: int) -> None:
+        """No change of hands before this time (µs since the epoch) will turn up any more."""
+        self._dispatcher.settled_us = settled_us
+
+    def wake(self) -> None:
+        """The index or a name has news."""
+        with self._wakeup:
+            self._news = True
+            self._wakeup.notify()
+
+    def finish(
+        self,
+        timeout: float,
+        *,
+        drain: bool = False,
+        stop: Callable[[], bool] = lambda: False,
+        abort: Callable[[], None] | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Send the last counts and stop, within ``timeout`` seconds; returns how many Events are left unsent.
+
+        ``drain``: the journal is read to its end and that was all; failures are tried again until the time is up
+        or ``stop`` says so. Otherwise a request that gets no answer is broken off by ``abort``. ``meanwhile`` is
+        called again and again: what it offers is still taken.
+        """
+        self._stop_draining = stop
+        with self._wakeup:
+            self._finish_by = self._clock() + timeout
+            self._drain = drain
+            self._wakeup.notify()
+        give_up_at = self._clock() + timeout + 15
+        while self._thread.is_alive() and self._clock() < give_up_at:
+            self._thread.join(0.05)
+            meanwhile()
+            begun = self._dispatcher.sender.busy_since
+            hangs = begun is not None and self._clock() - begun > REQUEST_PATIENCE
+            if abort is not None and hangs and (not drain or stop()):
+                abort()
+                abort = None
+        return len(self._dispatcher.news()) + self._dispatcher.unplaced()
+
+    # -- the thread -----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._wakeup:
+                while not (self._inbox or self._doubted or self._news or self._renamed or self._finish_by is not None):
+                    pause = self._dispatcher.pause()
+                    if pause <= 0:
+                        break
+                    self._wakeup.wait(pause)
+                finishing = self._finish_by is not None
+            self._take_in()
+            if finishing:
+                self._finish()
+                self._dispatcher.write_notes()
+                return
+            self._dispatcher.step()
+
+    def _take_in(self) -> None:
+        """Take note of what other threads have said."""
+        with self._wakeup:
+            arrived, self._inbox = self._inbox, {}
+            doubted, self._doubted = self._doubted, set()
+            news, self._news = self._news, False
+            renamed, self._renamed = self._renamed, False
+        if doubted:
+            self._dispatcher.doubt(doubted)  # first: a flow that is told and ended is forgotten
+        if renamed:
+            self._dispatcher.rename_strangers()
+        if news:
+            self._dispatcher.look_again()
+        for flow in arrived.values():
+            self._dispatcher.arrive(flow)
+        self._dispatcher.arrived()
+
+    def _finish(self) -> None:
+        """Send every last count, until the time is up or, unless draining, the server is away."""
+        dispatcher = self._dispatcher
+        while self._drain and self._may_go_on() and not dispatcher.index_ready():
+            time.sleep(0.02)
+        patient_until = self._clock() + PATIENCE
+        while (
+            self._drain
+            and self._may_go_on()
+            and dispatcher.unplaced()
+            and (self._clock() < patient_until or not dispatcher.index_current() or dispatcher.uncut())
+        ):
+            self._take_in()
+            dispatcher.place_waiting()
+            if dispatcher.unplaced():
+                time.sleep(0.02)
+        self._take_in()
+        dispatcher.place_waiting(final=True, leave=not self._drain)
+        if dispatcher.sender.unreachable and not self._drain:
+            return  # the next start goes on with what is stored
+        waiting = [(0.0, turn, tracked, record) for turn, (tracked, record) in enumerate(dispatcher.news())]
+        while waiting and self._may_go_on():
+            at, turn, tracked, record = waiting[0]
+            wait = at - self._clock()
+            if wait <= 0:
+                wait = dispatcher.sender.wait()
+            if wait > 0:
+                time.sleep(min(wait, 0.05))
+                continue
+            again = dispatcher.send(tracked, record)
+            if again is None or not self._drain:
+                heapq.heappop(waiting)
+                if again is not None and again.unreachable:
+                    return  # the next start goes on with what is stored
+            elif not again.unreachable:
+                heapq.heapreplace(waiting, (self._clock() + again.after, turn, tracked, record))
+
+    def _may_go_on(self) -> bool:
+        return self._finish_by is not None and self._clock() < self._finish_by and not self._stop_draining()

@@ -1,0 +1,129 @@
+"""Which Event is written next (pure): first tellings, then updates at their intervals, then what failed before."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Hashable, Sequence
+from typing import Generic, TypeVar
+
+from kiptail.events.event import EventRecord
+
+__all__ = ["FIRST_UPDATES", "Agenda", "Schedule"]
+
+#: An Event's first updates follow the previous write after so many seconds, so that a first look at it shows a
+#: true count; later ones follow after the repeat interval.
+FIRST_UPDATES = (2.0, 8.0, 32.0)
+
+#: Of so many writes in a row, one is not the most urgent, so that updates and retries get their turn as well.
+_SHARE = 5
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Schedule(Generic[Key]):
+    """Keys by when they are due, each at most once; of those due at once, the one that came first."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Key]] = []
+        #: The entry of the heap that counts for each key; others are left over from when it was hastened.
+        self._entries: dict[Key, int] = {}
+        self._sequence = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._entries
+
+    @property
+    def due(self) -> float | None:
+        """When the next key is due; None when there is none."""
+        while self._heap and self._entries.get(self._heap[0][2]) != self._heap[0][1]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def add(self, key: Key, due: float) -> None:
+        """Schedule a key, in place of what it was scheduled for."""
+        self._sequence += 1
+        self._entries[key] = self._sequence
+        heapq.heappush(self._heap, (due, self._sequence, key))
+
+    def pop(self) -> tuple[float, Key]:
+        """Take the next key, whether it is due or not, and when it was; IndexError when there is none."""
+        due = self.due
+        _due, _sequence, key = heapq.heappop(self._heap)
+        del self._entries[key]
+        return due or 0.0, key
+
+
+Event = tuple[int, str, str]
+
+
+class Agenda:
+    """Events with news, by their keys. ``now`` is in seconds of any clock, ``now_us`` µs since the epoch."""
+
+    def __init__(self, repeat_interval: float, first_updates: Sequence[float] = FIRST_UPDATES) -> None:
+        """``repeat_interval``: seconds between two updates of an Event, but for its first few."""
+        self._repeat_interval, self._first_updates = repeat_interval, tuple(first_updates)
+        self._first: Schedule[Event] = Schedule()
+        self._updates: Schedule[Event] = Schedule()
+        #: Events that failed by themselves: whatever has not failed yet goes first.
+        self._retries: Schedule[Event] = Schedule()
+        #: Updates that are the last of their Event and do not wait for its interval.
+        self._hastened: set[Event] = set()
+        self._taken = 0
+
+    @property
+    def untold(self) -> int:
+        """Events that wait for their first write."""
+        return len(self._first)
+
+    @property
+    def due(self) -> float | None:
+        """When the next Event is due; None when there is none."""
+        return min((s.due for s in self._schedules() if s.due is not None), default=None)
+
+    def plan(self, record: EventRecord, *, now: float, now_us: int, last: bool = False) -> None:
+        """Schedule an Event that has news, unless it is; ``last``: without an interval.
+
+        For there is nothing to follow, or what it says is wrong.
+        """
+        key = record.key
+        if key in self._hastened:
+            return
+        if last and record.writes and key not in self._retries:
+            self._hastened.add(key)
+            self._updates.add(key, now)
+            return
+        if any(key in schedule for schedule in self._schedules()):
+            return
+        if not record.writes:
+            self._first.add(key, now)
+            return
+        interval = self._interval(record.writes)
+        # Clamped: a wall clock that is set back must not silence an Event.
+        left = min(interval, max(0.0, interval - (now_us - record.sent_at_us) / 1e6))
+        self._updates.add(key, now + left)
+
+    def again(self, key: Event, at: float, *, told: bool, behind: bool) -> None:
+        """Try the Event again at ``at``; ``told``: it was written before. ``behind``: after what has not failed."""
+        schedule = self._retries if behind else self._updates if told else self._first
+        schedule.add(key, at)
+
+    def take(self, now: float) -> tuple[float, Event] | None:
+        """The Event to write now, and when it was due; None when none is."""
+        due = [s for s in self._schedules() if s.due is not None and s.due <= now]
+        if not due:
+            return None
+        self._taken += 1
+        taken = due[self._taken // _SHARE % len(due) if self._taken % _SHARE == 0 else 0].pop()
+        self._hastened.discard(taken[1])
+        return taken
+
+    def _schedules(self) -> tuple[Schedule[Event], ...]:
+        return (self._first, self._updates, self._retries)
+
+    def _interval(self, writes: int) -> float:
+        if writes <= len(self._first_updates):
+            return min(self._first_updates[writes - 1], self._repeat_interval)
+        return self._repeat_interval

@@ -1,0 +1,80 @@
+"""Drops by the namespaces at their ends, for the metrics, in a bounded number of label sets (pure).
+
+Namespaces are known when a flow is placed, not when a drop is counted, so it is flows that are tallied: once their
+ends are decided, and again when their count has grown, by the difference. Each side that a flow tells counts by
+itself, as sent by one pod or received by another: a drop is told at each side by one flow at most, so nothing is
+counted twice, folded or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from kiptail.events.endpoint import Endpoint, Kind
+from kiptail.flows.flow import Flow
+from kiptail.netfilter.protocols import protocol_label
+
+__all__ = ["EXTERNAL", "OTHER", "SEVERAL", "Labels", "Tally"]
+
+#: So many label sets at most, those for all others included.
+MOST = 1_000
+#: The namespace of an address that is no pod's …
+EXTERNAL = "external"
+#: … of pods of several namespaces, or of the many peers (and the protocol) of a folded flow …
+SEVERAL = "several"
+#: … and of everything else, when there are too many.
+OTHER = "other"
+
+
+class Labels(NamedTuple):
+    """One label set."""
+
+    verdict: str
+    protocol: str
+    #: ``sent`` or ``received``, by the pod in ``namespace``.
+    direction: str
+    namespace: str
+    peer_namespace: str
+
+
+class Tally:
+    """Counts; written by one thread, read by any."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._counts: dict[Labels, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def items(self) -> list[tuple[Labels, int]]:
+        """All counts."""
+        return list(self._counts.items())
+
+    def add(self, flow: Flow, ends: Mapping[str, Endpoint], count: int) -> None:
+        """``count`` more drops of a flow whose ends are decided."""
+        for side in flow.sides:
+            end = ends.get(side)
+            if end is None or end.kind is not Kind.POD:
+                continue
+            labels = Labels(
+                flow.key.verdict,
+                SEVERAL if flow.spread is not None else protocol_label(flow.key.protocol),
+                "sent" if side == "src" else "received",
+                end.pods[0].namespace,
+                SEVERAL if flow.spread is not None else _namespace(ends.get("dst" if side == "src" else "src")),
+            )
+            known = self._counts.get(labels)
+            # Room is left for the sets of all others: a verdict (three) and a direction (two) each.
+            if known is None and len(self._counts) >= self._most - 6:
+                labels = Labels(labels.verdict, OTHER, labels.direction, OTHER, OTHER)
+                known = self._counts.get(labels)
+            self._counts[labels] = (known or 0) + count
+
+
+def _namespace(end: Endpoint | None) -> str:
+    namespaces = {pod.namespace for pod in end.pods} if end is not None else set()
+    if not namespaces:
+        return EXTERNAL
+    return namespaces.pop() if len(namespaces) == 1 else SEVERAL

@@ -1,0 +1,1 @@
+"""Which drops belong together, and how many there are."""

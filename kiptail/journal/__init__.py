@@ -1,0 +1,1 @@
+"""Trusted entries of the journal, by cursor."""

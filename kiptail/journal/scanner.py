@@ -1,0 +1,229 @@
+"""Scan the journal for wanted kernel lines: the loop that decides kiptail's speed."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from kiptail.clock.steady import JITTER_US, Timeline
+from kiptail.journal.entry import (
+    DELAY_LIMIT_US,
+    DRIFT,
+    MOST_DIGITS,
+    SourceClock,
+    is_trusted,
+    microseconds,
+    missed_messages,
+    source_delay,
+    text_of,
+)
+from kiptail.journal.reader import Place, Reader, field
+
+__all__ = ["Batch", "JournalCounts", "Scanner"]
+
+log = logging.getLogger(__name__)
+
+#: Entries between two looks at the clock, and seconds after which a scan ends in any case: a journal on a slow
+#: disk must not keep signals and the watchdog waiting.
+_SCAN_STEP = 500
+_SCAN_SECONDS = 0.25
+
+
+#: What is known to stand in a line, for those who want it.
+Known = TypeVar("Known")
+
+
+@dataclass(slots=True)
+class Batch(Generic[Known]):
+    """Wanted lines that the kernel wrote, in journal order: two columns, for an object a line is 0.15 µs of 4."""
+
+    #: What is known to stand in each line, or its text.
+    lines: list[Known | str] = dataclasses.field(default_factory=list)
+    #: When the kernel wrote each, in steady time (:mod:`kiptail.clock.steady`), µs since the epoch.
+    times_us: list[int] = dataclasses.field(default_factory=list)
+    #: Nothing more can be read now.
+    at_end: bool = False
+
+
+@dataclass(slots=True)
+class JournalCounts:
+    """What has been seen since the start. They only grow."""
+
+    #: Kernel entries (and journald's notices of missed ones) looked at.
+    scanned: int = 0
+    #: Lines given out.
+    wanted: int = 0
+    #: Entries that looked wanted but were not written by the kernel.
+    untrusted: int = 0
+    #: Kernel messages that the ring buffer overwrote before journald read them, and notices of that.
+    missed: int = 0
+    missed_notices: int = 0
+    #: Entries without MESSAGE, or with fields that cannot be read.
+    unreadable: int = 0
+    #: Times the journal was opened anew.
+    reopened: int = 0
+    #: Times that entries were found to be deleted before they were read.
+    lost: int = 0
+
+
+class Scanner(Generic[Known]):
+    """Picks the wanted lines out of what a reader gives."""
+
+    def __init__(
+        self,
+        wanted: Callable[[bytes], Known | bool],
+        clock: SourceClock | None,
+        timeline: Timeline,
+        needle: bytes = b"",
+    ) -> None:
+        """``wanted`` is asked with each raw MESSAGE that holds ``needle``; ``clock`` is an earlier scanner's.
+
+        What it gives that is no bool is given out instead of the text. ``timeline`` observes each line.
+        """
+        self.counts = JournalCounts()
+        #: What :func:`~kiptail.journal.entry.source_delay` knows by now.
+        self.clock = clock
+        #: The last line's receipt, if the last scan found any: monotonic time, with its boot, and real time.
+        self._last: tuple[int, bytes, int] | None = None
+        self._wanted, self._timeline, self._needle = wanted, timeline, needle
+
+    @property
+    def mark(self) -> Place | None:
+        """The place, less the cursor, of the last line that the last scan found."""
+        if self._last is None:
+            return None
+        monotonic_us, boot, realtime_us = self._last
+        return Place("", boot.hex(), monotonic_us, realtime_us)
+
+    def scan(
+        self, reader: Reader, batch: Batch[Known], limit: int, skip: Callable[[Reader], bool] | None = None
+    ) -> bool:
+        """Append wanted lines, until the batch has ``limit``; True at the journal's end. OSError.
+
+        It ends after a quarter of a second, too. Entries for which ``skip`` holds are only counted.
+        """
+        following, get, wanted, needle = reader._next, reader._get, self._wanted, self._needle
+        deadline = time.monotonic() + _SCAN_SECONDS
+        before = len(batch.lines)
+        scanned = 0
+        unread = False
+        self._last = None
+        try:
+            while True:
+                for _ in range(_SCAN_STEP):
+                    if unread:
+                        unread = False
+                    elif not following():
+                        return True
+                    else:
+                        scanned += 1
+                        if skip is not None and skip(reader):
+                            continue
+                    try:
+                        message = get("MESSAGE")
+                    except (LookupError, ValueError, OSError):
+                        # A ValueError was seen once during a rotation, and not again for the same entry.
+                        try:
+                            message = get("MESSAGE")
+                        except (LookupError, ValueError, OSError):
+                            self.counts.unreadable += 1
+                            continue
+                    if needle in message and (line := wanted(message)):
+                        self._take(reader, text_of(message) if isinstance(line, bool) else line, batch)
+                        if not isinstance(line, bool) and skip is None:
+                            unread = self._take_known(reader, batch, limit)
+                        if len(batch.lines) >= limit:
+                            return False
+                    elif message.startswith(b"Missed "):
+                        self._count_missed(reader, message)
+                if not unread and time.monotonic() >= deadline:
+                    return False
+        finally:
+            self.counts.scanned += scanned
+            self.counts.wanted += len(batch.lines) - before
+
+    def _take(self, reader: Reader, line: Known | str, batch: Batch[Known]) -> None:
+        """Append the line of the entry that the reader is at, if the kernel wrote it."""
+        try:
+            if not is_trusted(field(reader, "_TRANSPORT"), field(reader, "SYSLOG_FACILITY")):
+                self.counts.untrusted += 1
+                return
+            source_us = microseconds(field(reader, "_SOURCE_MONOTONIC_TIMESTAMP"))
+            realtime_us, (monotonic_us, boot) = reader._get_realtime(), reader._get_monotonic()
+        except OSError:
+            # Damaged, or gone; then _next() will say so. Trying again for ever would help nobody.
+            self.counts.unreadable += 1
+            return
+        delay_us = 0
+        if source_us is not None:
+            self.clock, delay_us = source_delay(self.clock, boot.hex(), monotonic_us, source_us)
+        batch.lines.append(line)
+        batch.times_us.append(self._timeline.observe(boot.hex(), monotonic_us, realtime_us) - delay_us)
+        self._last = monotonic_us, boot, realtime_us
+
+    def _take_known(self, reader: Reader, batch: Batch[Known], limit: int) -> bool:
+        """Append known lines as long as one follows the other; True when the reader is then at an entry to be read.
+
+        After a known line another one is likely. For those, all fields at once are faster than one after the other,
+        and what :meth:`_take` calls is done in place, with the clock as it stays for a while: 3.5 µs instead of 6.
+        Whatever is out of the ordinary is left to be read like any other entry.
+        """
+        following, get_all, wanted = reader._next, reader._get_all, self._wanted
+        get_monotonic, get_realtime = reader._get_monotonic, reader._get_realtime
+        add_line, add_time = batch.lines.append, batch.times_us.append
+        # Of the entry before.
+        monotonic_us, boot, realtime_us = 0, b"", 0
+        # printk's clock as it stays, in this boot, until its time is ``until_us``; and the wall clock, until it is set.
+        known_boot, offset_us, until_us = b"", 0, 0
+        ahead_us, least_us, most_us = 0, 0, 0
+        scanned = 0
+        try:
+            for _ in range(limit - len(batch.lines)):
+                if not following():
+                    return False
+                scanned += 1
+                try:
+                    fields = get_all()
+                    message, source = fields["MESSAGE"], fields["_SOURCE_MONOTONIC_TIMESTAMP"]
+                    if not (
+                        fields["_TRANSPORT"] == b"kernel"
+                        and fields["SYSLOG_FACILITY"] == b"0"
+                        # A field that occurs twice is a list here.
+                        and message.__class__ is source.__class__ is bytes
+                        and source.isdigit()
+                        and len(source) <= MOST_DIGITS
+                        and not isinstance(line := wanted(message), bool)
+                    ):
+                        return True
+                    realtime_us, (monotonic_us, boot) = get_realtime(), get_monotonic()  # both or neither
+                except (LookupError, ValueError, OSError):
+                    return True
+                if boot != known_boot or not least_us <= realtime_us - monotonic_us <= most_us:
+                    steady_us = self._timeline.observe(boot.hex(), monotonic_us, realtime_us)
+                    ahead_us, wall_offset_us = realtime_us - steady_us, realtime_us - monotonic_us
+                    least_us, most_us = wall_offset_us - JITTER_US, wall_offset_us + JITTER_US
+                source_us = int(source)
+                delay_us = monotonic_us - source_us - offset_us
+                if source_us >= until_us or not 0 < delay_us <= DELAY_LIMIT_US or boot != known_boot:
+                    self.clock, delay_us = source_delay(self.clock, boot.hex(), monotonic_us, source_us)
+                    known_boot, offset_us, until_us = boot, self.clock.offset_us, self.clock.monotonic_us + DRIFT
+                add_line(line)
+                add_time(realtime_us - ahead_us - delay_us)
+            return False
+        finally:
+            self.counts.scanned += scanned
+            if boot:
+                self._last = monotonic_us, boot, realtime_us
+                self._timeline.observe(boot.hex(), monotonic_us, realtime_us)
+
+    def _count_missed(self, reader: Reader, message: bytes) -> None:
+        """Count journald's notice of lost kernel messages; a kernel line that only reads like one is none."""
+        missed = missed_messages(message)
+        if missed is not None and field(reader, "_TRANSPORT") == b"driver":
+            self.counts.missed_notices += 1
+            self.counts.missed += missed
+            log.warning("journald missed %d kernel messages: the kernel's ring buffer overran", missed)

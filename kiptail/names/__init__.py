@@ -1,0 +1,1 @@
+"""What addresses are called that are no pod's."""

@@ -1,0 +1,74 @@
+"""What a Node and a Service call their addresses (pure).
+
+Source of the fields: the Kubernetes types core/v1 Node and Service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import Any
+
+from kiptail.addresses import canonical
+from kiptail.kube.object_names import is_name, is_namespace
+from kiptail.pods.ranges import Network
+
+__all__ = ["AddressNames", "note_node", "note_service"]
+
+#: A node, or a Service, has a few addresses and ranges; more are not read.
+MAX_ADDRESSES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class AddressNames:
+    """What objects say; filled one by one."""
+
+    #: By address: ``node/NAME``, ``service NAMESPACE/NAME``.
+    names: dict[str, str] = field(default_factory=dict)
+    #: Nodes' addresses inside of the cluster. Others are from anywhere, and tell nothing of a new node's.
+    internal: list[str] = field(default_factory=list)
+    pod_ranges: list[Network] = field(default_factory=list)
+
+
+def note_node(obj: Mapping[str, Any], listed: AddressNames) -> None:
+    """A node's addresses, and the ranges that its pods have."""
+    name = _mapping(obj.get("metadata")).get("name")
+    if not is_name(name):
+        return
+    for entry in map(_mapping, _list(_mapping(obj.get("status")).get("addresses"))):
+        address = _address(entry.get("address"))
+        if address:
+            listed.names[address] = f"node/{name}"
+            if entry.get("type") == "InternalIP":
+                listed.internal.append(address)
+    for text in _list(_mapping(obj.get("spec")).get("podCIDRs")):
+        try:
+            listed.pod_ranges.append(ip_network(text if isinstance(text, str) else ""))
+        except ValueError:
+            continue
+
+
+def note_service(obj: Mapping[str, Any], listed: AddressNames) -> None:
+    """A Service's own addresses. Not ``externalIPs``: whoever may create a Service can claim any address there."""
+    metadata, spec = _mapping(obj.get("metadata")), _mapping(obj.get("spec"))
+    namespace, name = metadata.get("namespace"), metadata.get("name")
+    if not (is_namespace(namespace) and is_name(name)):
+        return
+    for text in _list(spec.get("clusterIPs")) or [spec.get("clusterIP")]:
+        address = _address(text)
+        if address:
+            listed.names[address] = f"service {namespace}/{name}"
+
+
+def _address(text: object) -> str:
+    """In its canonical form; "" for a host's name and what is none."""
+    return (canonical(text) or "") if isinstance(text, str) else ""
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value[:MAX_ADDRESSES] if isinstance(value, list) else []

@@ -1,0 +1,169 @@
+"""Pods from a file: what an offline dry run asks instead of a cluster. Nodes and Services in it give names."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kiptail import inputfile
+from kiptail.errors import SettingsError
+from kiptail.kube.object_names import is_name, is_namespace, is_uid
+from kiptail.pods.address_names import AddressNames, note_node, note_service
+from kiptail.pods.ownership import NEVER, Hands, Owned, Ownership, Pod, hands_of, reduce_pod
+from kiptail.pods.shape import misfit
+from kiptail.pods.stats import IndexStats
+from kiptail.text import one_line
+
+__all__ = ["Snapshot", "SnapshotIndex", "load_snapshot"]
+
+log = logging.getLogger(__name__)
+
+#: 20,000 pods have 300 MB.
+MOST_BYTES = 1 << 30
+REMEDY = "make it with `kubectl get pods -A -o json > FILE`"
+
+
+class Snapshot(NamedTuple):
+    """What a file says."""
+
+    pods: list[Pod]
+    #: Names of addresses that are no pods', as :attr:`AddressNames.names`.
+    names: Mapping[str, str]
+
+
+class SnapshotIndex:
+    """Pods that do not change."""
+
+    #: There is nothing that could fail.
+    trouble = ""
+
+    def __init__(self, snapshot: Snapshot, *, now_us: int, wall_us: Callable[[int], int] = int) -> None:
+        """``wall_us`` makes times of the wall clock, as the pods' are, of those that are asked for."""
+        self._wall_us, self._names = wall_us, snapshot.names
+        self._ownership = Ownership()
+        self._ownership.replace(snapshot.pods, now_us=now_us, seen_us=now_us)
+
+    def ready(self) -> bool:
+        """A snapshot is complete."""
+        return True
+
+    def current(self) -> bool:
+        """There is no news to wait for."""
+        return True
+
+    def fresh_us(self) -> int:
+        """All there is is known."""
+        return NEVER
+
+    def owned(self, address: str, at_us: int) -> Owned:
+        """As :meth:`Ownership.owned`."""
+        return self._ownership.owned(address, self._wall_us(at_us))
+
+    def recorded(self, address: str, at_us: int) -> Owned:
+        """As :meth:`Ownership.owned`."""
+        return self.owned(address, at_us)
+
+    def contested(self, address: str, at_us: int) -> bool:
+        """A snapshot does not change."""
+        return False
+
+    def hands(self, address: str) -> Hands:
+        """When the address changed hands, or may have."""
+        return hands_of(self._ownership.intervals(address))
+
+    def dates(self, address: str, uid: str) -> bool:
+        """It is known when the pod with this UID had the address."""
+        return any(interval.ref.uid == uid for interval in self._ownership.intervals(address))
+
+    def probed(self, address: str, port: int) -> bool:
+        """A pod that has the address is probed on this port: nobody asks, for the node is not known."""
+        return False
+
+    def awaits(self, address: str, at_us: int) -> bool:
+        """A snapshot does not change."""
+        return False
+
+    def name(self, address: str) -> str:
+        """``node/NAME``, ``service NAMESPACE/NAME``, or ""."""
+        node = self._ownership.node(address)
+        return f"node/{node}" if node else self._names.get(address, "")
+
+    def stats(self) -> IndexStats:
+        """For the metrics."""
+        return IndexStats(pods=len(self._ownership))
+
+
+def load_snapshot(path: Path, *, label: str | None) -> Snapshot:
+    """What ``kubectl get pods -A -o json`` wrote, also with nodes and Services in it; raises SettingsError.
+
+    ``label`` is as :func:`reduce_pod` takes it.
+    """
+    shown = f"--pods: {one_line(str(path))}"
+    try:
+        document = json.loads(inputfile.read(path, MOST_BYTES))
+    except OSError as error:
+        raise SettingsError(f"{shown} cannot be read: {error.strerror}; {REMEDY}") from error
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"{shown} is no JSON; {REMEDY}") from error
+    kind = _text(document, "kind")
+    items = document.get("items") if isinstance(document, dict) else None
+    if kind == "Pod":  # of `kubectl get pod NAME -o json`
+        items = [document]
+    if not isinstance(items, list):
+        raise SettingsError(f"{shown} holds no list of pods; {REMEDY}")
+    return _reduced(items, shown, kind=kind.removesuffix("List") or "Pod", label=label)
+
+
+def _reduced(items: list[Any], shown: str, *, kind: str, label: str | None) -> Snapshot:
+    """``kind`` is that of items that have none themselves, as in a list that came from the API server directly."""
+    pods: list[Pod] = []
+    services, nodes = AddressNames(), AddressNames()
+    refused: Counter[str] = Counter()
+    for item in items:
+        if not isinstance(item, dict):
+            refused["no object"] += 1
+            continue
+        match _text(item, "kind") or kind:
+            case "Pod":
+                pod = reduce_pod(item, label=label)
+                if pod is not None:
+                    pods.append(pod)
+                else:
+                    refused[_why_no_pod(item)] += 1
+            case "Node":
+                note_node(item, nodes)
+            case "Service":
+                note_service(item, services)
+            case _:
+                refused["of another kind"] += 1
+    if refused:
+        why = ", ".join(f"{count} {reason}" for reason, count in sorted(refused.items()))
+        log.warning("%s: %d of %d items are not used: %s", shown, refused.total(), len(items), why)
+    if not pods:
+        log.warning("%s holds no pod: every address is a stranger's", shown)
+    # Nodes last: a load balancer may have Services use their addresses.
+    return Snapshot(pods, services.names | nodes.names)
+
+
+def _why_no_pod(item: dict[str, Any]) -> str:
+    """A short text that quotes nothing of the item."""
+    if field := misfit(item):
+        return f"with a {field} of the wrong type"
+    metadata = item.get("metadata") or {}
+    if not metadata.get("uid"):
+        return "without metadata.uid"
+    usable = {
+        "uid": is_uid(metadata["uid"]),
+        "namespace": is_namespace(metadata.get("namespace")),
+        "name": is_name(metadata.get("name")),
+    }
+    return f"without a usable metadata.{next(field for field, good in usable.items() if not good)}"
+
+
+def _text(document: object, key: str) -> str:
+    value = document.get(key) if isinstance(document, dict) else None
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,212 @@
+"""Wording and body of an Event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kiptail.events.endpoint import Endpoint, Kind
+from kiptail.events.event import EventRecord, EventStyle, event_body, event_name, message
+from kiptail.flows.flow import Distinct, Flow, FlowKey, Spread
+from kiptail.pods.ownership import PodRef
+
+STYLE = EventStyle("PacketDrop", "kiptail", "worker-3", "name_with_namespace")
+WEB = PodRef("team-a", "web-0", "uid-web", "shop")
+CLIENT = PodRef("team-a", "client", "uid-client")
+
+
+def key(
+    protocol: str = "TCP",
+    port: int | None = None,
+    icmp: tuple[int, int] | None = None,
+    *,
+    reply: bool = False,
+    verdict: str = "drop",
+) -> FlowKey:
+    icmp_type, icmp_code = icmp or (None, None)
+    return FlowKey("10.244.1.9", "10.244.1.3", protocol, port, icmp_type, icmp_code, reply, "calico-drop:", verdict)
+
+
+def text_of(key: FlowKey, end: str, peer: Endpoint, style: EventStyle = STYLE) -> str:
+    return message(Flow(1, key, 0, 0, 0, 0, 1), end, peer, style)
+
+
+def at(pod: PodRef, address: str) -> Endpoint:
+    return Endpoint(Kind.POD, address, (pod,))
+
+
+WEB_END = at(WEB, "10.244.1.3")
+CLIENT_END = at(CLIENT, "10.244.1.9")
+
+
+@pytest.mark.parametrize(
+    ("flow", "end", "peer", "text"),
+    [
+        pytest.param(
+            key(port=8080), "src", WEB_END,
+            "Packet dropped when sending traffic to team-a/web-0 (10.244.1.3) on port 8080/TCP",
+            id="the sender, peer a pod",
+        ),
+        pytest.param(
+            key(port=5432), "dst", Endpoint(Kind.NOBODY, "192.0.2.7", name="db.example.com"),
+            "Packet dropped when receiving traffic from db.example.com (192.0.2.7) on port 5432/TCP",
+            id="the receiver, peer with a DNS name",
+        ),
+        pytest.param(
+            key("ICMP", icmp=(8, 0)), "dst", WEB_END,
+            "Packet dropped when receiving traffic from team-a/web-0 (10.244.1.3), ICMP echo-request",
+            id="ICMP",
+        ),
+        pytest.param(
+            key("47"), "src", Endpoint(Kind.NOBODY, "192.0.2.7"),
+            "Packet dropped when sending traffic to 192.0.2.7, protocol GRE",
+            id="no ports, bare address",
+        ),
+        pytest.param(
+            key(port=8080, reply=True), "src", CLIENT_END,
+            "Packet dropped when sending a reply to team-a/client (10.244.1.9) from port 8080/TCP",
+            id="a reply, told to the service",
+        ),
+        pytest.param(
+            key(port=8080, reply=True), "dst", WEB_END,
+            "Packet dropped when receiving a reply from team-a/web-0 (10.244.1.3) from port 8080/TCP",
+            id="a reply, told to the client",
+        ),
+        pytest.param(
+            key(port=80, verdict="reject"), "src", WEB_END,
+            "Packet rejected when sending traffic to team-a/web-0 (10.244.1.3) on port 80/TCP",
+            id="rejected",
+        ),
+        pytest.param(
+            key(port=80), "dst",
+            Endpoint(Kind.AMBIGUOUS, "10.244.1.3", (PodRef("team-a", "old", "1"), PodRef("team-a", "new", "2"))),
+            "Packet dropped when receiving traffic from team-a/old or team-a/new (10.244.1.3) on port 80/TCP",
+            id="ambiguous",
+        ),
+        pytest.param(
+            key(port=53, protocol="UDP"), "src", Endpoint(Kind.NOBODY, "192.0.2.1", name="node/worker-3"),
+            "Packet dropped when sending traffic to node/worker-3 (192.0.2.1) on port 53/UDP",
+            id="a node",
+        ),
+        pytest.param(
+            key(""), "src", Endpoint(Kind.NOBODY, "192.0.2.7"),
+            "Packet dropped when sending traffic to 192.0.2.7",
+            id="the line did not say which protocol",
+        ),
+    ],
+)  # fmt: skip
+def test_wording(flow: FlowKey, end: str, peer: Endpoint, text: str) -> None:
+    assert text_of(flow, end, peer) == text
+
+
+@pytest.mark.parametrize(
+    ("identifier", "called"),
+    [("name_with_namespace", "team-a/web-0"), ("namespace", "team-a"), ("name", "web-0"), ("label", "shop")],
+)
+def test_a_pod_is_called_as_the_settings_say(identifier: str, called: str) -> None:
+    style = EventStyle("PacketDrop", "kiptail", "worker-3", identifier)
+    assert f"to {called} (10.244.1.3)" in text_of(key(port=80), "src", WEB_END, style)
+
+
+def test_a_pod_without_the_label_is_called_by_its_name() -> None:
+    style = EventStyle("PacketDrop", "kiptail", "worker-3", "label")
+    assert "to team-a/client (" in text_of(key(port=80), "src", CLIENT_END, style)
+
+
+@given(st.text(max_size=3000))
+def test_no_name_makes_a_text_that_is_too_long_or_holds_control_characters(name: str) -> None:
+    text = text_of(key(port=80), "src", Endpoint(Kind.NOBODY, "192.0.2.7", name=name))
+    assert len(text.encode()) <= 1024
+    assert text.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("peers", "ports", "end", "text"),
+    [
+        (40, 1, "dst", "Packets dropped when receiving traffic from more than 20 addresses"),
+        (101, 3, "dst", "Packets dropped when receiving traffic from more than 100 addresses"),
+        (100, 3, "dst", "Packets dropped when receiving traffic from more than 50 addresses"),
+        (1, 1980, "src", "Packets dropped when sending traffic on more than 1,000 ports"),
+        (60, 60, "src", "Packets dropped when sending traffic to more than 50 addresses on more than 50 ports"),
+        (3, 3, "dst", "Packets dropped when receiving traffic from several addresses or on several ports"),
+        (8192, 0, "dst", "Packets dropped when receiving traffic from more than 5,000 addresses"),
+    ],
+)
+def test_a_folded_flow_says_how_much_it_stands_for_in_coarse_steps(peers: int, ports: int, end: str, text: str) -> None:
+    spread = Spread(Distinct(), Distinct())
+    for n in range(peers):
+        spread.peers.add(n)
+    for n in range(ports):
+        spread.ports.add(n)
+    flow = Flow(1, key(), 0, 0, 0, 0, 1, sides=(end,), spread=spread)
+    assert message(flow, end, Endpoint(Kind.NOBODY, ""), STYLE) == text
+
+
+def test_an_event_whose_packets_were_another_pods_says_so_and_counts_none() -> None:
+    flow = Flow(7, key(port=80), 0, 0, 0, 0, 37)
+    text = message(flow, "src", WEB_END, STYLE, withdrawn=True)
+    assert text == (
+        "Packet dropped when sending traffic to team-a/web-0 (10.244.1.3) on port 80/TCP: counted for another pod since"
+    )
+    record = EventRecord(7, "src", CLIENT, "client.0123456789abcdef", text, withdrawn=True)
+    assert event_body(record, flow, STYLE, WEB)["count"] == 0
+    record.sent_count, record.sent_message = 37, "before"
+    assert record.has_news(37)
+    record.sent_count, record.sent_message = 0, text
+    assert not record.has_news(38)
+
+
+def test_what_an_event_ends_with_is_not_cut_off() -> None:
+    peer = Endpoint(Kind.NOBODY, "192.0.2.7", name="ä" * 2000)
+    text = message(Flow(1, key(port=80), 0, 0, 0, 0, 1), "src", peer, STYLE, withdrawn=True)
+    assert text.endswith("…: counted for another pod since")
+    assert len(text.encode()) <= 1024
+
+
+def test_packets_on_a_port_that_the_kubelet_probes_are_told_as_such() -> None:
+    node = Endpoint(Kind.NOBODY, "192.0.2.1", name="node/worker-3", probes=True)
+    assert text_of(key(port=8080), "dst", node) == (
+        "Packet dropped when receiving traffic from node/worker-3 (192.0.2.1) on port 8080/TCP"
+        " (the kubelet's probes use this port)"
+    )
+
+
+def test_the_body_is_what_kubectl_describe_needs() -> None:
+    flow = Flow(7, key(port=80), 1_800_000_000_000_000, 1_799_999_999_900_000, 1_800_000_060_000_000, 0, 37)
+    record = EventRecord(7, "src", CLIENT, "client.0123456789abcdef", "text")
+    assert event_body(record, flow, STYLE, WEB) == {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": "client.0123456789abcdef", "namespace": "team-a"},
+        "involvedObject": {
+            "apiVersion": "v1", "kind": "Pod", "namespace": "team-a", "name": "client", "uid": "uid-client",
+        },
+        "related": {"apiVersion": "v1", "kind": "Pod", "namespace": "team-a", "name": "web-0", "uid": "uid-web"},
+        "reason": "PacketDrop",
+        "message": "text",
+        "type": "Warning",
+        "action": "Drop",
+        "source": {"component": "kiptail", "host": "worker-3"},
+        "reportingComponent": "kiptail",
+        "reportingInstance": "worker-3",
+        "firstTimestamp": "2027-01-15T07:59:59Z",
+        "lastTimestamp": "2027-01-15T08:01:00Z",
+        "count": 37,
+    }  # fmt: skip
+
+
+def test_names_are_stable_distinct_and_short_enough() -> None:
+    def name(**changes: Any) -> str:
+        given: dict[str, Any] = {"stamp": 1, "end": "src", "pod": WEB, "node": "n"} | changes
+        flow = Flow(7, key(port=80), 0, 0, 0, 0, 1, stamp=given["stamp"])
+        return event_name(flow, given["end"], given["pod"], given["node"])
+
+    assert name() == name()
+    others = {name(stamp=2), name(end="dst"), name(pod=CLIENT), name(node="m"), name()}
+    assert len(others) == 5
+    assert name().startswith("web-0.")
+    assert len(name(pod=PodRef("n", "p" * 253, "u"))) == 253
+    assert ".." not in name(pod=PodRef("n", "p" * 235 + "." + "q" * 9, "u")), "a DNS subdomain"

@@ -1,0 +1,1 @@
+"""What tests share: things that behave like the real ones, and ways to run kiptail."""
