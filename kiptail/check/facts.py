@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from kiptail.check.firewall.log_rules import LogRule
 from kiptail.credentials.identity import NOBODY, Identity
+from kiptail.netfilter.prefixes import PrefixRule
 
 __all__ = [
     "NEEDS_ROOT",
@@ -115,7 +116,7 @@ class HostFacts:
     """All but the cluster."""
 
     #: Configured prefixes with their verdicts.
-    prefixes: tuple[tuple[str, str], ...]
+    prefixes: tuple[PrefixRule, ...]
     journal: JournalFacts
     rules: RuleFacts
     state: StateFacts

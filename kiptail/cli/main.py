@@ -20,7 +20,7 @@ from kiptail.config.options import OPTIONS
 from kiptail.config.settings import Settings, resolve
 from kiptail.errors import KiptailError
 from kiptail.netfilter.log_text import LINE_LIMIT, LogText
-from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
+from kiptail.netfilter.prefixes import Prefixes
 from kiptail.text import one_line
 
 __all__ = ["main"]
@@ -66,7 +66,7 @@ def parse_command(ctx: click.Context, /, **given: object) -> None:
     kernel's line in it. Lines without one of the prefixes give nothing; when no line had one, a line on the standard
     error says so. A line with one that cannot be read gives an object with "error" and "line".
     """
-    prefixes = Prefixes(PrefixRule(p.text, Verdict(p.verdict)) for p in _resolve(merged(ctx.obj, given)).prefixes)
+    prefixes = Prefixes(_resolve(merged(ctx.obj, given)).prefixes)
     if sys.stdin is None:
         raise KiptailError("the standard input is closed")
     stdio.require_output()

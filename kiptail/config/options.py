@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from kiptail.config import values
+from kiptail.netfilter.prefixes import PrefixRule
 
 __all__ = ["OPTIONS", "LogFormat", "LogLevel", "Option", "Output", "Peer", "PodIdentifier", "PodIndex"]
 
@@ -133,7 +134,7 @@ NODE_NAME: Option[str] = Option(
     shown_default="the NAME of a system:node:NAME credential, else the host name in lower case",
     help="Name under which this machine is a node of the cluster.",
 )
-PREFIX: Option[values.PrefixSetting] = Option(
+PREFIX: Option[PrefixRule] = Option(
     "prefix",
     values.prefix,
     metavar="TEXT",

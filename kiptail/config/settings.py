@@ -16,10 +16,11 @@ from pathlib import Path
 from kiptail.config import options
 from kiptail.config.options import LogFormat, LogLevel, Output, PodIdentifier, PodIndex
 from kiptail.config.sources import Found, Levels, checked, read_config
-from kiptail.config.values import Moment, Network, PrefixSetting, path, quoted
+from kiptail.config.values import Moment, Network, path, quoted
 from kiptail.errors import SettingsError
+from kiptail.netfilter.prefixes import PrefixRule
 
-__all__ = ["DEFAULT_CONFIG", "DEFAULT_LOOK_BACK_US", "PrefixSetting", "Settings", "resolve"]
+__all__ = ["DEFAULT_CONFIG", "DEFAULT_LOOK_BACK_US", "Settings", "resolve"]
 
 DEFAULT_CONFIG = Path("/etc/kiptail/kiptail.toml")
 DEFAULT_KUBECONFIG = Path("/etc/kiptail/kubeconfig")
@@ -43,7 +44,7 @@ class Settings:
     #: This machine's name in the cluster; None to find out.
     node_name: str | None
     #: At least one, but for `kiptail check`; at most 100, each text once.
-    prefixes: tuple[PrefixSetting, ...]
+    prefixes: tuple[PrefixRule, ...]
     #: Directory with the journal's files; None for this machine's journal.
     journal_directory: Path | None
     #: Journal files to read in place of a directory; then the stored position is not used.
@@ -152,7 +153,7 @@ def resolve(
     )
 
 
-def _prefixes(found: Found[PrefixSetting] | None, *, needed: bool) -> tuple[PrefixSetting, ...]:
+def _prefixes(found: Found[PrefixRule] | None, *, needed: bool) -> tuple[PrefixRule, ...]:
     if found is None:
         if not needed:
             return ()
@@ -160,7 +161,7 @@ def _prefixes(found: Found[PrefixSetting] | None, *, needed: bool) -> tuple[Pref
             "no log prefix is configured: name the prefix of the rules that drop packets, --prefix TEXT (or"
             f" {options.PREFIX.variable}, or prefix in {DEFAULT_CONFIG}); `kiptail check` helps to find it"
         )
-    chosen: dict[str, PrefixSetting] = {}
+    chosen: dict[str, PrefixRule] = {}
     for setting in found.values:
         earlier = chosen.setdefault(setting.text, setting)
         if earlier.verdict != setting.verdict:

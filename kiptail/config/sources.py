@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, Generic, TypeVar
 
 from kiptail import inputfile
 from kiptail.config import options
 from kiptail.config.options import OPTIONS, Option
-from kiptail.config.values import PrefixSetting, Verdict, prefix, quoted
+from kiptail.config.values import prefix, quoted
 from kiptail.errors import SettingsError
+from kiptail.netfilter.prefixes import PrefixRule, Verdict
 from kiptail.text import one_line
 
 __all__ = ["Found", "Levels", "checked", "read_config"]
@@ -182,7 +183,7 @@ def _toml_texts(option: Option[Any], value: object, source: str) -> list[str]:
     raise SettingsError(f'{source}: is no text: put it in quotation marks ("…")')
 
 
-def _prefix_tables(tables: object, source: str) -> tuple[PrefixSetting, ...]:
+def _prefix_tables(tables: object, source: str) -> tuple[PrefixRule, ...]:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise SettingsError(f'{source}: is no list of tables: write [[prefixes]], text = "…", verdict = "drop"')
     settings = []
@@ -191,10 +192,9 @@ def _prefix_tables(tables: object, source: str) -> tuple[PrefixSetting, ...]:
         for key in table:
             if key not in ("text", "verdict"):
                 raise _unknown(key, ("text", "verdict"), where)
-        verdicts: tuple[Verdict, ...] = get_args(Verdict)
-        verdict = next((word for word in verdicts if word == table.get("verdict", "drop")), None)
+        verdict = next((one for one in Verdict if one == table.get("verdict", Verdict.DROP)), None)
         if verdict is None:
-            raise SettingsError(f"{where}: verdict is none of {', '.join(verdicts)}")
+            raise SettingsError(f"{where}: verdict is none of {', '.join(Verdict)}")
         text = table.get("text")
         if not isinstance(text, str):
             raise SettingsError(f"{where}: has no text, which is the prefix")

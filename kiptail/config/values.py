@@ -13,16 +13,15 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+from kiptail.netfilter.prefixes import PrefixRule, Verdict
 from kiptail.text import one_line
 
 __all__ = [
     "Moment",
     "Network",
-    "PrefixSetting",
-    "Verdict",
     "address",
     "boolean",
     "choice",
@@ -42,7 +41,6 @@ __all__ = [
 ]
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Verdict = Literal["drop", "reject", "log"]
 
 _Word = TypeVar("_Word", bound=str)
 
@@ -58,13 +56,6 @@ _YEAR_S = 365 * 86_400
 _PREFIX_BYTES = 127
 #: PATH_MAX less its end.
 _PATH_BYTES = 4_095
-
-
-class PrefixSetting(NamedTuple):
-    """A log prefix as configured, without blanks at its ends, and what a line that carries it means."""
-
-    text: str
-    verdict: Verdict
 
 
 class Moment(NamedTuple):
@@ -245,7 +236,7 @@ def server_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def prefix(text: str, verdict: Verdict = "drop") -> PrefixSetting:
+def prefix(text: str, verdict: Verdict = Verdict.DROP) -> PrefixRule:
     """A log prefix as the firewall rule has it; blanks at its ends do not count."""
     text = text.strip()
     if not text:
@@ -254,4 +245,4 @@ def prefix(text: str, verdict: Verdict = "drop") -> PrefixSetting:
         raise ValueError("holds control characters, which no log prefix can have")
     if len(text.encode("utf-8", "surrogateescape")) > _PREFIX_BYTES:
         raise ValueError(f"is longer than the {_PREFIX_BYTES} bytes that the kernel takes")
-    return PrefixSetting(text, verdict)
+    return PrefixRule(text, verdict)

@@ -33,7 +33,7 @@ from kiptail.flows.intake import Follower, Step
 from kiptail.kube.rights import POST_RIGHTS, watch_rights
 from kiptail.names.cluster import ClusterNames
 from kiptail.names.dns import Names
-from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
+from kiptail.netfilter.prefixes import Prefixes
 from kiptail.pods.index import NodeIndex
 from kiptail.pods.memory import PodMemory
 from kiptail.pods.reflector import ClusterIndex
@@ -85,7 +85,7 @@ class _Daemon:
         self._changed = ChangedAddresses(self._stop.wake)
         self._metrics = open_metrics(settings)
 
-        prefixes = Prefixes(PrefixRule(p.text, Verdict(p.verdict)) for p in settings.prefixes)
+        prefixes = Prefixes(settings.prefixes)
         snapshot = load_snapshot(settings.pods, label=settings.pod_identifier_label) if settings.pods else None
         self._tokens = KeptToken(settings.state_directory / TOKEN_FILE)
         self._api = self._connect() if settings.pods is None else None

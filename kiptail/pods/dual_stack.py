@@ -152,6 +152,7 @@ class Sweep:
             taken = time.monotonic() - began
             with self._changed:
                 self.seconds += taken
+                off = not complete and time.monotonic() < self._off_until
                 if complete:
                     self.sweeps += 1
                     self._swept_us = begin_us
@@ -160,13 +161,13 @@ class Sweep:
                     awaited |= self._awaited
                     self._awaited.clear()
                     pause = INTERVAL * random.uniform(1.0, 1.2)  # noqa: S311 - jitter, no secret
-                elif time.monotonic() < self._off_until:
+                elif off:
                     self._awaited.clear()
                     pause = 0.0
                 else:
                     pause, self._retry = self._retry, min(2 * self._retry, INTERVAL)
                 self._not_before = time.monotonic() + pause
-            if complete or self._off_until:
+            if complete or off:
                 self._on_answer(awaited)
 
     def _next(self) -> frozenset[str] | None:

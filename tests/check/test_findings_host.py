@@ -21,6 +21,7 @@ from kiptail.check.facts import (
 from kiptail.check.findings.host import host_findings
 from kiptail.check.firewall.log_rules import Fate, LogRule
 from kiptail.check.run import as_text
+from kiptail.netfilter.prefixes import PrefixRule, Verdict
 from tests.support.running import run_kiptail
 
 NOW = 1_800_000_000.0
@@ -31,7 +32,7 @@ READ = ("iptables", "ip6tables", "nft")
 def facts(**changes: Any) -> HostFacts:
     journal = JournalFacts("this machine's journal", persistent=True, last_kernel_at=NOW - 5, prefixes={"x: ": 3})
     good = HostFacts(
-        prefixes=(("x:", "drop"),),
+        prefixes=(PrefixRule("x:", Verdict.DROP),),
         journal=journal,
         rules=RuleFacts((RULE,), READ),
         state=StateFacts("/var/lib/kiptail", exists=True, free=10 << 30),
@@ -131,7 +132,7 @@ def test_one_thing_that_is_wrong(changes: dict[str, Any], level: Level, told: st
 
 
 def test_a_verdict_of_log_needs_no_drop() -> None:
-    changed = facts(prefixes=(("x:", "log"),), rules={"rules": (replace(RULE, fate=Fate.ACCEPT),)})
+    changed = facts(prefixes=(PrefixRule("x:", Verdict.LOG),), rules={"rules": (replace(RULE, fate=Fate.ACCEPT),)})
     assert bad(host_findings(changed, now=NOW)) == []
 
 
@@ -143,7 +144,9 @@ def test_a_prefix_that_is_seen_needs_no_rule_that_can_be_read() -> None:
 
 
 def test_a_word_of_a_rules_prefix_is_not_the_prefix() -> None:
-    changed = facts(prefixes=(("DROP", "drop"),), rules={"rules": (replace(RULE, prefix="[FW DROP ] x "),)})
+    changed = facts(
+        prefixes=(PrefixRule("DROP", Verdict.DROP),), rules={"rules": (replace(RULE, prefix="[FW DROP ] x "),)}
+    )
     (finding,) = [f for f in host_findings(changed, now=NOW) if "'DROP'" in f.text]
     assert finding.level is Level.PROBLEM
     assert "[FW DROP ] x" in finding.text + finding.remedy

@@ -14,6 +14,7 @@ from kiptail.check.facts import Level, RuleFacts
 from kiptail.check.findings.host import host_findings
 from kiptail.check.firewall.log_rules import Fate
 from kiptail.check.probes import rules
+from kiptail.netfilter.prefixes import PrefixRule, Verdict
 from tests.check.test_findings_host import NOW, facts
 from tests.support.netns import Network, within
 
@@ -98,7 +99,7 @@ def test_a_table_that_nobody_can_show(host: Host) -> None:
     found = host.rules(PROGRAMS, nft=_WITHOUT_XTABLES)
     assert summary(found) == []
     assert found.refusals == {"nftables": "rules with extensions that are not shown in table ip filter"}
-    for prefixes in ((), (("-- x:", "drop"),)):
+    for prefixes in ((), (PrefixRule("-- x:", Verdict.DROP),)):
         findings = host_findings(facts(rules=found, prefixes=prefixes, journal={"prefixes": {}}), now=NOW)
         about = [finding for finding in findings if finding.topic in ("rules", "prefixes")]
         assert any("table ip filter" in finding.text and finding.level is Level.WARNING for finding in about)

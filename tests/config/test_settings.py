@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from kiptail.config import options
 from kiptail.config.options import OPTIONS, Option
-from kiptail.config.settings import PrefixSetting, Settings, resolve
+from kiptail.config.settings import Settings, resolve
 from kiptail.errors import SettingsError
+from kiptail.netfilter.prefixes import PrefixRule
 
 NOW_US = 1_750_000_000_000_000
 NOWHERE = Path("/nonexistent/kiptail.toml")
@@ -61,7 +62,7 @@ def test_defaults() -> None:
         context=None,
         server=None,
         node_name=None,
-        prefixes=(PrefixSetting("p:", "drop"),),
+        prefixes=(PrefixRule("p:", "drop"),),
         journal_directory=None,
         journal_files=(),
         since_us=None,
@@ -150,8 +151,8 @@ GOOD = [
         (ipaddress.ip_network("10.244.0.0/16"), ipaddress.ip_network("fd00:10:244::/56")),
     ),
     ("prefix", (" calico-drop: ", "[UFW BLOCK]"), "prefixes", (
-        PrefixSetting("calico-drop:", "drop"), PrefixSetting("[UFW BLOCK]", "drop"))),
-    ("prefix", ("a", "a "), "prefixes", (PrefixSetting("a", "drop"),)),
+        PrefixRule("calico-drop:", "drop"), PrefixRule("[UFW BLOCK]", "drop"))),
+    ("prefix", ("a", "a "), "prefixes", (PrefixRule("a", "drop"),)),
 ]  # fmt: skip
 
 
@@ -303,7 +304,7 @@ def test_variables_of_kube_iptables_tailer(variable: str, text: str, field: str,
 
 def test_the_peers_prefix() -> None:
     chosen = resolve({}, {"IPTABLES_LOG_PREFIX": "calico-drop:"}, now_us=NOW_US, default_config=NOWHERE)
-    assert chosen.prefixes == (PrefixSetting("calico-drop:", "drop"),)
+    assert chosen.prefixes == (PrefixRule("calico-drop:", "drop"),)
 
 
 @pytest.mark.parametrize("variable", ["PACKET_DROP_EXPIRATION_MINUTES", "METRICS_SERVER_PORT", "POD_IDENTIFIER"])
@@ -385,10 +386,10 @@ text = "bare:"
         server="https://s:1",
         node_name="n",
         prefixes=(
-            PrefixSetting("calico-reject:", "reject"),
-            PrefixSetting("seen:", "log"),
-            PrefixSetting("bare:", "drop"),
-            PrefixSetting("plain:", "drop"),
+            PrefixRule("calico-reject:", "reject"),
+            PrefixRule("seen:", "log"),
+            PrefixRule("bare:", "drop"),
+            PrefixRule("plain:", "drop"),
         ),
         journal_directory=Path("/j"),
         journal_files=(),
@@ -420,7 +421,7 @@ text = "bare:"
 
 def test_a_prefix_on_the_command_line_replaces_those_of_the_file(toml: Path) -> None:
     toml.write_text('[[prefixes]]\ntext = "p:"\nverdict = "log"\n')
-    assert settings(config=toml).prefixes == (PrefixSetting("p:", "drop"),)
+    assert settings(config=toml).prefixes == (PrefixRule("p:", "drop"),)
 
 
 BAD_FILES = [

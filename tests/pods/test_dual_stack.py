@@ -143,6 +143,22 @@ def test_without_the_right_nobody_waits(asker: Asker) -> None:
     assert asker.sweep.pending == 0
 
 
+def test_once_the_right_is_there_again_a_failure_leaves_waiting_who_waits(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dual_stack, "FORBIDDEN_RETRY", 0.3)
+    asker.sweep._retry = 60.0
+    asker.api.errors = [ApiError("no", status=403)]
+    assert asker.sweep.ask("fd00::2", now_us())
+    asker.wait(lambda: asker.answers)
+    time.sleep(0.3)
+    asker.api.errors = [ApiError("away")]
+    assert asker.sweep.ask("fd00::3", now_us())
+    asker.wait(lambda: not asker.api.errors)
+    time.sleep(0.1)
+    assert (asker.answers, asker.sweep.pending) == ([{"fd00::2"}], 1)
+
+
 @pytest.fixture
 def late(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> Asker:
     """The jitter is as long as it can be, and the size is asked for at once."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from kiptail.check.facts import NEEDS_ROOT, NOT_INSTALLED, Finding, HostFacts, Level
 from kiptail.check.firewall.log_rules import Fate, LogRule
-from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
+from kiptail.netfilter.prefixes import Prefixes
 from kiptail.text import one_line, plural
 
 __all__ = ["SHOW_RULES", "count_of", "prefix_findings", "where"]
@@ -24,7 +24,7 @@ _SHOWN_RULES = "`nft list ruleset | grep log` or `iptables-save | grep LOG`"
 def prefix_findings(facts: HostFacts) -> Iterator[Finding]:
     """Configured prefixes, those of the rules, and those in the journal, compared."""
     rules = [rule for rule in facts.rules.rules if rule.group is None]
-    configured = Prefixes(PrefixRule(text, Verdict(verdict)) for text, verdict in facts.prefixes)
+    configured = Prefixes(facts.prefixes)
     seen: dict[str, int] = {}
     others: dict[str, int] = {}
     for text, count in facts.journal.prefixes.items():

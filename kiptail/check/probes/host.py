@@ -20,7 +20,7 @@ from kiptail.errors import JournalError
 from kiptail.journal.entry import is_trusted, missed_messages, text_of
 from kiptail.journal.reader import Reader, Source, field, match_kernel, unreadable
 from kiptail.netfilter.parser import Unparsed, split
-from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
+from kiptail.netfilter.prefixes import Prefixes
 from kiptail.netfilter.printed import is_printed
 from kiptail.netfilter.reading import Logged, Untrusted, read
 from kiptail.text import one_line
@@ -39,9 +39,9 @@ _CONF_BYTES = 1 << 18
 def gather_host(settings: Settings, *, now: float) -> HostFacts:
     """``now`` is in seconds since the epoch."""
     own = settings.journal_directory is None and not settings.journal_files
-    prefixes = Prefixes(PrefixRule(prefix.text, Verdict(prefix.verdict)) for prefix in settings.prefixes)
+    prefixes = Prefixes(settings.prefixes)
     return HostFacts(
-        prefixes=tuple((prefix.text, prefix.verdict) for prefix in settings.prefixes),
+        prefixes=settings.prefixes,
         journal=_journal(Source(settings.journal_directory, settings.journal_files), prefixes, now, own=own),
         rules=gather_rules(),
         state=_state(settings.state_directory),
