@@ -29,7 +29,7 @@ __all__ = ["gather_host"]
 
 #: What is counted: the last hour, in seconds.
 _WINDOW = 3_600.0
-#: Of which so many kernel lines are read, for so long (seconds), and so many prefixes told apart.
+#: Most kernel lines of it that are read, for how long (seconds), and most prefixes that are counted apart.
 _MOST_LINES, _MOST_SECONDS, _MOST_PREFIXES = 200_000, 5.0, 500
 _ALL_NETNS = Path("/proc/sys/net/netfilter/nf_log_all_netns")
 _PRINTK = Path("/proc/sys/kernel/printk")
