@@ -21,7 +21,7 @@ from kiptail.flows.known_lines import KnownLine
 from kiptail.flows.ledger import Changes, Ledger
 from kiptail.flows.second import Drops
 from kiptail.flows.trail import SECOND_US
-from kiptail.journal.entry import Position
+from kiptail.journal.position import Position
 from kiptail.journal.scanner import Batch
 from kiptail.netfilter.parser import Unparsed
 from kiptail.netfilter.prefixes import Prefixes, Verdict, to_json_dict

@@ -23,7 +23,8 @@ from kiptail.flows.budget import DIGEST, BudgetState, NodeWindow, Window
 from kiptail.flows.flow import SIDES, Distinct, Flow, FlowKey, Spread
 from kiptail.flows.ledger import Changes
 from kiptail.flows.trail import Trail
-from kiptail.journal.entry import Position, SourceClock
+from kiptail.journal.position import Position
+from kiptail.journal.source_clock import SourceClock
 from kiptail.pods.ownership import Interval, PodRef
 from kiptail.state.file import StateFile, open_state, sqlite_errors
 from kiptail.state.intervals import load_intervals, save_intervals

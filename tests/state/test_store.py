@@ -21,7 +21,8 @@ from kiptail.flows.budget import Limits
 from kiptail.flows.flow import Flow, FlowKey
 from kiptail.flows.ledger import Ledger
 from kiptail.flows.trail import Trail
-from kiptail.journal.entry import Position, SourceClock
+from kiptail.journal.position import Position
+from kiptail.journal.source_clock import SourceClock
 from kiptail.pods.ownership import Hands, Interval, PodRef
 from kiptail.state.schema import EVENT, SCHEMA_VERSION
 from kiptail.state.store import Store

@@ -18,7 +18,8 @@ from kiptail.check.probes.rules import gather_rules
 from kiptail.config.settings import Settings
 from kiptail.errors import JournalError
 from kiptail.journal.entry import is_trusted, missed_messages, text_of
-from kiptail.journal.reader import Reader, Source, field, match_kernel, unreadable
+from kiptail.journal.reader import Reader, field, match_kernel
+from kiptail.journal.source import Source, unreadable
 from kiptail.netfilter.parser import Unparsed, split
 from kiptail.netfilter.prefixes import Prefixes
 from kiptail.netfilter.printed import is_printed
