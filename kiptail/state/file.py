@@ -1,7 +1,7 @@
 """The state file itself: where it is, who may use it, how it is begun and opened, and set aside when it cannot be used.
 
 :mod:`kiptail.state.check` says whether it can, :mod:`kiptail.state.schema` what is in it, and
-:mod:`kiptail.state.store` what that means.
+:mod:`kiptail.state.records` what that means.
 """
 
 from __future__ import annotations
