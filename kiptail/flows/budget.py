@@ -47,8 +47,8 @@ class Limits:
     #: Different flows of one address and direction in a window; further ones are folded.
     flows_per_address: int = 20
     #: Senders in a window that had no flow before: so many to one address as long as others have few, and to all
-    #: together twice as many, but as many to each as it may have flows in any case. Whoever comes later is told of at
-    #: the other end only. And so many pairs that are both new.
+    #: together twice as many, but as many to each as it may have flows in any case. Drops of whoever comes later are
+    #: reported at the other end only. And so many pairs that are both new.
     new_addresses: int = 500
     #: How long a window lasts, in µs of event time.
     window_us: int = 600 * 1_000_000
@@ -60,7 +60,7 @@ class Limits:
 
     @property
     def flows_per_sender(self) -> int:
-        """Open flows of one sender; further ones are told only where drops are folded."""
+        """Open flows of one sender; further ones are reported only where drops are folded."""
         return self.sender_factor * self.flows_per_address
 
 
@@ -132,7 +132,7 @@ class Budgets:
             self._owners.pop(address, None)
 
     def opened(self, flow: Flow) -> None:
-        """A flow is on its sender's account now, if it has one: folded ones are many senders', or are told anyway."""
+        """A flow is on its sender's account now, if it has one: folded ones are many senders', or reported anyway."""
         if flow.spread is None:
             self._accounts.setdefault(flow.key.src, _Account()).flows[flow.id] = flow
 
@@ -155,9 +155,9 @@ class Budgets:
             account.flows = {id_: flow for id_, flow in account.flows.items() if flow.opened_us >= owner_us}
         return len(account.flows) >= self._limits.flows_per_sender
 
-    def admit(self, key: FlowKey, told: Mapping[str, int], now_us: int, time_us: int) -> Admission:
-        """Decide on a flow whose first drop was at ``time_us``; ``told``: addresses that have open flows."""
-        known = [side for side in SIDES if self.knows(key.address(side), told, now_us)]
+    def admit(self, key: FlowKey, reported: Mapping[str, int], now_us: int, time_us: int) -> Admission:
+        """Decide on a flow whose first drop was at ``time_us``; ``reported``: addresses that have open flows."""
+        known = [side for side in SIDES if self.knows(key.address(side), reported, now_us)]
         if len(known) < len(SIDES) and self._takes(key, known, now_us, time_us):
             known = [*SIDES]
         if self.spent(key.src, time_us):
@@ -179,9 +179,9 @@ class Budgets:
                 return False
         return True
 
-    def knows(self, address: str, told: Mapping[str, int], now_us: int) -> bool:
+    def knows(self, address: str, reported: Mapping[str, int], now_us: int) -> bool:
         """Whether the address was taken notice of and still is."""
-        if told.get(address):
+        if reported.get(address):
             return True
         windows = (self._windows.get((address, side)) for side in SIDES)
         return any(window is not None and self._lasts(window.since_us, now_us) for window in windows)

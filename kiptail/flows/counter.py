@@ -99,10 +99,10 @@ class LineCounter:
         """Count a second's lines, most by those that differ: 0.3 µs a drop instead of 0.6, or 5 where it is folded."""
         counts = Counter(lines)
         known = [line for line in counts if isinstance(line, KnownLine)]
-        told = [line for line in known if line.told]
+        counted = [line for line in known if line.counted]
         # What the latest time is by then: processors may write their lines a little out of order.
         in_order = times_us == sorted(times_us)
-        if not in_order and len(told) < len(counts):
+        if not in_order and len(counted) < len(counts):
             self._count_each(lines, times_us, horizon_us)
             return
         marks_us, watermark_us = times_us, self._ledger.watermark_us
@@ -113,11 +113,11 @@ class LineCounter:
         if not in_order:
             timed.sort(key=itemgetter(1))
         last_us, first_us = dict(timed), dict(reversed(timed))
-        drops = [Drops(line.key, counts[line], first_us[line], last_us[line], seen_us[line]) for line in told]
+        drops = [Drops(line.key, counts[line], first_us[line], last_us[line], seen_us[line]) for line in counted]
         second = self._ledger.together(drops, alone=len(known) == len(counts))
         others = second.others
         if len(known) < len(counts) or others:
-            apart = {line for line in counts if isinstance(line, str) or (line.told and line.key in others)}
+            apart = {line for line in counts if isinstance(line, str) or (line.counted and line.key in others)}
             alone = [at for at, line in enumerate(lines) if line in apart]
             if not self._ledger.room(3 * len(alone)):
                 self._count_each(lines, times_us, horizon_us)
@@ -140,7 +140,7 @@ class LineCounter:
             self._expired()
             return
         self._seen(line.kind)
-        if line.told:
+        if line.counted:
             self._ledger.add(line.key, time_us)
             self.uncommitted += 1
 

@@ -110,5 +110,5 @@ class Cuts:
                     register.opened = True
                     many.take_out(flow)
                     flow.sides = tuple(s for s in SIDES if s == side or s in flow.sides)
-                    register.told[address] += not flow.ended
+                    register.reported[address] += not flow.ended
                     register.changed[many.id], register.changed[flow.id] = many, flow

@@ -81,7 +81,7 @@ class Follower:
     ) -> None:
         """``offer`` gets copies of the flows once they are committed. ``expire_after`` is in seconds.
 
-        ``own_clock`` is what the journal's times are told by.
+        ``own_clock`` is the clock that the journal's times are by.
         """
         self._journal = journal
         self._ledger = ledger
@@ -168,7 +168,7 @@ class _Announcer:
         self._denied = 0
 
     def announce(self, changes: Changes, now: float) -> None:
-        """Say what is told together from now on, or not at all."""
+        """Say which flows are reported together from now on, or not at all."""
         for flow in changes.flows:
             if flow.spread is not None and flow.id >= self._next_flow_id:
                 address, does = (flow.key.src, "sends") if "src" in flow.sides else (flow.key.dst, "receives")

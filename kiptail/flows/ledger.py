@@ -72,14 +72,14 @@ class Ledger:
         self._open = self._register.open
         self._changed = self._register.changed
         self._changing = self._hands.times
-        #: Nobody can say at present which addresses change hands: that is told later, and then all is cut.
+        #: Nobody can say at present which addresses change hands: that is known later, and then all is cut.
         self.blind = False
         self._watermark_us = watermark_us
         self._sweep_at_us = _next_sweep(watermark_us)
         self._idle_us = idle_us
-        #: Drops that a folded flow counted, by the side it tells.
+        #: Drops that a folded flow counted, by the side it reports.
         self.folded: Counter[str] = Counter()
-        #: Sides of drops that nobody is told of: their address came when there were too many, or their sender has
+        #: Sides of drops that are reported to nobody: their address came when there were too many, or their sender has
         #: too many flows.
         self.denied = 0
         #: The latest sender of which that was so, or "".
@@ -132,10 +132,12 @@ class Ledger:
             # Whoever has become known since the flow opened gets a part in what is folded from now on.
             own: tuple[str, ...] = flow.sides
             others = (side for side in SIDES if side not in own)
-            told = self._register.told
-            folded = tuple(side for side in others if self._budgets.knows(key.address(side), told, self._watermark_us))
+            reported = self._register.reported
+            folded = tuple(
+                side for side in others if self._budgets.knows(key.address(side), reported, self._watermark_us)
+            )
         else:
-            own, folded = self._budgets.admit(key, self._register.told, self._watermark_us, time_us)
+            own, folded = self._budgets.admit(key, self._register.reported, self._watermark_us, time_us)
             if own:
                 flow = self._opened(slot, key, time_us, own)
         counted = sum([self._fold(key, side, time_us) for side in folded])

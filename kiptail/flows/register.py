@@ -18,7 +18,7 @@ Slot = FlowKey | tuple[FlowKey, int]
 
 
 class Register:
-    """Flows by what they are found by, and in the accounts of those that they tell and of their senders.
+    """Flows by what they are found by, and in the accounts of those that they report and of their senders.
 
     What it keeps is open to the ledger and to cuts: the ledger counts a drop with two look-ups and no call.
     """
@@ -33,8 +33,8 @@ class Register:
         self.past: dict[int, Flow] = {}
         #: Flows whose rows are new or differ, by their ids.
         self.changed: dict[int, Flow] = {}
-        #: How many open flows tell an address.
-        self.told: Counter[str] = Counter()
+        #: How many open flows report an address.
+        self.reported: Counter[str] = Counter()
         #: Flows were opened, or cut, since the last commit: they are to be committed at once.
         self.opened = False
         #: The id of the next flow; ids are never used twice.
@@ -97,8 +97,8 @@ class Register:
         self.opened = True
 
     def enter(self, flow: Flow) -> None:
-        """Have an open flow stand in the accounts of those that it tells and of its sender."""
-        self.told.update(flow.told_addresses())
+        """Have an open flow stand in the accounts of those that it reports and of its sender."""
+        self.reported.update(flow.reported_addresses())
         self._budgets.opened(flow)
 
     def end(self, flow: Flow) -> None:
@@ -108,10 +108,10 @@ class Register:
         if len(self.past) > MAX_PAST:
             del self.past[next(iter(self.past))]
         self._budgets.ended(flow)
-        for address in flow.told_addresses():
-            self.told[address] -= 1
-            if not self.told[address]:
-                del self.told[address]
+        for address in flow.reported_addresses():
+            self.reported[address] -= 1
+            if not self.reported[address]:
+                del self.reported[address]
         if self.open.get(flow.key) is flow:
             del self.open[flow.key]
         else:

@@ -143,7 +143,7 @@ class KubeApi(Client):
 
         ``resource`` is a plural of the core group, perhaps with a subresource (``serviceaccounts/token``). Without
         ``namespace`` it is all of them. Without the ``field_selector`` (key, value) that will be used, a kubelet
-        is told that it may not list pods. Servers before 1.31 do not look at it.
+        learns that it may not list pods. Servers before 1.31 do not look at it.
         """
         plural, _, subresource = resource.partition("/")
         attributes: Json = {"verb": verb, "resource": plural, "subresource": subresource}
@@ -176,9 +176,9 @@ class KubeApi(Client):
     def identity(self) -> Identity:
         """Whom the server takes this for; where it does not tell, whom the kubeconfig says."""
         with contextlib.suppress(ApiError):
-            told = self.who()
-            if told.user:
-                return told
+            answered = self.who()
+            if answered.user:
+                return answered
         return self.claimed()
 
     def who(self) -> Identity:

@@ -113,7 +113,7 @@ class Client:
         return Identity(self.user_name or (claims.subject if claims is not None else ""))
 
     def reload(self) -> None:
-        """Read the kubeconfig, token and certificates again and let go of idle connections.
+        """Read the kubeconfig, token and certificates again and drop idle connections.
 
         Raises ClusterError; what was in use stays in use then.
         """

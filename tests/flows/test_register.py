@@ -35,17 +35,17 @@ def test_ids_and_stamps_only_rise_whatever_the_time() -> None:
 def test_an_open_flow_stands_in_all_accounts_until_it_ends() -> None:
     flows = register()
     first, second = added(flows, 80), added(flows, 81)
-    assert flows.told == {"10.0.0.1": 2, "10.0.0.2": 2}
+    assert flows.reported == {"10.0.0.1": 2, "10.0.0.2": 2}
     assert flows._budgets.spent("10.0.0.1", 100)
     flows.end(first)
-    assert flows.told == {"10.0.0.1": 1, "10.0.0.2": 1}
+    assert flows.reported == {"10.0.0.1": 1, "10.0.0.2": 1}
     assert not flows._budgets.spent("10.0.0.1", 100)
     assert (first.ended, flows.open_flows(), flows.all(), len(flows)) == (True, [second], [second, first], 1)
     flows.end(second)
-    assert flows.told == {}
+    assert flows.reported == {}
     flows.reopen(first)
     assert (first.ended, flows.open, list(flows.past)) == (False, {first.key: first}, [second.id])
-    assert flows.told == {"10.0.0.1": 1, "10.0.0.2": 1}
+    assert flows.reported == {"10.0.0.1": 1, "10.0.0.2": 1}
 
 
 def test_a_flow_of_late_drops_is_kept_beside_the_one_with_its_key() -> None:
@@ -101,4 +101,4 @@ def test_stored_flows_are_open_or_may_be_cut_as_they_were() -> None:
     flows.restore([goes_on, over, older])
     assert flows.open == {goes_on.key: goes_on}
     assert flows.past == {over.id: over, older.id: older}, "of two with one key the later goes on"
-    assert flows.told == {"10.0.0.1": 1, "10.0.0.2": 1}
+    assert flows.reported == {"10.0.0.1": 1, "10.0.0.2": 1}
