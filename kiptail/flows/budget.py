@@ -110,6 +110,30 @@ class _Account:
     flows: dict[int, Flow] = field(default_factory=dict)
 
 
+class _Owners:
+    """When addresses began to be somebody else's, or may have, within :data:`OWNERS_US` or later."""
+
+    def __init__(self) -> None:
+        self._times: dict[str, tuple[int, ...]] = {}
+
+    def hand_over(self, address: str, at_us: Iterable[int], now_us: int) -> None:
+        """The address was given, or given back, at these times, in place of what was known of it."""
+        times = tuple(us for us in at_us if us > now_us - OWNERS_US)
+        if times and (address in self._times or len(self._times) < MAX_OWNERS):
+            self._times[address] = times
+        else:
+            self._times.pop(address, None)
+
+    def since(self, address: str, time_us: int) -> int:
+        """Since when the address may have been that of whoever had it at ``time_us``; 0: nothing tells."""
+        return max((at_us for at_us in self._times.get(address, ()) if at_us <= time_us), default=0)
+
+    def forget(self, now_us: int) -> None:
+        """All flows of the owners before have ended by now."""
+        for address in [address for address, times in self._times.items() if times[-1] < now_us - OWNERS_US]:
+            del self._times[address]
+
+
 class Budgets:
     """Keeps windows and accounts. ``now_us`` is the ledger's watermark, which never goes back."""
 
@@ -119,17 +143,12 @@ class Budgets:
         self._changed: dict[tuple[str, str], Window] = {}
         self._node = state.node
         self._over_us = 0
-        #: When the address began to be somebody else's, or may have, within :data:`OWNERS_US` or later.
-        self._owners: dict[str, tuple[int, ...]] = {}
+        self._owners = _Owners()
         self._accounts: dict[str, _Account] = {}
 
     def hand_over(self, address: str, at_us: Iterable[int], now_us: int) -> None:
         """The address was given, or given back, at these times, in place of what was known of it."""
-        times = tuple(us for us in at_us if us > now_us - OWNERS_US)
-        if times and (address in self._owners or len(self._owners) < MAX_OWNERS):
-            self._owners[address] = times
-        else:
-            self._owners.pop(address, None)
+        self._owners.hand_over(address, at_us, now_us)
 
     def opened(self, flow: Flow) -> None:
         """A flow is on its sender's account now, if it has one: folded ones are many senders', or reported anyway."""
@@ -149,7 +168,7 @@ class Budgets:
         account = self._accounts.get(sender)
         if account is None or len(account.flows) < self._limits.flows_per_sender:
             return False
-        owner_us = self._owner_since(sender, time_us)
+        owner_us = self._owners.since(sender, time_us)
         if owner_us > account.since_us:
             account.since_us = owner_us
             account.flows = {id_: flow for id_, flow in account.flows.items() if flow.opened_us >= owner_us}
@@ -175,7 +194,9 @@ class Budgets:
             window = self._windows.get((key.address(side), side))
             if window is None or digest in window.flows or len(window.flows) < most:
                 return False
-            if window.since_us < self._owner_since(window.address, time_us) or not self._lasts(window.since_us, now_us):
+            if window.since_us < self._owners.since(window.address, time_us) or not self._lasts(
+                window.since_us, now_us
+            ):
                 return False
         return True
 
@@ -192,8 +213,7 @@ class Budgets:
         for register in (self._windows, self._changed):
             for place in [place for place, window in register.items() if window.since_us < self._over_us]:
                 del register[place]
-        for address in [address for address, times in self._owners.items() if times[-1] < now_us - OWNERS_US]:
-            del self._owners[address]
+        self._owners.forget(now_us)
 
     def changes(self) -> BudgetState:
         """What is not stored yet."""
@@ -234,7 +254,7 @@ class Budgets:
         window = self._windows.get(place)
         if (
             window is None
-            or window.since_us < self._owner_since(place[0], time_us)
+            or window.since_us < self._owners.since(place[0], time_us)
             or not self._lasts(window.since_us, now_us)
         ):
             window = Window(*place, now_us, set())
@@ -245,10 +265,6 @@ class Budgets:
         window.flows.add(digest)
         self._windows[place] = self._changed[place] = window
         return True
-
-    def _owner_since(self, address: str, time_us: int) -> int:
-        """Since when the address may have been that of whoever had it at ``time_us``; 0: nothing tells."""
-        return max((at_us for at_us in self._owners.get(address, ()) if at_us <= time_us), default=0)
 
     def _lasts(self, since_us: int, now_us: int) -> bool:
         return now_us - since_us <= self._limits.window_us
