@@ -113,10 +113,10 @@ class Report:
     def status(self) -> str:
         """One line for ``systemctl status``."""
         follower, progress = self._follower, self._poster.progress
-        parts = [f"{sum(follower.intake.drops.values())} drops counted", f"{progress.untold} Events to write"]
+        parts = [f"{sum(follower.intake.drops.values())} drops counted", f"{progress.unposted} Events to write"]
         parts += self._uncounted()
         if not self._index.ready():
-            parts.append(f"{progress.unplaced} flows wait for the list of pods")
+            parts.append(f"{progress.unattributed} flows wait for the list of pods")
         if self.lag > LAG_TOLD:
             parts.append(f"{self.lag:.0f} s behind the journal")
         troubles = [self._journal.trouble, follower.trouble, progress.trouble, self._index.trouble]
@@ -189,8 +189,8 @@ class Report:
             yield Reading(name, text, value)
         for name, text, gauge in (
             ("kiptail_journal_lag_seconds", "How far reading is behind the journal.", self.lag),
-            ("kiptail_events_untold", "Events that were never written.", progress.untold),
-            ("kiptail_flows_unplaced", "Flows whose ends are undecided.", progress.unplaced),
+            ("kiptail_events_untold", "Events that were never written.", progress.unposted),
+            ("kiptail_flows_unplaced", "Flows whose ends are undecided.", progress.unattributed),
             ("kiptail_flows_open", "Flows that go on.", len(ledger)),
             (
                 "kiptail_flows_ended_untold",

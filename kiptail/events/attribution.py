@@ -7,16 +7,15 @@ its packets count for another pod now and counts none, and the right pod gets it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Protocol
 
 from kiptail.events.endpoint import Endpoint, Kind, When
 from kiptail.events.event import EventRecord, EventStyle, event_name, message
-from kiptail.flows.flow import SIDES, Flow
-from kiptail.pods.ownership import PodRef
+from kiptail.events.stages import Tracked
 from kiptail.pods.tenancy import floor_s
 
-__all__ = ["Locate", "Outbox", "Placer", "Tracked"]
+__all__ = ["Locate", "Outbox", "Placer"]
 
 
 class Locate(Protocol):
@@ -66,75 +65,6 @@ class Outbox(Protocol):
         """Drop ended flows of which everything is delivered."""
 
 
-@dataclass(slots=True)
-class Tracked:
-    """A committed flow on its way to its Events."""
-
-    flow: Flow
-    #: When delivery first saw it, or began to doubt it, by its clock, in seconds.
-    since: float
-    #: What is known of each side that has an address; a side that is missing is undecided.
-    ends: dict[str, Endpoint] = field(default_factory=dict)
-    #: The Events of those sides that the flow tells and that are, or were taken for, pods: by side and the pod's UID.
-    records: dict[tuple[str, str], EventRecord] = field(default_factory=dict)
-    #: Decided sides of which something else may be known by now.
-    doubted: set[str] = field(default_factory=set)
-    #: How many of its drops are in the tally of namespaces, and in the count of those that nobody could be blamed for.
-    tallied: int = 0
-    ambiguous: int = 0
-
-    @property
-    def sides(self) -> tuple[str, ...]:
-        """The sides where somebody is: one of a folded flow, else both."""
-        return tuple(side for side in SIDES if self.address(side))
-
-    @property
-    def placed(self) -> bool:
-        """All ends are decided."""
-        return len(self.ends) == len(self.sides)
-
-    @property
-    def settled(self) -> bool:
-        """All ends are decided, and nothing is known that could change that."""
-        return self.placed and not self.doubted and not any(end.open for end in self.ends.values())
-
-    def ask_again(self) -> bool:
-        """Leave open again who is at those ends where an owner may still turn out; True when there are any."""
-        self.ends = {side: end for side, end in self.ends.items() if not end.open}
-        return not self.placed
-
-    def doubt(self, addresses: set[str] | None, now: float) -> bool:
-        """Something else may be known of these addresses, of all if None; True when that concerns this flow."""
-        sides = {side for side, end in self.ends.items() if addresses is None or end.address in addresses}
-        if sides and self.placed:
-            self.since = now
-        self.doubted |= sides
-        return bool(sides)
-
-    def address(self, side: str) -> str:
-        """The flow's address at this side."""
-        return self.flow.key.address(side)
-
-    def when(self, side: str) -> When:
-        """What the owner of a side's address is asked for by."""
-        flow = self.flow
-        return When(flow.opened_us, flow.last_us if flow.mixed else None, flow.key.here == side)
-
-    def peer(self, side: str) -> Endpoint:
-        """Who is at the other side, as far as it is known."""
-        other = _other(side)
-        return self.ends.get(other) or Endpoint(Kind.NOBODY, self.address(other))
-
-    def peer_pod(self, side: str) -> PodRef | None:
-        """The pod at the other side, when it is one."""
-        peer = self.peer(side)
-        return peer.pods[0] if peer.kind is Kind.POD else None
-
-    def has_news(self) -> bool:
-        """Some Event does not tell everything yet."""
-        return any(record.has_news(self.flow.count) for record in self.records.values())
-
-
 class Placer:
     """Decides, words and stores."""
 
@@ -143,16 +73,16 @@ class Placer:
         locate: Locate,
         outbox: Outbox,
         style: EventStyle,
+        flows: Iterable[Tracked],
         *,
         remember: Callable[[], None] = lambda: None,
-        sent_before: Callable[[str, int], bool] = lambda address, at_us: False,
     ) -> None:
         """``remember`` stores what is known of pods: a decision must not outlive what it was made by.
 
-        ``sent_before`` tells whether somebody of whom nobody knows sent from an address before a time.
+        ``flows`` are all that are tracked, of which some tell who sent from an address before.
         """
         self._locate, self._outbox, self._style, self._remember = locate, outbox, style, remember
-        self._sent_before = sent_before
+        self._flows = flows
 
     def ready(self) -> bool:
         """:meth:`place` can be asked."""
@@ -226,9 +156,14 @@ class Placer:
         another = self._sent_before(found.address, floor_s(tracked.flow.opened_us))
         return found._replace(kind=Kind.AMBIGUOUS if another else found.kind, stranger=False)
 
-    def unowned(self, tracked: Tracked, side: str) -> bool:
-        """Nobody is known to have been at this side."""
-        return self._locate.unowned(tracked.address(side), tracked.flow.opened_us)
+    def _sent_before(self, address: str, at_us: int) -> bool:
+        """Somebody of whom nobody knows sent from the address before."""
+        return any(
+            tracked.address("src") == address
+            and tracked.flow.opened_us < at_us
+            and self._locate.unowned(address, tracked.flow.opened_us)
+            for tracked in self._flows
+        )
 
     def _store(self, tracked: Tracked, ends: dict[str, Endpoint]) -> None:
         """Take these ends over, with their Events."""
@@ -263,7 +198,3 @@ class Placer:
             if owner is not None and (side, owner.uid) not in tracked.records:
                 name = event_name(flow, side, owner, self._style.node_name)
                 tracked.records[side, owner.uid] = EventRecord(flow.id, side, owner, name, "")
-
-
-def _other(side: str) -> str:
-    return "dst" if side == "src" else "src"

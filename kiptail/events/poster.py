@@ -7,9 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
+from kiptail.events.awaiting import PATIENCE
 from kiptail.events.endpoint import Endpoint
 from kiptail.events.event import EventRecord
-from kiptail.events.recorder import PATIENCE, Dispatcher, Progress
+from kiptail.events.recorder import Dispatcher, Progress
 from kiptail.flows.flow import Flow
 
 __all__ = ["Poster"]
@@ -34,7 +35,7 @@ class Poster:
 
     @property
     def progress(self) -> Progress:
-        """How delivery goes; written by the thread only."""
+        """How delivery goes."""
         return self._dispatcher.progress
 
     # -- called from other threads --------------------------------------------------------------------------
@@ -104,7 +105,7 @@ class Poster:
             if abort is not None and hangs and (not drain or stop()):
                 abort()
                 abort = None
-        return len(self._dispatcher.news()) + self._dispatcher.unplaced()
+        return len(self._dispatcher.news()) + len(self._dispatcher.awaiting)
 
     # -- the thread -----------------------------------------------------------------------------------------
 
@@ -136,7 +137,7 @@ class Poster:
         if renamed:
             self._dispatcher.rename_strangers()
         if news:
-            self._dispatcher.look_again()
+            self._dispatcher.awaiting.look_again()
         for flow in arrived.values():
             self._dispatcher.arrive(flow)
         self._dispatcher.arrived()
@@ -144,18 +145,18 @@ class Poster:
     def _finish(self) -> None:
         """Send every last count, until the time is up or, unless draining, the server is away."""
         dispatcher = self._dispatcher
-        while self._drain and self._may_go_on() and not dispatcher.index_ready():
+        while self._drain and self._may_go_on() and not dispatcher.awaiting.ready():
             time.sleep(0.02)
         patient_until = self._clock() + PATIENCE
         while (
             self._drain
             and self._may_go_on()
-            and dispatcher.unplaced()
-            and (self._clock() < patient_until or not dispatcher.index_current() or dispatcher.uncut())
+            and len(dispatcher.awaiting)
+            and (self._clock() < patient_until or not dispatcher.awaiting.current() or dispatcher.awaiting.uncut())
         ):
             self._take_in()
             dispatcher.place_waiting()
-            if dispatcher.unplaced():
+            if len(dispatcher.awaiting):
                 time.sleep(0.02)
         self._take_in()
         dispatcher.place_waiting(final=True, leave=not self._drain)

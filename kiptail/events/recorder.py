@@ -16,49 +16,45 @@ from dataclasses import dataclass
 
 from kiptail.clock.own import OwnClock
 from kiptail.errors import StateError
-from kiptail.events.attribution import Locate, Outbox, Placer, Tracked
+from kiptail.events.attribution import Locate, Outbox, Placer
+from kiptail.events.awaiting import Awaiting
 from kiptail.events.delivery import EventSink
 from kiptail.events.endpoint import Endpoint, Kind
 from kiptail.events.event import EventRecord, EventStyle, event_body
 from kiptail.events.schedule import FIRST_UPDATES, Agenda
 from kiptail.events.second_chance import SecondChances
+from kiptail.events.stages import Stage, Stages, Tracked
 from kiptail.events.tally import Tally
 from kiptail.events.writer import MAX_ROUNDS, Again, GivenUp, Sender, Sent
 from kiptail.flows.flow import Flow, FlowKey
 from kiptail.pods.ownership import NEVER
 
-__all__ = ["PATIENCE", "Dispatcher", "Progress"]
+__all__ = ["Dispatcher", "Progress"]
 
 log = logging.getLogger(__name__)
 
-#: So long a flow's Events wait for a name, or for news of a pod that has just started, in seconds …
-PATIENCE = 2.0
-#: … and so long while no such news can arrive.
-PATIENCE_WHILE_BLIND = 60.0
-#: How often flows that wait are looked at again, in seconds.
-_PLACE_INTERVAL = 0.1
 #: How often flows that cannot be told are looked for, in seconds.
 _SWEEP_INTERVAL = 60.0
 #: What became of a write is stored after so many seconds: many in one transaction, if there are many.
 _NOTE_INTERVAL = 0.25
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How delivery goes, for status and metrics."""
 
     #: Events that were never written.
-    untold: int = 0
+    unposted: int
     #: Flows whose ends are not decided yet.
-    unplaced: int = 0
-    #: Flows that ended and wait to be told.
-    ended: int = 0
+    unattributed: int
+    #: Flows that ended and wait for their Events to be posted.
+    ended: int
     #: Drops that nobody could be blamed for, as either of several pods may have had an address; it only grows.
-    ambiguous: int = 0
+    ambiguous: int
     #: Decisions that were taken back; it only grows.
-    reattributed: int = 0
+    reattributed: int
     #: Why requests do not succeed at present, or "".
-    trouble: str = ""
+    trouble: str
 
 
 class Dispatcher:
@@ -92,32 +88,35 @@ class Dispatcher:
         """
         self._outbox, self._style, self._give_up_after = outbox, style, give_up_after
         self._most_ended, self._hold, self._observe = most_ended, hold, observe
-        self._clock, self._own_clock, self._uncut = clock, own_clock or OwnClock(), uncut
+        self._clock, self._own_clock = clock, own_clock or OwnClock()
         self._tally = Tally() if tally is None else tally
-        self._placer = Placer(locate, outbox, style, remember=remember, sent_before=self._sent_before)
+        self.stages = Stages()
+        placer = Placer(locate, outbox, style, self.stages, remember=remember)
+        self.awaiting = Awaiting(placer, self.stages, clock=clock, uncut=uncut)
         self._agenda = Agenda(repeat_interval, first_updates)
         self._chances = SecondChances(clock)
         self.sender = Sender(sink, paced=paced, observe=observe, clock=clock)
 
-        self._tracked: dict[int, Tracked] = {}
-        self._unplaced: dict[int, Tracked] = {}
-        #: Placed, but a name may still come.
-        self._unnamed: dict[int, Tracked] = {}
-        #: Not looked at yet.
-        self._fresh: list[Tracked] = []
-        #: Those that have ended, in that order.
-        self._ended: dict[int, Tracked] = {}
-        #: Those that have ended and are delivered, but may still be cut or be somebody else's.
-        self._resting: dict[int, Tracked] = {}
         #: Drops that were taken from a flow after they had been tallied, by its key, until that comes which has them.
         self._moved: Counter[FlowKey] = Counter()
-        self._place_at = self._place_not_before = 0.0
         self._sweep_at = clock() + _SWEEP_INTERVAL
         #: When notes are written; None without any.
         self._note_at: float | None = None
         #: No change of hands before this time (µs since the epoch) will turn up any more.
         self.settled_us = NEVER
-        self.progress = Progress()
+        self._unposted = self._ambiguous = 0
+
+    @property
+    def progress(self) -> Progress:
+        """How delivery goes; may be asked for by other threads."""
+        return Progress(
+            unposted=self._unposted,
+            unattributed=len(self.awaiting),
+            ended=self.stages.count(Stage.ENDED),
+            ambiguous=self._ambiguous,
+            reattributed=self.awaiting.reattributed,
+            trouble=self.sender.trouble,
+        )
 
     def restore(self, flow: Flow, ends: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
         """Take up a stored flow, a copy as for :meth:`arrive`."""
@@ -136,13 +135,13 @@ class Dispatcher:
         if tracked.placed:
             tracked.tallied = flow.count  # by an earlier run
             tracked.ambiguous = flow.count
-        if flow.last_us >= self.settled_us and tracked.doubt(None, self._clock()):
-            self._unplaced[flow.id] = tracked
+        if flow.last_us >= self.settled_us:
+            self.awaiting.reattribute(tracked, None)
         self._track(tracked)
 
     def arrive(self, flow: Flow) -> None:
         """A flow that was committed, as a copy that nobody changes any more."""
-        tracked = self._tracked.get(flow.id)
+        tracked = self.stages.get(flow.id)
         if tracked is None:
             tracked = Tracked(flow, self._clock())
             tracked.tallied = min(self._moved[flow.key], flow.count) if self._moved else 0
@@ -152,10 +151,7 @@ class Dispatcher:
             if tracked.tallied > flow.count:
                 self._moved[flow.key] += tracked.tallied - flow.count
                 tracked.tallied = flow.count
-            if _told_of(flow) != _told_of(before):
-                self._refresh(tracked)
-            elif flow.spread is not None:
-                self._placer.reword(tracked)
+            self.awaiting.changed(tracked, before)
         self._track(tracked)
 
     def arrived(self) -> None:
@@ -164,31 +160,19 @@ class Dispatcher:
 
     def doubt(self, addresses: set[str]) -> None:
         """Something else is known of these addresses than before: who was found there may be wrong."""
-        for tracked in list(self._tracked.values()):
-            if tracked.doubt(addresses, self._clock()):
-                self._unplaced[tracked.flow.id] = tracked
-                self.look_again()
+        for tracked in list(self.stages):
+            self.awaiting.reattribute(tracked, addresses)
 
     def rename_strangers(self) -> None:
         """The cluster has other names than before: addresses that are told of may have one now."""
-        for tracked in list(self._tracked.values()):
-            try:
-                if self._placer.rename_strangers(tracked):
-                    self._plan(tracked)
-            except StateError:
-                return  # what is not renamed now is still true
-
-    def look_again(self) -> None:
-        """The index or a name has news."""
-        self._place_at = 0.0
+        for tracked in self.awaiting.rename_strangers():
+            self._plan(tracked)
 
     def pause(self) -> float:
         """Seconds until there is something to do."""
-        if self._fresh:
-            return 0.0
         at = self._sweep_at
-        if self._unplaced or (self._unnamed and self._place_at == 0):
-            at = min(at, self._next_look())
+        if self.awaiting.due is not None:
+            at = min(at, self.awaiting.due)
         if self._agenda.due is not None and not self._hold:
             at = min(at, max(self._agenda.due, self.sender.paused_until))
         if self._note_at is not None:
@@ -204,109 +188,28 @@ class Dispatcher:
             self.write_notes()
         self._sweep()
 
-    # -- placing --------------------------------------------------------------------------------------------
-
-    def unplaced(self) -> int:
-        """How many flows wait for somebody to be found at their ends."""
-        return len(self._unplaced)
-
-    def uncut(self) -> bool:
-        """Some of those have still to be cut."""
-        return any(map(self._is_uncut, self._unplaced.values()))
-
-    def _is_uncut(self, tracked: Tracked) -> bool:
-        return any(self._uncut(tracked.address(side)) for side in tracked.sides)
-
-    def index_ready(self) -> bool:
-        """It can be said who is at a flow's ends."""
-        return self._placer.ready()
-
-    def _refresh(self, tracked: Tracked) -> None:
-        """A flow has changed in another way than by a count."""
-        tracked.doubt(None, self._clock())
-        try:
-            self._placer.refresh(tracked)
-        except StateError:
-            log.debug("flow %d will be looked at again", tracked.flow.id)
-        self._unplaced[tracked.flow.id] = tracked
-        self.look_again()
-
-    def index_current(self) -> bool:
-        """What cannot be said yet will be soon; when not, it is worth waiting longer."""
-        return self._placer.current()
+    # -- attribution ----------------------------------------------------------------------------------------
 
     def _track(self, tracked: Tracked) -> None:
         flow = tracked.flow
-        self._tracked[flow.id] = tracked
+        self.stages.track(tracked)
         self._count(tracked)
-        if not tracked.placed and flow.id not in self._unplaced:
-            self._unplaced[flow.id] = tracked
-            self._fresh.append(tracked)
-        if flow.ended and flow.id not in self._resting:
-            self._ended[flow.id] = tracked
+        self.awaiting.add(tracked)
         self._plan(tracked)
         self._forget_if_told(tracked)
-        if len(self._ended) > self._most_ended:
-            self._let_go(next(iter(self._ended.values())), "too many flows wait to be told")
-        self.progress.ended = len(self._ended)
+        if self.stages.count(Stage.ENDED) > self._most_ended:
+            self._let_go(self.stages.first(Stage.ENDED), "too many flows wait to be told")
 
     def place_waiting(self, *, final: bool = False, leave: bool = False) -> None:
         """Look who is at the ends of flows, if it is time; ``final``: nobody will be found later.
 
         ``leave``: except by the next start, to which what would be a guess now is left.
         """
-        now = self._clock()
-        if final or now >= self._next_look():
-            for tracked in list(self._unnamed.values()):
-                try:
-                    named = self._placer.rename(tracked)
-                except StateError:
-                    break
-                if named:
-                    del self._unnamed[tracked.flow.id]
-                self._plan(tracked)
-            looked_at = list(self._unplaced.values())
-            self._place_at = now + _PLACE_INTERVAL
-        else:
-            looked_at = self._fresh
-        self._fresh = []
-        if looked_at and self._placer.ready():
-            self._place(looked_at, now, final=final, leave=leave)
-            # A crowd of strangers must not cost more than a tenth of the time.
-            self._place_not_before = now + 10 * (self._clock() - now)
-        self.progress.unplaced = len(self._unplaced)
-
-    def _place(self, looked_at: Iterable[Tracked], now: float, *, final: bool, leave: bool) -> None:
-        patience = PATIENCE if self._placer.current() else PATIENCE_WHILE_BLIND
-        for tracked in looked_at:
-            if leave and self._placer.contested(tracked):
-                continue
-            if self._is_uncut(tracked):
-                continue  # it may be several flows
-            known, before = tracked.placed, tracked.ends
-            try:
-                placed = self._placer.place(tracked, patient=not final and now - tracked.since < patience)
-            except StateError:
-                self._place_at = now + 1.0  # nothing uncommitted is sent; the journal loop says why
-                return
-            if known and any(end.pods != before[side].pods for side, end in tracked.ends.items()):
-                self.progress.reattributed += 1
-            self._plan(tracked)
-            if placed:
-                self._count(tracked)
-                self._unplaced.pop(tracked.flow.id, None)
-                if any(end.unnamed for end in tracked.ends.values()):
-                    self._unnamed[tracked.flow.id] = tracked
-                self._forget_if_told(tracked)
-
-    def _sent_before(self, address: str, at_us: int) -> bool:
-        """Somebody of whom nobody knows sent from the address before."""
-        return any(
-            tracked.address("src") == address
-            and tracked.flow.opened_us < at_us
-            and self._placer.unowned(tracked, "src")
-            for tracked in self._tracked.values()
-        )
+        for looked in self.awaiting.look(final=final, leave=leave):
+            self._plan(looked.tracked)
+            if looked.decided:
+                self._count(looked.tracked)
+                self._forget_if_told(looked.tracked)
 
     def _count(self, tracked: Tracked) -> None:
         """Tally what has come since the last time, once it is known whose it is."""
@@ -317,12 +220,8 @@ class Dispatcher:
         if not tracked.placed:
             return
         if flow.count > tracked.ambiguous and any(tracked.ends[side].kind is Kind.AMBIGUOUS for side in flow.sides):
-            self.progress.ambiguous += flow.count - tracked.ambiguous
+            self._ambiguous += flow.count - tracked.ambiguous
             tracked.ambiguous = flow.count
-
-    def _next_look(self) -> float:
-        """When those that wait are looked at again."""
-        return max(self._place_at, self._place_not_before)
 
     def _plan(self, tracked: Tracked) -> None:
         """Put those of a flow's Events on the agenda that have something to tell."""
@@ -334,7 +233,7 @@ class Dispatcher:
                 record.rounds = min(record.rounds, MAX_ROUNDS - 1)
             if record.has_news(count):
                 self._plan_one(record, tracked.flow)
-        self.progress.untold = self._agenda.untold
+        self._unposted = self._agenda.untold
 
     def _plan_one(self, record: EventRecord, flow: Flow) -> None:
         wrong = record.counts(flow.count) < record.sent_count or record.tells_of_another
@@ -347,7 +246,7 @@ class Dispatcher:
         """Events with something to tell, those that were dropped first in front."""
         return [
             (tracked, record)
-            for _, tracked in sorted(self._tracked.items())
+            for tracked in sorted(self.stages, key=lambda tracked: tracked.flow.id)
             for record in tracked.records.values()
             if record.has_news(tracked.flow.count)
         ]
@@ -364,7 +263,6 @@ class Dispatcher:
         count = record.counts(flow.count)
         body = event_body(record, flow, self._style, tracked.peer_pod(record.end), wall_us=self._own_clock.wall_us)
         result = self.sender.send(body, record)
-        self.progress.trouble = self.sender.trouble
         match result:
             case Again():
                 return result
@@ -391,7 +289,7 @@ class Dispatcher:
             self.sender.paused_until = now + wait
             return
         taken = self._agenda.take(now)
-        tracked = self._tracked.get(taken[1][0]) if taken is not None else None
+        tracked = self.stages.get(taken[1][0]) if taken is not None else None
         if taken is None or tracked is None:
             return
         due, key = taken
@@ -403,7 +301,7 @@ class Dispatcher:
             # In its old place when the server was away: what was dropped first is told first.
             at = due if again.unreachable else now + again.after
             self._agenda.again(key, at, told=record.writes > 0, behind=not again.unreachable)
-        self.progress.untold = self._agenda.untold
+        self._unposted = self._agenda.untold
 
     def _give_up(self, tracked: Tracked, record: EventRecord, reason: str, level: int) -> None:
         record.given_up = reason
@@ -439,23 +337,20 @@ class Dispatcher:
         if flow.last_us < self.settled_us:
             self._forget(flow.id)
             return
-        self._ended.pop(flow.id, None)
-        self.progress.ended = len(self._ended)
-        self._resting[flow.id] = tracked
-        if len(self._resting) > self._most_ended:
-            self._forget(next(iter(self._resting)))
+        self.stages.rest(tracked)
+        if self.stages.count(Stage.RESTING) > self._most_ended:
+            self._forget(self.stages.first(Stage.RESTING).flow.id)
 
     def _forget(self, flow_id: int) -> None:
         try:
             self._outbox.forget([flow_id])
         except StateError:
             return  # the sweep tries again
-        tracked = self._tracked.get(flow_id)
+        tracked = self.stages.get(flow_id)
         for record in tracked.records.values() if tracked is not None else ():
             self._chances.forget(record.key)
-        for register in (self._tracked, self._unplaced, self._unnamed, self._ended, self._resting):
-            register.pop(flow_id, None)
-        self.progress.ended = len(self._ended)
+        self.stages.drop(flow_id)
+        self.awaiting.drop(flow_id)
 
     def _let_go(self, tracked: Tracked, reason: str) -> None:
         """Give up all that is left to tell of a flow."""
@@ -472,20 +367,14 @@ class Dispatcher:
         if now < self._sweep_at:
             return
         self._sweep_at = now + _SWEEP_INTERVAL
-        for flow_id, tracked in list(self._tracked.items()):
+        for tracked in list(self.stages):
             if self._is_too_old(tracked.flow):
                 self._let_go(tracked, "undeliverable for too long")
-            if flow_id in self._tracked:
+            if tracked.flow.id in self.stages:
                 self._forget_if_told(tracked)
-                if tracked.ask_again():
-                    self._unplaced[flow_id] = tracked
+                self.awaiting.ask_again(tracked)
 
     def _is_too_old(self, flow: Flow) -> bool:
         # How long ago an earlier boot was, only the wall clock says: it may be wrong until it has been set.
         since_us = max(flow.last_us, self._own_clock.booted_us())
         return (self._own_clock.now_us() - since_us) / 1e6 > self._give_up_after
-
-
-def _told_of(flow: Flow) -> tuple[object, ...]:
-    """What decides whose a flow is and who is told; its count does not, unless there is none."""
-    return (flow.sides, flow.opened_us, flow.mixed, not flow.count)

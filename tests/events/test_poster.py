@@ -14,11 +14,12 @@ import pytest
 from kiptail.clock.pacing import TokenBucket
 from kiptail.errors import ApiError
 from kiptail.events import poster as poster_module
-from kiptail.events import recorder, writer
+from kiptail.events import awaiting, recorder, writer
 from kiptail.events.endpoint import Endpoint, Kind, When
 from kiptail.events.event import WITHDRAWN, EventRecord, EventStyle
 from kiptail.events.poster import Poster
 from kiptail.events.recorder import Dispatcher
+from kiptail.events.stages import Stage
 from kiptail.events.tally import Labels, Tally
 from kiptail.flows.flow import Flow, FlowKey, Spread
 from kiptail.pods.ownership import PodRef
@@ -180,7 +181,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "BACKOFF_CAP", 0.1)
     monkeypatch.setattr(writer, "FORBIDDEN_RETRY", 0.2)
     monkeypatch.setattr(writer, "CONFLICT_RETRY", 0.05)
-    monkeypatch.setattr(recorder, "PATIENCE", 0.3)
+    monkeypatch.setattr(awaiting, "PATIENCE", 0.3)
     monkeypatch.setattr(poster_module, "PATIENCE", 0.3)
 
 
@@ -364,7 +365,7 @@ def test_told_and_ended_flows_are_forgotten(bench: Bench) -> None:
     bench.sink.wait(lambda: len(bench.sink.events) == 3)
     bench.poster.finish(1.0)
     assert sorted(bench.notebook.forgotten) == [1, 2]
-    assert bench.dispatcher._tracked == {}
+    assert len(bench.dispatcher.stages) == 0
 
 
 def test_a_name_is_waited_for_a_moment_and_told_when_it_comes_late(bench: Bench) -> None:
@@ -503,7 +504,7 @@ def test_a_crowd_of_strangers_is_not_looked_at_all_the_time() -> None:
         bench.poster.offer([flow(number)])
         time.sleep(0.001)
     deadline = time.monotonic() + 5
-    while bench.poster.progress.unplaced and time.monotonic() < deadline:
+    while bench.poster.progress.unattributed and time.monotonic() < deadline:
         time.sleep(0.02)
     assert len(looks) < 2 * 500 * 20
     bench.poster.finish(1.0)
@@ -728,7 +729,7 @@ def test_a_pod_that_was_no_pod_then_is_cleared(told: Bench) -> None:
 
 def test_a_doubt_that_changes_nothing_writes_nothing(told: Bench) -> None:
     told.poster.reconsider(["10.0.0.1", "10.0.0.2", "10.0.0.3"])
-    until(lambda: told.poster.progress.unplaced == 0 and not told.poster._doubted)
+    until(lambda: told.poster.progress.unattributed == 0 and not told.poster._doubted)
     assert told.poster.finish(1.0) == 0
     assert told.sink.calls == []
     assert told.poster.progress.reattributed == 0
@@ -848,7 +849,7 @@ def test_ended_flows_rest_until_no_change_of_hands_can_concern_them(monkeypatch:
     bench.poster.settle(ended.last_us)
     bench.start().poster.offer([ended])
     bench.sink.wait(lambda: bench.sink.counts() == {"client": 3, "web-0": 3})
-    until(lambda: bench.dispatcher._resting)
+    until(lambda: bench.dispatcher.stages.count(Stage.RESTING))
     assert bench.poster.progress.ended == 0, "it does not wait for anything to be told"
     bench.directory.owners["10.0.0.1"] = (HEIR,)
     bench.poster.reconsider(["10.0.0.1"])
@@ -859,24 +860,29 @@ def test_ended_flows_rest_until_no_change_of_hands_can_concern_them(monkeypatch:
     bench.poster.finish(1.0)
 
 
+def rests(bench: Bench, number: int) -> bool:
+    tracked = bench.dispatcher.stages.get(number)
+    return tracked is not None and tracked.stage is Stage.RESTING
+
+
 def test_only_so_many_flows_rest() -> None:
     bench = Bench(most_ended=3, paced=False)
     bench.poster.settle(0)
     bench.start()
     for number in range(1, 6):
         bench.poster.offer([flow(number, ended=True)])
-        until(lambda number=number: number in bench.dispatcher._resting)  # type: ignore[misc]  # bound now
+        until(lambda number=number: rests(bench, number))  # type: ignore[misc]  # bound now
     assert bench.notebook.forgotten == [1, 2]
     bench.poster.finish(1.0)
 
 
 def test_whom_news_may_still_contradict_is_left_to_the_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder, "PATIENCE", 60.0)
+    monkeypatch.setattr(awaiting, "PATIENCE", 60.0)
     bench = Bench()
     bench.directory.strangers = {"10.0.0.2", "10.0.0.4"}
     bench.directory.contested_addresses = {"10.0.0.2"}
     bench.start().poster.offer([flow(1), flow(2, dst="10.0.0.4")])
-    until(lambda: bench.poster.progress.unplaced == 2)
+    until(lambda: bench.poster.progress.unattributed == 2)
     assert bench.poster.finish(1.0) == 1
     assert set(bench.notebook.ends) == {2}, "nobody is left to wait where nothing is doubtful"
     assert bench.sink.counts() == {"client": 1}
@@ -900,7 +906,7 @@ def test_what_an_earlier_run_decided_is_doubted_while_it_may_turn_out_to_be_wron
     second.poster.settle(stored.last_us + 1 if settled else stored.last_us)
     second.poster.restore(stored, told.notebook.ends[1], map(copy, told.notebook.records.values()))
     second.start().poster.offer([flow(2)])
-    until(lambda: 2 in second.notebook.ends and second.poster.progress.unplaced == 0)
+    until(lambda: 2 in second.notebook.ends and second.poster.progress.unattributed == 0)
     second.poster.finish(1.0)
     wrong = {(event["involvedObject"]["name"], event["count"]) for event in second.sink.events.values()}
     assert (("client", 3) in wrong) is settled

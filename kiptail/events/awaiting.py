@@ -1,0 +1,199 @@
+"""Flows whose owners or names are still awaited: when they are looked at again, and for how long it is worth it.
+
+Also those whose owners were found and may be others by what is known since: they are attributed anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from kiptail.errors import StateError
+from kiptail.events.attribution import Placer
+from kiptail.events.stages import Stages, Tracked
+from kiptail.flows.flow import Flow
+
+__all__ = ["PATIENCE", "Awaiting", "Looked"]
+
+log = logging.getLogger(__name__)
+
+#: So long a flow's Events wait for a name, or for news of a pod that has just started, in seconds …
+PATIENCE = 2.0
+#: … and so long while no such news can arrive.
+PATIENCE_WHILE_BLIND = 60.0
+#: How often flows that wait are looked at again, in seconds.
+_LOOK_INTERVAL = 0.1
+#: When the state could not be written, it is tried again after so many seconds.
+_STATE_RETRY = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A flow that was looked at: its Events may be others than before, or have other texts."""
+
+    tracked: Tracked
+    #: All its ends are decided now, and none is doubted.
+    decided: bool
+
+
+class Awaiting:
+    """Asks the attribution for all flows that wait for it."""
+
+    def __init__(
+        self,
+        placer: Placer,
+        stages: Stages,
+        *,
+        clock: Callable[[], float],
+        uncut: Callable[[str], bool] = lambda address: False,
+    ) -> None:
+        """``uncut`` tells whether flows of an address have still to be cut by what is known of it."""
+        self._placer, self._stages, self._clock, self._uncut_at = placer, stages, clock, uncut
+        self._unplaced: dict[int, Tracked] = {}
+        #: Those among them that were not looked at yet.
+        self._fresh: dict[int, Tracked] = {}
+        #: Attributed, but a name may still come.
+        self._unnamed: dict[int, Tracked] = {}
+        self._look_at = self._not_before = 0.0
+        #: Decisions that were taken back; it only grows.
+        self.reattributed = 0
+
+    def __len__(self) -> int:
+        """How many flows wait for somebody to be found at their ends."""
+        return len(self._unplaced)
+
+    def ready(self) -> bool:
+        """It can be said who is at a flow's ends."""
+        return self._placer.ready()
+
+    def current(self) -> bool:
+        """What cannot be said yet will be soon; when not, it is worth waiting longer."""
+        return self._placer.current()
+
+    def uncut(self) -> bool:
+        """Some of those that wait have still to be cut."""
+        return any(map(self._is_uncut, self._unplaced.values()))
+
+    @property
+    def due(self) -> float | None:
+        """When there is something to look at; None when there is nothing."""
+        if self._fresh:
+            return 0.0
+        return self._next_look() if self._unplaced or (self._unnamed and self._look_at == 0) else None
+
+    # -- who waits ------------------------------------------------------------------------------------------
+
+    def add(self, tracked: Tracked) -> None:
+        """A flow that was taken up: it waits unless it is attributed."""
+        if not tracked.placed and tracked.flow.id not in self._unplaced:
+            self._unplaced[tracked.flow.id] = tracked
+            self._fresh[tracked.flow.id] = tracked
+
+    def drop(self, flow_id: int) -> None:
+        """A flow is not tracked any more."""
+        for waiting in (self._unplaced, self._fresh, self._unnamed):
+            waiting.pop(flow_id, None)
+
+    def changed(self, tracked: Tracked, before: Flow) -> None:
+        """A flow was otherwise ``before``; what is only counted, and not told of in words, changes nothing here."""
+        if _decisive(tracked.flow) != _decisive(before):
+            self.reattribute(tracked, None)
+            try:
+                self._placer.refresh(tracked)
+            except StateError:
+                log.debug("flow %d will be looked at again", tracked.flow.id)
+            self._unplaced[tracked.flow.id] = tracked
+            self.look_again()
+        elif tracked.flow.spread is not None:
+            self._placer.reword(tracked)
+
+    def reattribute(self, tracked: Tracked, addresses: set[str] | None) -> None:
+        """Something else may be known of these addresses, of all if None: who was found there may be wrong."""
+        if tracked.doubt(addresses, self._clock()):
+            self._unplaced[tracked.flow.id] = tracked
+            self.look_again()
+
+    def ask_again(self, tracked: Tracked) -> None:
+        """Nobody brought an answer for a while: look again for owners that may still turn out."""
+        if tracked.ask_again():
+            self._unplaced[tracked.flow.id] = tracked
+
+    # -- looking --------------------------------------------------------------------------------------------
+
+    def look_again(self) -> None:
+        """The index or a name has news."""
+        self._look_at = 0.0
+
+    def look(self, *, final: bool = False, leave: bool = False) -> Iterator[Looked]:
+        """Look who is at the ends of flows, if it is time; ``final``: nobody will be found later.
+
+        ``leave``: except by the next start, to which what would be a guess now is left.
+        """
+        now = self._clock()
+        if final or now >= self._next_look():
+            for tracked in self._named():
+                yield Looked(tracked, decided=False)
+            waiting = list(self._unplaced.values())
+            self._look_at = now + _LOOK_INTERVAL
+        else:
+            waiting = list(self._fresh.values())
+        self._fresh.clear()
+        if waiting and self._placer.ready():
+            yield from self._attributed(waiting, now, final=final, leave=leave)
+            # A crowd of strangers must not cost more than a tenth of the time.
+            self._not_before = now + 10 * (self._clock() - now)
+
+    def rename_strangers(self) -> Iterator[Tracked]:
+        """The cluster has other names than before: those flows that tell of an address that has one now."""
+        for tracked in list(self._stages):
+            try:
+                if self._placer.rename_strangers(tracked):
+                    yield tracked
+            except StateError:
+                return  # what is not renamed now is still true
+
+    def _named(self) -> Iterator[Tracked]:
+        for tracked in list(self._unnamed.values()):
+            try:
+                named = self._placer.rename(tracked)
+            except StateError:
+                return
+            if named:
+                del self._unnamed[tracked.flow.id]
+            yield tracked
+
+    def _attributed(self, waiting: Iterable[Tracked], now: float, *, final: bool, leave: bool) -> Iterator[Looked]:
+        patience = PATIENCE if self._placer.current() else PATIENCE_WHILE_BLIND
+        for tracked in waiting:
+            if tracked.flow.id not in self._stages:
+                continue  # it was dropped meanwhile
+            if leave and self._placer.contested(tracked):
+                continue
+            if self._is_uncut(tracked):
+                continue  # it may be several flows
+            known, before = tracked.placed, tracked.ends
+            try:
+                decided = self._placer.place(tracked, patient=not final and now - tracked.since < patience)
+            except StateError:
+                self._look_at = now + _STATE_RETRY  # nothing uncommitted is sent; the journal loop says why
+                return
+            if known and any(end.pods != before[side].pods for side, end in tracked.ends.items()):
+                self.reattributed += 1
+            if decided:
+                self._unplaced.pop(tracked.flow.id, None)
+                if any(end.unnamed for end in tracked.ends.values()):
+                    self._unnamed[tracked.flow.id] = tracked
+            yield Looked(tracked, decided)
+
+    def _is_uncut(self, tracked: Tracked) -> bool:
+        return any(self._uncut_at(tracked.address(side)) for side in tracked.sides)
+
+    def _next_look(self) -> float:
+        """When those that wait are looked at again."""
+        return max(self._look_at, self._not_before)
+
+
+def _decisive(flow: Flow) -> tuple[object, ...]:
+    """What decides whose a flow is and who is told; its count does not, unless there is none."""
+    return (flow.sides, flow.opened_us, flow.mixed, not flow.count)

@@ -1,0 +1,153 @@
+"""The flows that are tracked, each at one stage of its way (pure).
+
+A flow goes on, then it has ended, then it rests, then it is dropped. :class:`Stages` is the only one that moves it.
+Whether its owners or names are still awaited is another matter, of all three stages: :mod:`kiptail.events.awaiting`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from kiptail.events.endpoint import Endpoint, Kind, When
+from kiptail.events.event import EventRecord
+from kiptail.flows.flow import SIDES, Flow
+from kiptail.pods.ownership import PodRef
+
+__all__ = ["Stage", "Stages", "Tracked"]
+
+
+class Stage(Enum):
+    """How far a flow is."""
+
+    #: It goes on.
+    OPEN = auto()
+    #: It has ended, and something of it is not attributed or not posted yet.
+    ENDED = auto()
+    #: It has ended and all of it is posted, but it may still be cut or turn out to be another pod's.
+    RESTING = auto()
+
+
+@dataclass(slots=True)
+class Tracked:
+    """A committed flow on its way to its Events."""
+
+    flow: Flow
+    #: When it was first seen here, or began to be reattributed, by the recorder's clock, in seconds.
+    since: float
+    #: What is known of each side that has an address; a side that is missing is undecided.
+    ends: dict[str, Endpoint] = field(default_factory=dict)
+    #: The Events of those sides that the flow tells and that are, or were taken for, pods: by side and the pod's UID.
+    records: dict[tuple[str, str], EventRecord] = field(default_factory=dict)
+    #: Decided sides of which something else may be known by now.
+    doubted: set[str] = field(default_factory=set)
+    #: How many of its drops are in the tally of namespaces, and in the count of those that nobody could be blamed for.
+    tallied: int = 0
+    ambiguous: int = 0
+    #: Moved by :class:`Stages` only.
+    stage: Stage = Stage.OPEN
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The sides where somebody is: one of a folded flow, else both."""
+        return tuple(side for side in SIDES if self.address(side))
+
+    @property
+    def placed(self) -> bool:
+        """All ends are decided."""
+        return len(self.ends) == len(self.sides)
+
+    @property
+    def settled(self) -> bool:
+        """All ends are decided, and nothing is known that could change that."""
+        return self.placed and not self.doubted and not any(end.open for end in self.ends.values())
+
+    def ask_again(self) -> bool:
+        """Leave open again who is at those ends where an owner may still turn out; True when there are any."""
+        self.ends = {side: end for side, end in self.ends.items() if not end.open}
+        return not self.placed
+
+    def doubt(self, addresses: set[str] | None, now: float) -> bool:
+        """Something else may be known of these addresses, of all if None; True when that concerns this flow."""
+        sides = {side for side, end in self.ends.items() if addresses is None or end.address in addresses}
+        if sides and self.placed:
+            self.since = now
+        self.doubted |= sides
+        return bool(sides)
+
+    def address(self, side: str) -> str:
+        """The flow's address at this side."""
+        return self.flow.key.address(side)
+
+    def when(self, side: str) -> When:
+        """What the owner of a side's address is asked for by."""
+        flow = self.flow
+        return When(flow.opened_us, flow.last_us if flow.mixed else None, flow.key.here == side)
+
+    def peer(self, side: str) -> Endpoint:
+        """Who is at the other side, as far as it is known."""
+        other = "dst" if side == "src" else "src"
+        return self.ends.get(other) or Endpoint(Kind.NOBODY, self.address(other))
+
+    def peer_pod(self, side: str) -> PodRef | None:
+        """The pod at the other side, when it is one."""
+        peer = self.peer(side)
+        return peer.pods[0] if peer.kind is Kind.POD else None
+
+    def has_news(self) -> bool:
+        """Some Event does not tell everything yet."""
+        return any(record.has_news(self.flow.count) for record in self.records.values())
+
+
+class Stages:
+    """All tracked flows, and those at each stage in the order in which they came to it."""
+
+    def __init__(self) -> None:
+        self._flows: dict[int, Tracked] = {}
+        self._at: dict[Stage, dict[int, Tracked]] = {stage: {} for stage in Stage}
+
+    def __iter__(self) -> Iterator[Tracked]:
+        return iter(self._flows.values())
+
+    def __len__(self) -> int:
+        return len(self._flows)
+
+    def __contains__(self, flow_id: int) -> bool:
+        return flow_id in self._flows
+
+    def get(self, flow_id: int) -> Tracked | None:
+        """The flow with this number, if it is tracked."""
+        return self._flows.get(flow_id)
+
+    def count(self, stage: Stage) -> int:
+        """How many flows are at this stage."""
+        return len(self._at[stage])
+
+    def first(self, stage: Stage) -> Tracked:
+        """The flow that came to this stage before all others that are there."""
+        return next(iter(self._at[stage].values()))
+
+    def track(self, tracked: Tracked) -> None:
+        """Take a flow up, or take note of how it is by now. One that rests goes on resting."""
+        if tracked.flow.id not in self._flows:
+            self._flows[tracked.flow.id] = tracked
+            self._move(tracked, tracked.stage)
+        if tracked.flow.ended and tracked.stage is Stage.OPEN:
+            self._move(tracked, Stage.ENDED)
+
+    def rest(self, tracked: Tracked) -> None:
+        """All of a flow that has ended is posted."""
+        if tracked.stage is not Stage.RESTING:
+            self._move(tracked, Stage.RESTING)
+
+    def drop(self, flow_id: int) -> None:
+        """Track a flow no longer."""
+        tracked = self._flows.pop(flow_id, None)
+        if tracked is not None:
+            del self._at[tracked.stage][flow_id]
+
+    def _move(self, tracked: Tracked, stage: Stage) -> None:
+        self._at[tracked.stage].pop(tracked.flow.id, None)
+        tracked.stage = stage
+        self._at[stage][tracked.flow.id] = tracked
