@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.programs import BenchError
 from kiptail.events.endpoint import Endpoint, Kind, When
 from kiptail.events.event import EventStyle
-from kiptail.events.recorder import Dispatcher
+from kiptail.events.recorder import Recorder
 from kiptail.flows.flow import FlowKey
 from kiptail.flows.ledger import Ledger
 from kiptail.pods.ownership import PodRef
@@ -70,7 +70,7 @@ class _Cluster:
 def state_bytes(hours: int, *, away: bool) -> int:
     """Bytes of all state files when every ten minutes brought 400 new pairs of pods; ``away``: the cluster was."""
     with tempfile.TemporaryDirectory() as directory, closing(Store.open(Path(directory))) as store:
-        dispatcher = Dispatcher(
+        recorder = Recorder(
             sink=_Cluster(away=away),
             locate=_Everybody(),
             outbox=store,
@@ -94,7 +94,7 @@ def state_bytes(hours: int, *, away: bool) -> int:
             store.commit(changes, None)
             ledger.committed()
             for flow in changes.flows:
-                dispatcher.arrive(flow.copy())
-            while dispatcher.pause() <= 0:
-                dispatcher.step()
+                recorder.arrive(flow.copy())
+            while recorder.pause() <= 0:
+                recorder.step()
         return sum(path.stat().st_size for path in Path(directory).iterdir())

@@ -144,7 +144,7 @@ def complaints(recording: Recording, journal: Growing, index: str, faults: Fault
                 run.step()
         run.stop()
     store.close()
-    told = run.dispatcher.progress.ambiguous if faults.down is None else None
+    told = run.recorder.progress.ambiguous if faults.down is None else None
     return judge(recording, events.events.values(), ambiguous=told, unseen=unseen(recording, faults))
 
 

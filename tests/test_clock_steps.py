@@ -17,7 +17,7 @@ import pytest
 
 from kiptail.clock.own import OwnClock
 from kiptail.clock.steady import Timeline
-from kiptail.events.recorder import Dispatcher
+from kiptail.events.recorder import Recorder
 from kiptail.flows.budget import Limits
 from kiptail.flows.flow import SIDES, Flow, FlowKey
 from kiptail.flows.intake import Follower, Step
@@ -220,7 +220,7 @@ def test_nothing_is_given_up_because_the_clock_was_set(error: float, booted: boo
     own_clock, before, store = machine.clock(clock), Machine(BOOTED - 9000.0, boot_id=BOOTS[1]), Store.in_memory()
     lost = Line(BOOTED - 60.0, before) if booted else Line(BEGIN - 5.0, machine)
     time_us = lost.seen_by(own_clock.timeline)
-    dispatcher = Dispatcher(
+    recorder = Recorder(
         sink=events,
         locate=Everybody(),
         outbox=store,
@@ -236,14 +236,14 @@ def test_nothing_is_given_up_because_the_clock_was_set(error: float, booted: boo
     ledger.add(FlowKey("10.0.0.1", "10.0.0.2", "TCP", 80, None, None, False, "x", "drop"), time_us)
     store.commit(ledger.changes(), None)
     (flow,) = ledger.changes().flows
-    dispatcher.arrive(flow)
+    recorder.arrive(flow)
     for clock.now in range(int(BEGIN), int(BEGIN + 3600), 30):
         own_clock.check()
-        dispatcher.step()
+        recorder.step()
     assert events.events == {}
     events.away = False
     for clock.now in range(int(BEGIN + 3600), int(BEGIN + 3700), 5):
-        dispatcher.step()
+        recorder.step()
     assert [event["count"] for event in events.events.values()] == [1, 1]
     right = datetime.fromtimestamp(int(lost.at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     assert {event["lastTimestamp"] for event in events.events.values()} == {right}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from kiptail.errors import ApiError, StoreUnavailableError
 from kiptail.events.endpoint import Endpoint, Kind, When
 from kiptail.events.event import EventStyle
-from kiptail.events.recorder import Dispatcher
+from kiptail.events.recorder import Recorder
 from kiptail.flows.budget import Limits
 from kiptail.flows.flow import Flow
 from kiptail.flows.intake import Follower
@@ -201,7 +201,7 @@ class Process:
         self._disk = disk
         saved = disk.store.load()
         self.reader = Reader(journal, int(saved.position.cursor) if saved.position else 0)
-        self.dispatcher = Dispatcher(
+        self.recorder = Recorder(
             sink=server,
             locate=Everybody(),
             outbox=disk,
@@ -213,7 +213,7 @@ class Process:
             own_clock=own_clock(lambda: T0 / 1e6 + clock.now),
         )
         for flow in saved.flows:
-            self.dispatcher.restore(flow.flow.copy(), flow.ends, flow.records)
+            self.recorder.restore(flow.flow.copy(), flow.ends, flow.records)
         ledger = Ledger(
             (saved_flow.flow for saved_flow in saved.flows),
             next_id=saved.next_flow_id,
@@ -236,11 +236,11 @@ class Process:
     def _arrive(self, flows: list[Flow]) -> None:
         for flow in flows:
             assert self._disk.committed[flow.id] == flow.count, "nothing is offered that is not committed"
-            self.dispatcher.arrive(flow)
+            self.recorder.arrive(flow)
 
     def send(self, steps: int) -> None:
         for _ in range(steps):
-            self.dispatcher.step()
+            self.recorder.step()
 
     def read(self, entries: int) -> None:
         self.reader.allowed = entries
@@ -272,9 +272,9 @@ def told(journal: Journal, story: list[tuple[str, int]], server: Server, limits:
     for _ in range(400):
         clock.now += 61
         process.read(len(journal))
-        process.dispatcher.step()
+        process.recorder.step()
     assert process.reader.at == len(journal)
-    assert not process.dispatcher.news()
+    assert not process.recorder.news()
     disk.store.close()
     assert all(times == 1 for times in server.created.values()), "no Event twice"
     counts: Counter[Any] = Counter()

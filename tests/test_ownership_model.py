@@ -154,7 +154,7 @@ def play(story: History, faults: Faults, machine: Machine = RIGHT, away: tuple[f
             down = any(begin <= clock.now < up for begin, up in downs)
             if run is not None and down:
                 run.step()
-                ambiguous += run.dispatcher.progress.ambiguous
+                ambiguous += run.recorder.progress.ambiguous
                 run.kill() if next(kills) else run.stop()
                 run = None
             elif run is None and not down:
@@ -170,7 +170,7 @@ def play(story: History, faults: Faults, machine: Machine = RIGHT, away: tuple[f
                 }
         assert run is not None
         run.stop()
-        ambiguous += run.dispatcher.progress.ambiguous
+        ambiguous += run.recorder.progress.ambiguous
     store.close()
     return Played(events, heard, ambiguous, faults)
 

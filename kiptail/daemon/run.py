@@ -26,7 +26,7 @@ from kiptail.errors import ClusterError, JournalError, KiptailError, StateError
 from kiptail.events.delivery import EventSink
 from kiptail.events.endpoint import Locator
 from kiptail.events.poster import Poster
-from kiptail.events.recorder import Dispatcher
+from kiptail.events.recorder import Recorder
 from kiptail.events.sink import ApiSink, Printer
 from kiptail.events.tally import Tally
 from kiptail.flows.intake import Follower, Step
@@ -135,7 +135,7 @@ class _Daemon:
         tally = Tally()
         self._printer: Printer | None = None
         self._poster = Poster(
-            Dispatcher(
+            Recorder(
                 sink=self._sink(),
                 # What somebody else's journal says of its machine is nothing that can be asked here.
                 locate=Locator(self._index, self._name_of, ThisMachine(self._node_name) if settings.follow else None),

@@ -15,7 +15,7 @@ from kiptail.events.event import EventRecord, EventStyle, event_name, message
 from kiptail.events.stages import Tracked
 from kiptail.pods.tenancy import floor_s
 
-__all__ = ["Locate", "Outbox", "Placer"]
+__all__ = ["Attributor", "Locate", "Outbox"]
 
 
 class Locate(Protocol):
@@ -65,7 +65,7 @@ class Outbox(Protocol):
         """Drop ended flows of which everything is delivered."""
 
 
-class Placer:
+class Attributor:
     """Decides, words and stores."""
 
     def __init__(
@@ -85,7 +85,7 @@ class Placer:
         self._flows = flows
 
     def ready(self) -> bool:
-        """:meth:`place` can be asked."""
+        """:meth:`attribute` can be asked."""
         return self._locate.ready()
 
     def current(self) -> bool:
@@ -96,8 +96,8 @@ class Placer:
         """What could be decided now may soon turn out to be wrong."""
         return any(self._locate.contested(tracked.address(side), tracked.when(side)) for side in tracked.sides)
 
-    def place(self, tracked: Tracked, *, patient: bool) -> bool:
-        """Decide who is at the ends of a flow; True when all are decided and none is doubted.
+    def attribute(self, tracked: Tracked, *, patient: bool) -> bool:
+        """Decide who is at the ends of a flow; True when all are decided and none is to be attributed anew.
 
         ``patient``: wait for names, and for changes of pods, instead of deciding without them. Raises
         :class:`~kiptail.errors.StateError`, and then nothing is decided.
@@ -106,13 +106,13 @@ class Placer:
         undecided = [found[side] for side in tracked.sides if side not in tracked.ends]
         if patient and any(end is None or end.unnamed for end in undecided):
             return False
-        doubted = {side for side in tracked.doubted if found[side] is None}
+        left = {side for side in tracked.to_reattribute if found[side] is None}
         ends = {side: end for side, end in found.items() if end is not None}
-        ends = {side: tracked.ends[side] for side in doubted} | ends
+        ends = {side: tracked.ends[side] for side in left} | ends
         if ends != tracked.ends:
             self._store(tracked, ends)
-        tracked.doubted = doubted
-        return tracked.placed and not doubted
+        tracked.to_reattribute = left
+        return tracked.attributed and not left
 
     def rename(self, tracked: Tracked) -> bool:
         """Put names that have come late into the Events' texts; True when none is awaited any more."""
@@ -145,7 +145,7 @@ class Placer:
         end = tracked.ends.get(side)
         if end is None:
             found = self._locate.locate(tracked.address(side), tracked.when(side), patient=patient)
-        elif side in tracked.doubted:
+        elif side in tracked.to_reattribute:
             found = self._locate.locate_again(end, tracked.when(side), patient=patient)
         else:
             return end

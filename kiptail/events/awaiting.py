@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from kiptail.errors import StateError
-from kiptail.events.attribution import Placer
+from kiptail.events.attribution import Attributor
 from kiptail.events.stages import Stages, Tracked
 from kiptail.flows.flow import Flow
 
@@ -33,7 +33,7 @@ class Looked:
     """A flow that was looked at: its Events may be others than before, or have other texts."""
 
     tracked: Tracked
-    #: All its ends are decided now, and none is doubted.
+    #: All its ends are decided now, and none is to be attributed anew.
     decided: bool
 
 
@@ -42,15 +42,15 @@ class Awaiting:
 
     def __init__(
         self,
-        placer: Placer,
+        attributor: Attributor,
         stages: Stages,
         *,
         clock: Callable[[], float],
         uncut: Callable[[str], bool] = lambda address: False,
     ) -> None:
         """``uncut`` tells whether flows of an address have still to be cut by what is known of it."""
-        self._placer, self._stages, self._clock, self._uncut_at = placer, stages, clock, uncut
-        self._unplaced: dict[int, Tracked] = {}
+        self._attributor, self._stages, self._clock, self._uncut_at = attributor, stages, clock, uncut
+        self._unattributed: dict[int, Tracked] = {}
         #: Those among them that were not looked at yet.
         self._fresh: dict[int, Tracked] = {}
         #: Attributed, but a name may still come.
@@ -61,38 +61,38 @@ class Awaiting:
 
     def __len__(self) -> int:
         """How many flows wait for somebody to be found at their ends."""
-        return len(self._unplaced)
+        return len(self._unattributed)
 
     def ready(self) -> bool:
         """It can be said who is at a flow's ends."""
-        return self._placer.ready()
+        return self._attributor.ready()
 
     def current(self) -> bool:
         """What cannot be said yet will be soon; when not, it is worth waiting longer."""
-        return self._placer.current()
+        return self._attributor.current()
 
     def uncut(self) -> bool:
         """Some of those that wait have still to be cut."""
-        return any(map(self._is_uncut, self._unplaced.values()))
+        return any(map(self._is_uncut, self._unattributed.values()))
 
     @property
     def due(self) -> float | None:
         """When there is something to look at; None when there is nothing."""
         if self._fresh:
             return 0.0
-        return self._next_look() if self._unplaced or (self._unnamed and self._look_at == 0) else None
+        return self._next_look() if self._unattributed or (self._unnamed and self._look_at == 0) else None
 
     # -- who waits ------------------------------------------------------------------------------------------
 
     def add(self, tracked: Tracked) -> None:
         """A flow that was taken up: it waits unless it is attributed."""
-        if not tracked.placed and tracked.flow.id not in self._unplaced:
-            self._unplaced[tracked.flow.id] = tracked
+        if not tracked.attributed and tracked.flow.id not in self._unattributed:
+            self._unattributed[tracked.flow.id] = tracked
             self._fresh[tracked.flow.id] = tracked
 
     def drop(self, flow_id: int) -> None:
         """A flow is not tracked any more."""
-        for waiting in (self._unplaced, self._fresh, self._unnamed):
+        for waiting in (self._unattributed, self._fresh, self._unnamed):
             waiting.pop(flow_id, None)
 
     def changed(self, tracked: Tracked, before: Flow) -> None:
@@ -100,24 +100,24 @@ class Awaiting:
         if _decisive(tracked.flow) != _decisive(before):
             self.reattribute(tracked, None)
             try:
-                self._placer.refresh(tracked)
+                self._attributor.refresh(tracked)
             except StateError:
                 log.debug("flow %d will be looked at again", tracked.flow.id)
-            self._unplaced[tracked.flow.id] = tracked
+            self._unattributed[tracked.flow.id] = tracked
             self.look_again()
         elif tracked.flow.spread is not None:
-            self._placer.reword(tracked)
+            self._attributor.reword(tracked)
 
     def reattribute(self, tracked: Tracked, addresses: set[str] | None) -> None:
         """Something else may be known of these addresses, of all if None: who was found there may be wrong."""
-        if tracked.doubt(addresses, self._clock()):
-            self._unplaced[tracked.flow.id] = tracked
+        if tracked.reattribute(addresses, self._clock()):
+            self._unattributed[tracked.flow.id] = tracked
             self.look_again()
 
     def ask_again(self, tracked: Tracked) -> None:
         """Nobody brought an answer for a while: look again for owners that may still turn out."""
         if tracked.ask_again():
-            self._unplaced[tracked.flow.id] = tracked
+            self._unattributed[tracked.flow.id] = tracked
 
     # -- looking --------------------------------------------------------------------------------------------
 
@@ -134,12 +134,12 @@ class Awaiting:
         if final or now >= self._next_look():
             for tracked in self._named():
                 yield Looked(tracked, decided=False)
-            waiting = list(self._unplaced.values())
+            waiting = list(self._unattributed.values())
             self._look_at = now + _LOOK_INTERVAL
         else:
             waiting = list(self._fresh.values())
         self._fresh.clear()
-        if waiting and self._placer.ready():
+        if waiting and self._attributor.ready():
             yield from self._attributed(waiting, now, final=final, leave=leave)
             # A crowd of strangers must not cost more than a tenth of the time.
             self._not_before = now + 10 * (self._clock() - now)
@@ -148,7 +148,7 @@ class Awaiting:
         """The cluster has other names than before: those flows that tell of an address that has one now."""
         for tracked in list(self._stages):
             try:
-                if self._placer.rename_strangers(tracked):
+                if self._attributor.rename_strangers(tracked):
                     yield tracked
             except StateError:
                 return  # what is not renamed now is still true
@@ -156,7 +156,7 @@ class Awaiting:
     def _named(self) -> Iterator[Tracked]:
         for tracked in list(self._unnamed.values()):
             try:
-                named = self._placer.rename(tracked)
+                named = self._attributor.rename(tracked)
             except StateError:
                 return
             if named:
@@ -164,24 +164,24 @@ class Awaiting:
             yield tracked
 
     def _attributed(self, waiting: Iterable[Tracked], now: float, *, final: bool, leave: bool) -> Iterator[Looked]:
-        patience = PATIENCE if self._placer.current() else PATIENCE_WHILE_BLIND
+        patience = PATIENCE if self._attributor.current() else PATIENCE_WHILE_BLIND
         for tracked in waiting:
             if tracked.flow.id not in self._stages:
                 continue  # it was dropped meanwhile
-            if leave and self._placer.contested(tracked):
+            if leave and self._attributor.contested(tracked):
                 continue
             if self._is_uncut(tracked):
                 continue  # it may be several flows
-            known, before = tracked.placed, tracked.ends
+            known, before = tracked.attributed, tracked.ends
             try:
-                decided = self._placer.place(tracked, patient=not final and now - tracked.since < patience)
+                decided = self._attributor.attribute(tracked, patient=not final and now - tracked.since < patience)
             except StateError:
                 self._look_at = now + _STATE_RETRY  # nothing uncommitted is sent; the journal loop says why
                 return
             if known and any(end.pods != before[side].pods for side, end in tracked.ends.items()):
                 self.reattributed += 1
             if decided:
-                self._unplaced.pop(tracked.flow.id, None)
+                self._unattributed.pop(tracked.flow.id, None)
                 if any(end.unnamed for end in tracked.ends.values()):
                     self._unnamed[tracked.flow.id] = tracked
             yield Looked(tracked, decided)

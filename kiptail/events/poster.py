@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from kiptail.events.awaiting import PATIENCE
 from kiptail.events.endpoint import Endpoint
 from kiptail.events.event import EventRecord
-from kiptail.events.recorder import Dispatcher, Progress
+from kiptail.events.recorder import Progress, Recorder
 from kiptail.flows.flow import Flow
 
 __all__ = ["Poster"]
@@ -20,13 +20,13 @@ REQUEST_PATIENCE = 2.0
 
 
 class Poster:
-    """Runs a dispatcher in a thread of its own."""
+    """Runs the recorder in a thread of its own."""
 
-    def __init__(self, dispatcher: Dispatcher, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._dispatcher, self._clock = dispatcher, clock
+    def __init__(self, recorder: Recorder, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._recorder, self._clock = recorder, clock
         self._wakeup = threading.Condition()
         self._inbox: dict[int, Flow] = {}
-        self._doubted: set[str] = set()
+        self._to_reattribute: set[str] = set()
         self._news = self._renamed = False
         self._finish_by: float | None = None
         self._drain = False
@@ -36,13 +36,13 @@ class Poster:
     @property
     def progress(self) -> Progress:
         """How delivery goes."""
-        return self._dispatcher.progress
+        return self._recorder.progress
 
     # -- called from other threads --------------------------------------------------------------------------
 
     def restore(self, flow: Flow, ends: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
         """Take up a stored flow; before :meth:`start`."""
-        self._dispatcher.restore(flow, ends, records)
+        self._recorder.restore(flow, ends, records)
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -57,7 +57,7 @@ class Poster:
     def reconsider(self, addresses: Iterable[str]) -> None:
         """Something else is known of these addresses than before: who was found there may be wrong."""
         with self._wakeup:
-            self._doubted.update(addresses)
+            self._to_reattribute.update(addresses)
             self._wakeup.notify()
 
     def rename(self) -> None:
@@ -68,7 +68,7 @@ class Poster:
 
     def settle(self, settled_us: int) -> None:
         """No change of hands before this time (µs since the epoch) will turn up any more."""
-        self._dispatcher.settled_us = settled_us
+        self._recorder.settled_us = settled_us
 
     def wake(self) -> None:
         """The index or a name has news."""
@@ -100,20 +100,22 @@ class Poster:
         while self._thread.is_alive() and self._clock() < give_up_at:
             self._thread.join(0.05)
             meanwhile()
-            begun = self._dispatcher.sender.busy_since
+            begun = self._recorder.sender.busy_since
             hangs = begun is not None and self._clock() - begun > REQUEST_PATIENCE
             if abort is not None and hangs and (not drain or stop()):
                 abort()
                 abort = None
-        return len(self._dispatcher.news()) + len(self._dispatcher.awaiting)
+        return len(self._recorder.news()) + len(self._recorder.awaiting)
 
     # -- the thread -----------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while True:
             with self._wakeup:
-                while not (self._inbox or self._doubted or self._news or self._renamed or self._finish_by is not None):
-                    pause = self._dispatcher.pause()
+                while not (
+                    self._inbox or self._to_reattribute or self._news or self._renamed or self._finish_by is not None
+                ):
+                    pause = self._recorder.pause()
                     if pause <= 0:
                         break
                     self._wakeup.wait(pause)
@@ -121,57 +123,57 @@ class Poster:
             self._take_in()
             if finishing:
                 self._finish()
-                self._dispatcher.write_notes()
+                self._recorder.write_notes()
                 return
-            self._dispatcher.step()
+            self._recorder.step()
 
     def _take_in(self) -> None:
         """Take note of what other threads have said."""
         with self._wakeup:
             arrived, self._inbox = self._inbox, {}
-            doubted, self._doubted = self._doubted, set()
+            addresses, self._to_reattribute = self._to_reattribute, set()
             news, self._news = self._news, False
             renamed, self._renamed = self._renamed, False
-        if doubted:
-            self._dispatcher.doubt(doubted)  # first: a flow that is told and ended is forgotten
+        if addresses:
+            self._recorder.reattribute(addresses)  # first: a flow that is posted and ended is forgotten
         if renamed:
-            self._dispatcher.rename_strangers()
+            self._recorder.rename_strangers()
         if news:
-            self._dispatcher.awaiting.look_again()
+            self._recorder.awaiting.look_again()
         for flow in arrived.values():
-            self._dispatcher.arrive(flow)
-        self._dispatcher.arrived()
+            self._recorder.arrive(flow)
+        self._recorder.arrived()
 
     def _finish(self) -> None:
         """Send every last count, until the time is up or, unless draining, the server is away."""
-        dispatcher = self._dispatcher
-        while self._drain and self._may_go_on() and not dispatcher.awaiting.ready():
+        recorder = self._recorder
+        while self._drain and self._may_go_on() and not recorder.awaiting.ready():
             time.sleep(0.02)
         patient_until = self._clock() + PATIENCE
         while (
             self._drain
             and self._may_go_on()
-            and len(dispatcher.awaiting)
-            and (self._clock() < patient_until or not dispatcher.awaiting.current() or dispatcher.awaiting.uncut())
+            and len(recorder.awaiting)
+            and (self._clock() < patient_until or not recorder.awaiting.current() or recorder.awaiting.uncut())
         ):
             self._take_in()
-            dispatcher.place_waiting()
-            if len(dispatcher.awaiting):
+            recorder.attribute_waiting()
+            if len(recorder.awaiting):
                 time.sleep(0.02)
         self._take_in()
-        dispatcher.place_waiting(final=True, leave=not self._drain)
-        if dispatcher.sender.unreachable and not self._drain:
+        recorder.attribute_waiting(final=True, leave=not self._drain)
+        if recorder.sender.unreachable and not self._drain:
             return  # the next start goes on with what is stored
-        waiting = [(0.0, turn, tracked, record) for turn, (tracked, record) in enumerate(dispatcher.news())]
+        waiting = [(0.0, turn, tracked, record) for turn, (tracked, record) in enumerate(recorder.news())]
         while waiting and self._may_go_on():
             at, turn, tracked, record = waiting[0]
             wait = at - self._clock()
             if wait <= 0:
-                wait = dispatcher.sender.wait()
+                wait = recorder.sender.wait()
             if wait > 0:
                 time.sleep(min(wait, 0.05))
                 continue
-            again = dispatcher.send(tracked, record)
+            again = recorder.send(tracked, record)
             if again is None or not self._drain:
                 heapq.heappop(waiting)
                 if again is not None and again.unreachable:

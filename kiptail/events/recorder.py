@@ -1,6 +1,6 @@
 """Who is told, when, how often, and until when it is tried: the state of delivery, of one thread.
 
-Flows come in by :meth:`Dispatcher.arrive`, and :meth:`Dispatcher.step` does the next thing that is due: find out
+Flows come in by :meth:`Recorder.arrive`, and :meth:`Recorder.step` does the next thing that is due: find out
 who is at their ends, write one Event, let go of what is told. One request at a time: an Event is never in flight
 twice, and the flows that were dropped first are told first. Whatever there is to tell is in the store, so an
 outage or a crash delays Events and loses none.
@@ -16,12 +16,12 @@ from dataclasses import dataclass
 
 from kiptail.clock.own import OwnClock
 from kiptail.errors import StateError
-from kiptail.events.attribution import Locate, Outbox, Placer
+from kiptail.events.attribution import Attributor, Locate, Outbox
 from kiptail.events.awaiting import Awaiting
 from kiptail.events.delivery import EventSink
 from kiptail.events.endpoint import Endpoint, Kind
 from kiptail.events.event import EventRecord, EventStyle, event_body
-from kiptail.events.schedule import FIRST_UPDATES, Agenda
+from kiptail.events.schedule import FIRST_UPDATES, Schedule
 from kiptail.events.second_chance import SecondChances
 from kiptail.events.stages import Stage, Stages, Tracked
 from kiptail.events.tally import Tally
@@ -29,7 +29,7 @@ from kiptail.events.writer import MAX_ROUNDS, Again, GivenUp, Sender, Sent
 from kiptail.flows.flow import Flow, FlowKey
 from kiptail.pods.ownership import NEVER
 
-__all__ = ["Dispatcher", "Progress"]
+__all__ = ["Progress", "Recorder"]
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Progress:
     trouble: str
 
 
-class Dispatcher:
+class Recorder:
     """Turns committed flows into Events and keeps those current."""
 
     def __init__(
@@ -91,9 +91,9 @@ class Dispatcher:
         self._clock, self._own_clock = clock, own_clock or OwnClock()
         self._tally = Tally() if tally is None else tally
         self.stages = Stages()
-        placer = Placer(locate, outbox, style, self.stages, remember=remember)
-        self.awaiting = Awaiting(placer, self.stages, clock=clock, uncut=uncut)
-        self._agenda = Agenda(repeat_interval, first_updates)
+        attributor = Attributor(locate, outbox, style, self.stages, remember=remember)
+        self.awaiting = Awaiting(attributor, self.stages, clock=clock, uncut=uncut)
+        self._schedule = Schedule(repeat_interval, first_updates)
         self._chances = SecondChances(clock)
         self.sender = Sender(sink, paced=paced, observe=observe, clock=clock)
 
@@ -132,7 +132,7 @@ class Dispatcher:
                 self._note(record)
             if record.given_up:
                 self._chances.give_up(record.key, flow.count)
-        if tracked.placed:
+        if tracked.attributed:
             tracked.tallied = flow.count  # by an earlier run
             tracked.ambiguous = flow.count
         if flow.last_us >= self.settled_us:
@@ -158,7 +158,7 @@ class Dispatcher:
         """All flows of a commit have come."""
         self._moved.clear()
 
-    def doubt(self, addresses: set[str]) -> None:
+    def reattribute(self, addresses: set[str]) -> None:
         """Something else is known of these addresses than before: who was found there may be wrong."""
         for tracked in list(self.stages):
             self.awaiting.reattribute(tracked, addresses)
@@ -173,15 +173,15 @@ class Dispatcher:
         at = self._sweep_at
         if self.awaiting.due is not None:
             at = min(at, self.awaiting.due)
-        if self._agenda.due is not None and not self._hold:
-            at = min(at, max(self._agenda.due, self.sender.paused_until))
+        if self._schedule.due is not None and not self._hold:
+            at = min(at, max(self._schedule.due, self.sender.paused_until))
         if self._note_at is not None:
             at = min(at, self._note_at)
         return at - self._clock()
 
     def step(self) -> None:
         """Do what is due, and write one Event at most."""
-        self.place_waiting()
+        self.attribute_waiting()
         if not self._hold:
             self._send_next()
         if self._note_at is not None and self._clock() >= self._note_at:
@@ -191,7 +191,6 @@ class Dispatcher:
     # -- attribution ----------------------------------------------------------------------------------------
 
     def _track(self, tracked: Tracked) -> None:
-        flow = tracked.flow
         self.stages.track(tracked)
         self._count(tracked)
         self.awaiting.add(tracked)
@@ -200,7 +199,7 @@ class Dispatcher:
         if self.stages.count(Stage.ENDED) > self._most_ended:
             self._let_go(self.stages.first(Stage.ENDED), "too many flows wait to be told")
 
-    def place_waiting(self, *, final: bool = False, leave: bool = False) -> None:
+    def attribute_waiting(self, *, final: bool = False, leave: bool = False) -> None:
         """Look who is at the ends of flows, if it is time; ``final``: nobody will be found later.
 
         ``leave``: except by the next start, to which what would be a guess now is left.
@@ -214,17 +213,17 @@ class Dispatcher:
     def _count(self, tracked: Tracked) -> None:
         """Tally what has come since the last time, once it is known whose it is."""
         flow = tracked.flow
-        if tracked.placed and flow.count > tracked.tallied:
+        if tracked.attributed and flow.count > tracked.tallied:
             self._tally.add(flow, tracked.ends, flow.count - tracked.tallied)
             tracked.tallied = flow.count
-        if not tracked.placed:
+        if not tracked.attributed:
             return
         if flow.count > tracked.ambiguous and any(tracked.ends[side].kind is Kind.AMBIGUOUS for side in flow.sides):
             self._ambiguous += flow.count - tracked.ambiguous
             tracked.ambiguous = flow.count
 
     def _plan(self, tracked: Tracked) -> None:
-        """Put those of a flow's Events on the agenda that have something to tell."""
+        """Put those of a flow's Events on the schedule that have something to tell."""
         count = tracked.flow.count
         for record in tracked.records.values():
             # An Event that keeps being deleted is created once more for each chance that it gets.
@@ -233,12 +232,12 @@ class Dispatcher:
                 record.rounds = min(record.rounds, MAX_ROUNDS - 1)
             if record.has_news(count):
                 self._plan_one(record, tracked.flow)
-        self._unposted = self._agenda.untold
+        self._unposted = self._schedule.unposted
 
     def _plan_one(self, record: EventRecord, flow: Flow) -> None:
         wrong = record.counts(flow.count) < record.sent_count or record.tells_of_another
         now, now_us = self._clock(), self._own_clock.now_us()
-        self._agenda.plan(record, now=now, now_us=now_us, last=flow.ended or wrong)
+        self._schedule.plan(record, now=now, now_us=now_us, last=flow.ended or wrong)
 
     # -- sending --------------------------------------------------------------------------------------------
 
@@ -282,13 +281,13 @@ class Dispatcher:
     def _send_next(self) -> None:
         """Write the Event that is due, if any is."""
         now = self._clock()
-        if self._agenda.due is None or self._agenda.due > now:
+        if self._schedule.due is None or self._schedule.due > now:
             return
         wait = self.sender.wait()
         if wait > 0:
             self.sender.paused_until = now + wait
             return
-        taken = self._agenda.take(now)
+        taken = self._schedule.take(now)
         tracked = self.stages.get(taken[1][0]) if taken is not None else None
         if taken is None or tracked is None:
             return
@@ -300,8 +299,8 @@ class Dispatcher:
         if again is not None:
             # In its old place when the server was away: what was dropped first is told first.
             at = due if again.unreachable else now + again.after
-            self._agenda.again(key, at, told=record.writes > 0, behind=not again.unreachable)
-        self._unposted = self._agenda.untold
+            self._schedule.again(key, at, posted=record.writes > 0, behind=not again.unreachable)
+        self._unposted = self._schedule.unposted
 
     def _give_up(self, tracked: Tracked, record: EventRecord, reason: str, level: int) -> None:
         record.given_up = reason

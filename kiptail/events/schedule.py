@@ -1,4 +1,4 @@
-"""Which Event is written next (pure): first tellings, then updates at their intervals, then what failed before."""
+"""Which Event is written next (pure): first writes, then updates at their intervals, then what failed before."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from kiptail.events.event import EventRecord
 
-__all__ = ["FIRST_UPDATES", "Agenda", "Schedule"]
+__all__ = ["FIRST_UPDATES", "DueQueue", "Schedule"]
 
 #: An Event's first updates follow the previous write after so many seconds, so that a first look at it shows a
 #: true count; later ones follow after the repeat interval.
@@ -20,7 +20,7 @@ _SHARE = 5
 Key = TypeVar("Key", bound=Hashable)
 
 
-class Schedule(Generic[Key]):
+class DueQueue(Generic[Key]):
     """Keys by when they are due, each at most once; of those due at once, the one that came first."""
 
     def __init__(self) -> None:
@@ -59,29 +59,29 @@ class Schedule(Generic[Key]):
 Event = tuple[int, str, str]
 
 
-class Agenda:
+class Schedule:
     """Events with news, by their keys. ``now`` is in seconds of any clock, ``now_us`` µs since the epoch."""
 
     def __init__(self, repeat_interval: float, first_updates: Sequence[float] = FIRST_UPDATES) -> None:
         """``repeat_interval``: seconds between two updates of an Event, but for its first few."""
         self._repeat_interval, self._first_updates = repeat_interval, tuple(first_updates)
-        self._first: Schedule[Event] = Schedule()
-        self._updates: Schedule[Event] = Schedule()
+        self._first: DueQueue[Event] = DueQueue()
+        self._updates: DueQueue[Event] = DueQueue()
         #: Events that failed by themselves: whatever has not failed yet goes first.
-        self._retries: Schedule[Event] = Schedule()
+        self._retries: DueQueue[Event] = DueQueue()
         #: Updates that are the last of their Event and do not wait for its interval.
         self._hastened: set[Event] = set()
         self._taken = 0
 
     @property
-    def untold(self) -> int:
+    def unposted(self) -> int:
         """Events that wait for their first write."""
         return len(self._first)
 
     @property
     def due(self) -> float | None:
         """When the next Event is due; None when there is none."""
-        return min((s.due for s in self._schedules() if s.due is not None), default=None)
+        return min((queue.due for queue in self._queues() if queue.due is not None), default=None)
 
     def plan(self, record: EventRecord, *, now: float, now_us: int, last: bool = False) -> None:
         """Schedule an Event that has news, unless it is; ``last``: without an interval.
@@ -95,7 +95,7 @@ class Agenda:
             self._hastened.add(key)
             self._updates.add(key, now)
             return
-        if any(key in schedule for schedule in self._schedules()):
+        if any(key in queue for queue in self._queues()):
             return
         if not record.writes:
             self._first.add(key, now)
@@ -105,14 +105,14 @@ class Agenda:
         left = min(interval, max(0.0, interval - (now_us - record.sent_at_us) / 1e6))
         self._updates.add(key, now + left)
 
-    def again(self, key: Event, at: float, *, told: bool, behind: bool) -> None:
-        """Try the Event again at ``at``; ``told``: it was written before. ``behind``: after what has not failed."""
-        schedule = self._retries if behind else self._updates if told else self._first
-        schedule.add(key, at)
+    def again(self, key: Event, at: float, *, posted: bool, behind: bool) -> None:
+        """Try the Event again at ``at``; ``posted``: it was written before. ``behind``: after what has not failed."""
+        queue = self._retries if behind else self._updates if posted else self._first
+        queue.add(key, at)
 
     def take(self, now: float) -> tuple[float, Event] | None:
         """The Event to write now, and when it was due; None when none is."""
-        due = [s for s in self._schedules() if s.due is not None and s.due <= now]
+        due = [queue for queue in self._queues() if queue.due is not None and queue.due <= now]
         if not due:
             return None
         self._taken += 1
@@ -120,7 +120,7 @@ class Agenda:
         self._hastened.discard(taken[1])
         return taken
 
-    def _schedules(self) -> tuple[Schedule[Event], ...]:
+    def _queues(self) -> tuple[DueQueue[Event], ...]:
         return (self._first, self._updates, self._retries)
 
     def _interval(self, writes: int) -> float:

@@ -41,7 +41,7 @@ class Tracked:
     #: The Events of those sides that the flow tells and that are, or were taken for, pods: by side and the pod's UID.
     records: dict[tuple[str, str], EventRecord] = field(default_factory=dict)
     #: Decided sides of which something else may be known by now.
-    doubted: set[str] = field(default_factory=set)
+    to_reattribute: set[str] = field(default_factory=set)
     #: How many of its drops are in the tally of namespaces, and in the count of those that nobody could be blamed for.
     tallied: int = 0
     ambiguous: int = 0
@@ -54,26 +54,26 @@ class Tracked:
         return tuple(side for side in SIDES if self.address(side))
 
     @property
-    def placed(self) -> bool:
+    def attributed(self) -> bool:
         """All ends are decided."""
         return len(self.ends) == len(self.sides)
 
     @property
     def settled(self) -> bool:
         """All ends are decided, and nothing is known that could change that."""
-        return self.placed and not self.doubted and not any(end.open for end in self.ends.values())
+        return self.attributed and not self.to_reattribute and not any(end.open for end in self.ends.values())
 
     def ask_again(self) -> bool:
         """Leave open again who is at those ends where an owner may still turn out; True when there are any."""
         self.ends = {side: end for side, end in self.ends.items() if not end.open}
-        return not self.placed
+        return not self.attributed
 
-    def doubt(self, addresses: set[str] | None, now: float) -> bool:
+    def reattribute(self, addresses: set[str] | None, now: float) -> bool:
         """Something else may be known of these addresses, of all if None; True when that concerns this flow."""
         sides = {side for side, end in self.ends.items() if addresses is None or end.address in addresses}
-        if sides and self.placed:
+        if sides and self.attributed:
             self.since = now
-        self.doubted |= sides
+        self.to_reattribute |= sides
         return bool(sides)
 
     def address(self, side: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from kiptail.errors import StateError
-from kiptail.events.attribution import Placer
+from kiptail.events.attribution import Attributor
 from kiptail.events.awaiting import PATIENCE, PATIENCE_WHILE_BLIND, Awaiting
 from kiptail.events.event import EventStyle
 from kiptail.events.stages import Stages, Tracked
@@ -34,8 +34,8 @@ class Hall:
         self.directory.strangers = {"10.0.0.2"}
         self.uncut: set[str] = set()
         style = EventStyle("PacketDrop", "kiptail", "worker-3", "name_with_namespace")
-        placer = Placer(self.directory, self.disk, style, self.stages)
-        self.awaiting = Awaiting(placer, self.stages, clock=self.clock, uncut=self.uncut.__contains__)
+        attributor = Attributor(self.directory, self.disk, style, self.stages)
+        self.awaiting = Awaiting(attributor, self.stages, clock=self.clock, uncut=self.uncut.__contains__)
 
     def add(self, number: int = 1, **options: Any) -> Tracked:
         tracked = Tracked(flow(number, **options), self.clock())

@@ -13,12 +13,12 @@ import pytest
 
 from kiptail.clock.pacing import TokenBucket
 from kiptail.errors import ApiError
-from kiptail.events import poster as poster_module
 from kiptail.events import awaiting, recorder, writer
+from kiptail.events import poster as poster_module
 from kiptail.events.endpoint import Endpoint, Kind, When
 from kiptail.events.event import WITHDRAWN, EventRecord, EventStyle
 from kiptail.events.poster import Poster
-from kiptail.events.recorder import Dispatcher
+from kiptail.events.recorder import Recorder
 from kiptail.events.stages import Stage
 from kiptail.events.tally import Labels, Tally
 from kiptail.flows.flow import Flow, FlowKey, Spread
@@ -33,7 +33,7 @@ HEIR = PodRef("team-b", "heir", "uid-heir")
 PODS = {"10.0.0.1": CLIENT, "10.0.0.2": WEB}
 
 
-class Recorder:
+class EventServer:
     """An API server that keeps the Events, and fails as it is told."""
 
     def __init__(self) -> None:
@@ -161,14 +161,12 @@ class Bench:
     """A poster with everything around it."""
 
     def __init__(self, **options: Any) -> None:
-        self.sink, self.directory, self.notebook = Recorder(), Directory(), Notebook()
+        self.sink, self.directory, self.notebook = EventServer(), Directory(), Notebook()
         settings: dict[str, Any] = {"repeat_interval": 0.3, "give_up_after": 3600.0, "first_updates": ()} | options
         settings.setdefault("own_clock", own_clock(time.time, lambda: 1e9))  # not booted just now
         settings = {"most_ended": 1000} | settings
-        self.dispatcher = Dispatcher(
-            sink=self.sink, locate=self.directory, outbox=self.notebook, style=STYLE, **settings
-        )
-        self.poster = Poster(self.dispatcher)
+        self.recorder = Recorder(sink=self.sink, locate=self.directory, outbox=self.notebook, style=STYLE, **settings)
+        self.poster = Poster(self.recorder)
 
     def start(self) -> Bench:
         self.poster.start()
@@ -201,13 +199,13 @@ def test_both_ends_are_told_once(bench: Bench) -> None:
 def test_names_are_stored_before_the_first_send() -> None:
     bench = Bench()
 
-    class Careful(Recorder):
+    class Careful(EventServer):
         def create(self, event: dict[str, Any]) -> None:
             assert event["metadata"]["name"] in {r.name for r in bench.notebook.records.values()}
             super().create(event)
 
     sink = Careful()
-    bench.dispatcher.sender._sink = sink
+    bench.recorder.sender._sink = sink
     bench.start().poster.offer([flow()])
     sink.wait(lambda: len(sink.events) == 2)
     bench.poster.finish(1.0)
@@ -365,7 +363,7 @@ def test_told_and_ended_flows_are_forgotten(bench: Bench) -> None:
     bench.sink.wait(lambda: len(bench.sink.events) == 3)
     bench.poster.finish(1.0)
     assert sorted(bench.notebook.forgotten) == [1, 2]
-    assert len(bench.dispatcher.stages) == 0
+    assert len(bench.recorder.stages) == 0
 
 
 def test_a_name_is_waited_for_a_moment_and_told_when_it_comes_late(bench: Bench) -> None:
@@ -454,7 +452,7 @@ def test_last_counts_are_sent_on_a_stop_however_many_flows_there_are() -> None:
     bench = Bench(repeat_interval=60.0, paced=False)
     bench.start().poster.offer([flow(number) for number in range(1, 501)])
     bench.sink.wait(lambda: len(bench.sink.events) == 1000, timeout=20)
-    bench.dispatcher.sender._bucket = TokenBucket(50, 5)
+    bench.recorder.sender._bucket = TokenBucket(50, 5)
     bench.poster.offer([flow(500, count=7)])
     begin = time.monotonic()
     assert bench.poster.finish(5.0) == 0
@@ -540,7 +538,7 @@ def test_a_doubt_is_looked_at_before_the_end_that_came_with_it() -> None:
         time.sleep(0.02)
     bench.directory.strangers = set()
     with bench.poster._wakeup:
-        bench.poster._doubted.update(["10.0.0.1", "10.0.0.2"])
+        bench.poster._to_reattribute.update(["10.0.0.1", "10.0.0.2"])
         bench.poster._inbox[1] = flow(ended=True)
     bench.poster.wake()
     bench.sink.wait(lambda: bench.sink.counts() == {"client": 1, "web-0": 1})
@@ -729,7 +727,7 @@ def test_a_pod_that_was_no_pod_then_is_cleared(told: Bench) -> None:
 
 def test_a_doubt_that_changes_nothing_writes_nothing(told: Bench) -> None:
     told.poster.reconsider(["10.0.0.1", "10.0.0.2", "10.0.0.3"])
-    until(lambda: told.poster.progress.unattributed == 0 and not told.poster._doubted)
+    until(lambda: told.poster.progress.unattributed == 0 and not told.poster._to_reattribute)
     assert told.poster.finish(1.0) == 0
     assert told.sink.calls == []
     assert told.poster.progress.reattributed == 0
@@ -768,7 +766,7 @@ def test_an_event_whose_answer_got_lost_is_withdrawn_if_it_is_there(got_through:
     bench.poster.reconsider(["10.0.0.1"])
     expected = {"heir": 3, "web-0": 3} | ({"client": 0} if got_through else {})
     bench.sink.wait(lambda: bench.sink.counts() == expected)
-    until(lambda: not bench.dispatcher.news())
+    until(lambda: not bench.recorder.news())
     record = bench.notebook.records[1, "src", CLIENT.uid]
     assert (record.withdrawn, record.sent_count, record.given_up) == (True, 0, "")
     assert bench.poster.finish(1.0) == 0
@@ -849,7 +847,7 @@ def test_ended_flows_rest_until_no_change_of_hands_can_concern_them(monkeypatch:
     bench.poster.settle(ended.last_us)
     bench.start().poster.offer([ended])
     bench.sink.wait(lambda: bench.sink.counts() == {"client": 3, "web-0": 3})
-    until(lambda: bench.dispatcher.stages.count(Stage.RESTING))
+    until(lambda: bench.recorder.stages.count(Stage.RESTING))
     assert bench.poster.progress.ended == 0, "it does not wait for anything to be told"
     bench.directory.owners["10.0.0.1"] = (HEIR,)
     bench.poster.reconsider(["10.0.0.1"])
@@ -861,7 +859,7 @@ def test_ended_flows_rest_until_no_change_of_hands_can_concern_them(monkeypatch:
 
 
 def rests(bench: Bench, number: int) -> bool:
-    tracked = bench.dispatcher.stages.get(number)
+    tracked = bench.recorder.stages.get(number)
     return tracked is not None and tracked.stage is Stage.RESTING
 
 

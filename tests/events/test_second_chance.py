@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from kiptail.errors import ApiError
-from kiptail.events.recorder import Dispatcher
+from kiptail.events.recorder import Recorder
 from kiptail.events.second_chance import FIRST_PAUSE, LONGEST_PAUSE, SecondChances
 from kiptail.events.sink import ApiSink
 from kiptail.flows.flow import Flow
 from kiptail.kube.api import KubeApi
 from tests.apiserver import ApiServer
-from tests.events.test_poster import CLIENT, STYLE, Directory, Notebook, Recorder
+from tests.events.test_poster import CLIENT, STYLE, Directory, EventServer, Notebook
 from tests.events.test_poster import flow as flow_at
 from tests.support.clock import Clock, own_clock
 from tests.support.kube import RawServer, kubeconfig, reply, write
@@ -60,17 +60,17 @@ def test_it_is_tried_anew_after_pauses_that_grow_and_only_if_the_flow_went_on() 
 
 
 class Delivery:
-    """A dispatcher and all around it, moved by hand."""
+    """A recorder and all around it, moved by hand."""
 
     def __init__(self, sink: Any = None) -> None:
         self.clock = Clock()
-        self.sink, self.notebook = sink or Recorder(), Notebook()
+        self.sink, self.notebook = sink or EventServer(), Notebook()
         self.writes: Counter[tuple[str, str]] = Counter()
         self.count = 0
-        self.dispatcher = self.started()
+        self.recorder = self.started()
 
-    def started(self) -> Dispatcher:
-        return Dispatcher(
+    def started(self) -> Recorder:
+        return Recorder(
             sink=self.sink,
             locate=Directory(),
             outbox=self.notebook,
@@ -91,9 +91,9 @@ class Delivery:
         """Another packet of the flow, a minute later."""
         self.count += not ended
         self.clock.now += 61.0
-        self.dispatcher.arrive(self.flow(ended=ended))
+        self.recorder.arrive(self.flow(ended=ended))
         for _ in range(10):
-            self.dispatcher.step()
+            self.recorder.step()
 
     def minutes(self, number: int) -> None:
         for _ in range(number):
@@ -107,7 +107,7 @@ class Delivery:
         return results
 
 
-class Refusing(Recorder):
+class Refusing(EventServer):
     """An API server that refuses the client's Events while it is told to."""
 
     error: ApiError | None = None
@@ -170,7 +170,7 @@ def test_a_flow_that_ended_is_forgotten_though_its_event_was_given_up() -> None:
     delivery.minutes(2)
     delivery.drop(ended=True)
     assert delivery.notebook.forgotten == [1]
-    assert len(delivery.dispatcher._chances) == 0
+    assert len(delivery.recorder._chances) == 0
 
 
 def test_the_last_count_is_tried_when_the_flow_ends() -> None:
@@ -192,8 +192,8 @@ def test_what_an_earlier_run_gave_up_is_tried_anew_when_the_flow_goes_on() -> No
     sink.error = REFUSALS["no namespace"]
     delivery.minutes(3)
     sink.error = None
-    delivery.dispatcher = delivery.started()
-    delivery.dispatcher.restore(delivery.flow(), delivery.notebook.ends[1], delivery.notebook.records.values())
+    delivery.recorder = delivery.started()
+    delivery.recorder.restore(delivery.flow(), delivery.notebook.ends[1], delivery.notebook.records.values())
     delivery.minutes(5)
     assert sink.counts() == {"web-0": delivery.count}
     delivery.minutes(15)
@@ -252,8 +252,8 @@ def test_while_a_gateway_answers_nothing_is_given_up_and_nothing_taken_for_deliv
         assert gateway.heads
         assert set(delivery.told()) == {"ok", "retry"}
         assert [event["count"] for event in server.events()] == [1, 1]
-        assert delivery.dispatcher.progress.trouble
+        assert delivery.recorder.progress.trouble
         way.api = direct
         delivery.minutes(2)
         assert [event["count"] for event in server.events()] == [delivery.count] * 2
-        assert not delivery.dispatcher.progress.trouble
+        assert not delivery.recorder.progress.trouble

@@ -19,7 +19,7 @@ from kiptail.clock.steady import Timeline
 from kiptail.errors import ApiError
 from kiptail.events.endpoint import Locator
 from kiptail.events.event import WITHDRAWN, EventStyle
-from kiptail.events.recorder import Dispatcher
+from kiptail.events.recorder import Recorder
 from kiptail.flows.budget import Limits
 from kiptail.flows.intake import Follower
 from kiptail.flows.ledger import Ledger
@@ -173,7 +173,7 @@ class Kiptail:
         self.index, self.watch = self._made(index)
         self.memory = PodMemory(self.index, store)
         self.heard = -1
-        self.dispatcher = Dispatcher(
+        self.recorder = Recorder(
             sink=events,
             locate=Locator(self.index, lambda _: ""),
             outbox=store,
@@ -186,9 +186,9 @@ class Kiptail:
             clock=clock,
             own_clock=self.own_clock,
         )
-        self.dispatcher.settled_us = 0
+        self.recorder.settled_us = 0
         for flow in saved.flows:
-            self.dispatcher.restore(flow.flow.copy(), flow.ends, flow.records)
+            self.recorder.restore(flow.flow.copy(), flow.ends, flow.records)
         self.ledger = Ledger(
             (flow.flow for flow in saved.flows),
             next_id=saved.next_flow_id,
@@ -227,7 +227,7 @@ class Kiptail:
         node = NodeIndex(
             self.cluster,
             **options,
-            on_found=lambda addresses: self.dispatcher.doubt(set(addresses)),
+            on_found=lambda addresses: self.recorder.reattribute(set(addresses)),
             how_to_grant=lambda: "",
         )
         # There are no other nodes, and look-ups have threads, which live by the real time.
@@ -239,8 +239,8 @@ class Kiptail:
 
     def _offer(self, flows: Iterable[Any]) -> None:
         for flow in flows:
-            self.dispatcher.arrive(flow)
-        self.dispatcher.arrived()
+            self.recorder.arrive(flow)
+        self.recorder.arrived()
 
     # -- time passes ----------------------------------------------------------------------------------------
 
@@ -283,11 +283,11 @@ class Kiptail:
             addresses, self.changed = self.changed, set()
             self.follower.hand_over({address: self.index.hands(address) for address in addresses})
             self.memory.save(self.own_clock.now_us())
-            self.dispatcher.doubt(addresses)
+            self.recorder.reattribute(addresses)
         if self.watch.ready():
             settled_us = self.index.fresh_us() - round(SETTLE_S * 1e6)
             self.follower.settle(settled_us, blind=not self.index.current())
-            self.dispatcher.settled_us = settled_us
+            self.recorder.settled_us = settled_us
         if self.clock() >= self._saved_at + 1.0:
             self.memory.save(self.own_clock.now_us())
             self._saved_at = self.clock()
@@ -297,8 +297,8 @@ class Kiptail:
 
     def deliver(self) -> None:
         for _ in range(50):
-            self.dispatcher.step()
-            if self.dispatcher.pause() > 0:
+            self.recorder.step()
+            if self.recorder.pause() > 0:
                 break
 
     # -- the end --------------------------------------------------------------------------------------------
@@ -306,9 +306,9 @@ class Kiptail:
     def stop(self) -> None:
         """An orderly stop: what is known is committed and sent."""
         self.follower.commit()
-        self.dispatcher.place_waiting(final=True, leave=True)
-        for tracked, record in self.dispatcher.news():
-            self.dispatcher.send(tracked, record)
+        self.recorder.attribute_waiting(final=True, leave=True)
+        for tracked, record in self.recorder.news():
+            self.recorder.send(tracked, record)
         self.memory.save(self.own_clock.now_us(), last=True)
         self.kill()
 
