@@ -19,8 +19,8 @@ import pytest
 
 from kiptail.credentials.identity import NOBODY
 from kiptail.errors import ApiError, ClusterError
-from kiptail.events.delivery import Result, deliver
 from kiptail.events.sink import ApiSink
+from kiptail.events.writer import Result, deliver
 from kiptail.kube.api import KubeApi, WatchStream
 from kiptail.kube.rights import POST_RIGHTS, require_rights
 from tests.support.answers import BODIES, body, damaged, encoded, mutated, status

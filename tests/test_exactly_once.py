@@ -274,7 +274,7 @@ def told(journal: Journal, story: list[tuple[str, int]], server: Server, limits:
         process.read(len(journal))
         process.recorder.step()
     assert process.reader.at == len(journal)
-    assert not process.recorder.news()
+    assert not process.recorder.delivery.pending()
     disk.store.close()
     assert all(times == 1 for times in server.created.values()), "no Event twice"
     counts: Counter[Any] = Counter()

@@ -23,12 +23,12 @@ from kiptail.daemon.signals import StopSignal
 from kiptail.daemon.startup import Stopped, ask_cluster, open_store
 from kiptail.daemon.wiring import connect, event_style, open_clock, open_index, open_journal, open_ledger, open_metrics
 from kiptail.errors import ClusterError, JournalError, KiptailError, StateError
-from kiptail.events.delivery import EventSink
 from kiptail.events.endpoint import Locator
 from kiptail.events.poster import Poster
 from kiptail.events.recorder import Recorder
 from kiptail.events.sink import ApiSink, Printer
 from kiptail.events.tally import Tally
+from kiptail.events.writer import EventSink
 from kiptail.flows.intake import Follower, Step
 from kiptail.kube.rights import POST_RIGHTS, watch_rights
 from kiptail.names.cluster import ClusterNames

@@ -14,7 +14,7 @@ from kiptail.events.attribution import Attributor
 from kiptail.events.stages import Stages, Tracked
 from kiptail.flows.flow import Flow
 
-__all__ = ["PATIENCE", "Awaiting", "Looked"]
+__all__ = ["PATIENCE", "Awaiting", "LateNames", "Looked"]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,45 @@ class Looked:
     decided: bool
 
 
+class LateNames:
+    """Flows that are attributed, with an address whose name has not come yet, or may be another by now."""
+
+    def __init__(self, attributor: Attributor, stages: Stages) -> None:
+        self._attributor, self._stages = attributor, stages
+        self._unnamed: dict[int, Tracked] = {}
+
+    def __len__(self) -> int:
+        return len(self._unnamed)
+
+    def add(self, tracked: Tracked) -> None:
+        """A name may still come."""
+        self._unnamed[tracked.flow.id] = tracked
+
+    def drop(self, flow_id: int) -> None:
+        """A flow is not tracked any more."""
+        self._unnamed.pop(flow_id, None)
+
+    def come(self) -> Iterator[Tracked]:
+        """Put the names in that have come; gives each flow for which one is awaited."""
+        for tracked in list(self._unnamed.values()):
+            try:
+                named = self._attributor.rename(tracked)
+            except StateError:
+                return
+            if named:
+                del self._unnamed[tracked.flow.id]
+            yield tracked
+
+    def rename_strangers(self) -> Iterator[Tracked]:
+        """The cluster has other names than before; gives each flow with an address that has one now."""
+        for tracked in list(self._stages):
+            try:
+                if self._attributor.rename_strangers(tracked):
+                    yield tracked
+            except StateError:
+                return  # what is not renamed now is still true
+
+
 class Awaiting:
     """Asks the attribution for all flows that wait for it."""
 
@@ -49,12 +88,11 @@ class Awaiting:
         uncut: Callable[[str], bool] = lambda address: False,
     ) -> None:
         """``uncut`` tells whether flows of an address have still to be cut by what is known of it."""
-        self._attributor, self._stages, self._clock, self._uncut_at = attributor, stages, clock, uncut
+        self.attributor, self._stages, self._clock, self._uncut_at = attributor, stages, clock, uncut
+        self.names = LateNames(attributor, stages)
         self._unattributed: dict[int, Tracked] = {}
         #: Those among them that were not looked at yet.
         self._fresh: dict[int, Tracked] = {}
-        #: Attributed, but a name may still come.
-        self._unnamed: dict[int, Tracked] = {}
         self._look_at = self._not_before = 0.0
         #: Decisions that were taken back; it only grows.
         self.reattributed = 0
@@ -62,14 +100,6 @@ class Awaiting:
     def __len__(self) -> int:
         """How many flows wait for somebody to be found at their ends."""
         return len(self._unattributed)
-
-    def ready(self) -> bool:
-        """It can be said who is at a flow's ends."""
-        return self._attributor.ready()
-
-    def current(self) -> bool:
-        """What cannot be said yet will be soon; when not, it is worth waiting longer."""
-        return self._attributor.current()
 
     def uncut(self) -> bool:
         """Some of those that wait have still to be cut."""
@@ -80,7 +110,7 @@ class Awaiting:
         """When there is something to look at; None when there is nothing."""
         if self._fresh:
             return 0.0
-        return self._next_look() if self._unattributed or (self._unnamed and self._look_at == 0) else None
+        return self._next_look() if self._unattributed or (self.names and self._look_at == 0) else None
 
     # -- who waits ------------------------------------------------------------------------------------------
 
@@ -92,24 +122,30 @@ class Awaiting:
 
     def drop(self, flow_id: int) -> None:
         """A flow is not tracked any more."""
-        for waiting in (self._unattributed, self._fresh, self._unnamed):
-            waiting.pop(flow_id, None)
+        self._unattributed.pop(flow_id, None)
+        self._fresh.pop(flow_id, None)
+        self.names.drop(flow_id)
 
     def changed(self, tracked: Tracked, before: Flow) -> None:
-        """A flow was otherwise ``before``; what is only counted, and not told of in words, changes nothing here."""
+        """A flow was otherwise ``before``; a count alone changes nothing here."""
         if _decisive(tracked.flow) != _decisive(before):
-            self.reattribute(tracked, None)
+            self.reopen(tracked, None)
             try:
-                self._attributor.refresh(tracked)
+                self.attributor.refresh(tracked)
             except StateError:
                 log.debug("flow %d will be looked at again", tracked.flow.id)
             self._unattributed[tracked.flow.id] = tracked
             self.look_again()
         elif tracked.flow.spread is not None:
-            self._attributor.reword(tracked)
+            self.attributor.reword(tracked)
 
-    def reattribute(self, tracked: Tracked, addresses: set[str] | None) -> None:
-        """Something else may be known of these addresses, of all if None: who was found there may be wrong."""
+    def reattribute(self, addresses: set[str]) -> None:
+        """Something else is known of these addresses than before: who was found there may be wrong."""
+        for tracked in list(self._stages):
+            self.reopen(tracked, addresses)
+
+    def reopen(self, tracked: Tracked, addresses: set[str] | None = None) -> None:
+        """The same of one flow, and of all its addresses if None."""
         if tracked.reattribute(addresses, self._clock()):
             self._unattributed[tracked.flow.id] = tracked
             self.look_again()
@@ -132,49 +168,30 @@ class Awaiting:
         """
         now = self._clock()
         if final or now >= self._next_look():
-            for tracked in self._named():
+            for tracked in self.names.come():
                 yield Looked(tracked, decided=False)
             waiting = list(self._unattributed.values())
             self._look_at = now + _LOOK_INTERVAL
         else:
             waiting = list(self._fresh.values())
         self._fresh.clear()
-        if waiting and self._attributor.ready():
+        if waiting and self.attributor.ready():
             yield from self._attributed(waiting, now, final=final, leave=leave)
             # A crowd of strangers must not cost more than a tenth of the time.
             self._not_before = now + 10 * (self._clock() - now)
 
-    def rename_strangers(self) -> Iterator[Tracked]:
-        """The cluster has other names than before: those flows that tell of an address that has one now."""
-        for tracked in list(self._stages):
-            try:
-                if self._attributor.rename_strangers(tracked):
-                    yield tracked
-            except StateError:
-                return  # what is not renamed now is still true
-
-    def _named(self) -> Iterator[Tracked]:
-        for tracked in list(self._unnamed.values()):
-            try:
-                named = self._attributor.rename(tracked)
-            except StateError:
-                return
-            if named:
-                del self._unnamed[tracked.flow.id]
-            yield tracked
-
     def _attributed(self, waiting: Iterable[Tracked], now: float, *, final: bool, leave: bool) -> Iterator[Looked]:
-        patience = PATIENCE if self._attributor.current() else PATIENCE_WHILE_BLIND
+        patience = PATIENCE if self.attributor.current() else PATIENCE_WHILE_BLIND
         for tracked in waiting:
             if tracked.flow.id not in self._stages:
                 continue  # it was dropped meanwhile
-            if leave and self._attributor.contested(tracked):
+            if leave and self.attributor.contested(tracked):
                 continue
             if self._is_uncut(tracked):
                 continue  # it may be several flows
             known, before = tracked.attributed, tracked.ends
             try:
-                decided = self._attributor.attribute(tracked, patient=not final and now - tracked.since < patience)
+                decided = self.attributor.attribute(tracked, patient=not final and now - tracked.since < patience)
             except StateError:
                 self._look_at = now + _STATE_RETRY  # nothing uncommitted is sent; the journal loop says why
                 return
@@ -183,7 +200,7 @@ class Awaiting:
             if decided:
                 self._unattributed.pop(tracked.flow.id, None)
                 if any(end.unnamed for end in tracked.ends.values()):
-                    self._unnamed[tracked.flow.id] = tracked
+                    self.names.add(tracked)
             yield Looked(tracked, decided)
 
     def _is_uncut(self, tracked: Tracked) -> bool:
@@ -195,5 +212,5 @@ class Awaiting:
 
 
 def _decisive(flow: Flow) -> tuple[object, ...]:
-    """What decides whose a flow is and who is told; its count does not, unless there is none."""
+    """What decides whose a flow is and who has an Event; its count does not, unless there is none."""
     return (flow.sides, flow.opened_us, flow.mixed, not flow.count)

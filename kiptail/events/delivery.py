@@ -1,91 +1,211 @@
-"""One write of one Event: create or update, and what an answer means for it."""
+"""Events with something to say that the API server does not have yet: planned, written, noted, and given up.
+
+One request at a time: an Event is never in flight twice, and the flows that were dropped first are posted first.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, Protocol
+import logging
+from collections.abc import Callable
 
-from kiptail.errors import ApiError
+from kiptail.clock.own import OwnClock
+from kiptail.errors import StateError
+from kiptail.events.attribution import Outbox
+from kiptail.events.event import EventRecord, EventStyle, event_body
+from kiptail.events.schedule import LastRound, Schedule
+from kiptail.events.second_chance import SecondChances
+from kiptail.events.stages import Stages, Tracked
+from kiptail.events.writer import MAX_ROUNDS, Again, GivenUp, Sender, Sent
+from kiptail.flows.flow import Flow
 
-__all__ = ["EventSink", "Outcome", "Result", "deliver"]
+__all__ = ["Delivery", "Notes"]
 
+log = logging.getLogger(__name__)
 
-class EventSink(Protocol):
-    """Where Events go. Both raise :class:`ApiError`."""
-
-    def create(self, event: dict[str, Any]) -> None:
-        """Create the Event."""
-
-    def update(self, event: dict[str, Any]) -> None:
-        """Bring the fields that change of an existing Event up to date."""
-
-
-class Result(StrEnum):
-    """What came of a write, and whose fault it is that nothing did."""
-
-    OK = "ok"
-    #: The server does not take requests at present: nothing else would succeed either.
-    SERVER_FAILS = "retry"
-    #: Somebody else wrote the Event at the same moment.
-    CONFLICT = "conflict"
-    #: A right is missing (here).
-    FORBIDDEN = "forbidden"
-    #: The namespace, or the Event once too often, is gone.
-    GONE = "gone"
-    #: The server will never take this Event.
-    INVALID = "invalid"
+#: What became of a write is stored after so many seconds: many in one transaction, if there are many.
+_NOTE_INTERVAL = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """``operation`` is ``create`` or ``update``: what it came to in the end."""
+class Notes:
+    """What became of the writes: stored with the next transaction, whatever that is, and soon in any case."""
 
-    operation: str
-    result: Result
-    error: ApiError | None = None
-    #: The API server no longer had the Event, and it was told anew.
-    recreated: bool = False
+    def __init__(self, outbox: Outbox, clock: Callable[[], float]) -> None:
+        self._outbox, self._clock = outbox, clock
+        #: When they are written; None without any.
+        self.due: float | None = None
+
+    def add(self, record: EventRecord) -> None:
+        """Note how an Event is by now."""
+        self._outbox.note(record)
+        if self.due is None:
+            self.due = self._clock() + _NOTE_INTERVAL
+
+    def write_if_due(self) -> None:
+        """Store them, if it is time."""
+        if self.due is not None and self._clock() >= self.due:
+            self.write()
+
+    def write(self) -> None:
+        """Store what became of the writes so far."""
+        self.due = None
+        try:
+            self._outbox.write_notes()
+        except StateError as error:
+            # Events hold absolute counts: should this be forgotten, they are written once more.
+            log.debug("what was delivered is not noted: %s", error)
 
 
-def deliver(sink: EventSink, event: dict[str, Any], *, known: bool, may_recreate: bool) -> Outcome:
-    """Write ``event`` once.
+class Delivery:
+    """Plans and writes the Events of tracked flows."""
 
-    ``known``: the API server had it. ``may_recreate``: if it no longer has it, create it again.
-    """
-    operation, recreated = ("update" if known else "create"), False
-    try:
-        if known:
-            try:
-                sink.update(event)
-            except ApiError as error:
-                if error.status != 404 or not may_recreate:
-                    raise
-                operation = "create"
-                sink.create(event)
-                recreated = True
+    def __init__(
+        self,
+        stages: Stages,
+        sender: Sender,
+        schedule: Schedule,
+        notes: Notes,
+        *,
+        style: EventStyle,
+        give_up_after: float,
+        hold: bool,
+        observe: Callable[[str, str], None],
+        clock: Callable[[], float],
+        own_clock: OwnClock,
+    ) -> None:
+        """``give_up_after`` is in seconds; ``hold``: nothing is sent for the moment."""
+        self._stages, self.sender, self.notes = stages, sender, notes
+        self._schedule: Schedule | LastRound = schedule
+        self._style, self._give_up_after, self._hold, self._observe = style, give_up_after, hold, observe
+        self._clock, self._own_clock = clock, own_clock
+        self.chances = SecondChances(clock)
+        #: Events that were never written.
+        self.unposted = 0
+
+    @property
+    def due(self) -> float | None:
+        """When the next Event is written; None when there is none."""
+        due = self._schedule.due
+        return None if due is None or self._hold else max(due, self.sender.paused_until)
+
+    def pending(self) -> list[tuple[Tracked, EventRecord]]:
+        """Events with something to say that the API server does not have, those that were dropped first in front."""
+        return [
+            (tracked, record)
+            for tracked in sorted(self._stages, key=lambda tracked: tracked.flow.id)
+            for record in tracked.records.values()
+            if record.has_news(tracked.flow.count)
+        ]
+
+    def restore(self, tracked: Tracked) -> None:
+        """The Events of a stored flow, as an earlier run left them."""
+        count = tracked.flow.count
+        for record in tracked.records.values():
+            record.tried = True  # by that run, perhaps
+            if record.has_news(count) and record.sent_message:
+                # That run may have written more than it noted. What counts as written must not look right by chance
+                # when drops turn out to be somebody else's.
+                self._plan_one(record, tracked.flow)
+                record.sent_message = ""
+                self.notes.add(record)
+            if record.given_up:
+                self.chances.give_up(record.key, count)
+
+    def plan(self, tracked: Tracked) -> None:
+        """Schedule those of a flow's Events that have something to say."""
+        count = tracked.flow.count
+        for record in tracked.records.values():
+            # An Event that keeps being deleted is created once more for each chance that it gets.
+            if record.given_up and self.chances.due(record.key, count):
+                record.given_up = ""
+                record.rounds = min(record.rounds, MAX_ROUNDS - 1)
+            if record.has_news(count):
+                self._plan_one(record, tracked.flow)
+        self.unposted = self._schedule.unposted
+
+    def last_round(self, *, retry: bool) -> None:
+        """Write all that is pending at once, in its order, and plan nothing more; as :class:`LastRound`."""
+        self._hold = False
+        self._schedule = LastRound([record for _, record in self.pending()], retry=retry)
+
+    def send_next(self) -> Tracked | None:
+        """Write the Event that is due, if any is; returns its flow when that Event is settled for now."""
+        now = self._clock()
+        if self._hold or self._schedule.due is None or self._schedule.due > now:
+            return None
+        wait = self.sender.wait()
+        if wait > 0:
+            self.sender.paused_until = now + wait
+            return None
+        taken = self._schedule.take(now)
+        tracked = self._stages.get(taken[1][0]) if taken is not None else None
+        if taken is None or tracked is None:
+            return None
+        due, key = taken
+        record = tracked.records.get(key[1:])
+        if record is None or not record.has_news(tracked.flow.count):
+            self.unposted = self._schedule.unposted
+            return None
+        again = self._send(tracked, record)
+        if again is not None:
+            # In its old turn when the server was away: what was dropped first is posted first. A pause that the server
+            # asks for begins with its answer.
+            at = due if again.unreachable else self._clock() + again.after
+            self._schedule.again(key, at, posted=record.writes > 0, behind=not again.unreachable)
+        self.unposted = self._schedule.unposted
+        return tracked if again is None else None
+
+    def _send(self, tracked: Tracked, record: EventRecord) -> Again | None:
+        """Write one Event; None when that is settled."""
+        flow = tracked.flow
+        if self.is_too_old(flow):
+            self._give_up(record, flow, "undeliverable for too long", logging.WARNING)
+            return None
+        text = record.message
+        count = record.counts(flow.count)
+        body = event_body(record, flow, self._style, tracked.peer_pod(record.end), wall_us=self._own_clock.wall_us)
+        result = self.sender.send(body, record)
+        match result:
+            case Again():
+                return result
+            case GivenUp():
+                self._give_up(record, flow, result.reason, logging.INFO if result.expected else logging.WARNING)
+            case Sent():
+                if self.chances.delivered(record.key):
+                    self._observe("update" if record.sent_count else "create", "revived")
+                record.sent_count, record.sent_message, record.sent_at_us = count, text, self._own_clock.now_us()
+                record.writes += 1
+                self.notes.add(record)
+                self.plan(tracked)
+        return None
+
+    def give_up(self, tracked: Tracked, reason: str) -> None:
+        """Give up all that a flow's Events have still to say."""
+        for record in tracked.records.values():
+            if record.has_news(tracked.flow.count):
+                self._give_up(record, tracked.flow, reason, logging.WARNING)
+
+    def forget(self, tracked: Tracked) -> None:
+        """A flow is not tracked any more."""
+        for record in tracked.records.values():
+            self.chances.forget(record.key)
+
+    def is_too_old(self, flow: Flow) -> bool:
+        """A flow's Events are worth nothing any more."""
+        # How long ago an earlier boot was, only the wall clock says: it may be wrong until it has been set.
+        since_us = max(flow.last_us, self._own_clock.booted_us())
+        return (self._own_clock.now_us() - since_us) / 1e6 > self._give_up_after
+
+    def _plan_one(self, record: EventRecord, flow: Flow) -> None:
+        wrong = record.counts(flow.count) < record.sent_count or record.tells_of_another
+        now, now_us = self._clock(), self._own_clock.now_us()
+        self._schedule.plan(record, now=now, now_us=now_us, last=flow.ended or wrong)
+
+    def _give_up(self, record: EventRecord, flow: Flow, reason: str, level: int) -> None:
+        record.given_up = reason
+        if self.chances.give_up(record.key, flow.count):
+            self._observe("update" if record.sent_count else "create", "given_up")
         else:
-            try:
-                sink.create(event)
-            except ApiError as error:
-                if not (error.status == 409 and error.reason == "AlreadyExists"):
-                    raise
-                # An earlier try got through although its answer did not; what it wrote may be older than this.
-                operation = "update"
-                sink.update(event)
-    except ApiError as error:
-        return Outcome(operation, _meaning(error), error, recreated)
-    return Outcome(operation, Result.OK, recreated=recreated)
-
-
-def _meaning(error: ApiError) -> Result:
-    match error.status:
-        case 401:
-            return Result.SERVER_FAILS  # the credential was reloaded already; a new one may yet be written
-        case 403:
-            return Result.GONE if "NamespaceTerminating" in error.causes else Result.FORBIDDEN
-        case 404:
-            return Result.GONE
-        case 409:
-            return Result.CONFLICT
-    return Result.SERVER_FAILS if error.transient else Result.INVALID
+            level = logging.DEBUG  # said when it was given up first
+        pod = record.pod
+        log.log(level, "giving up Event %s of %s/%s: %s", record.name, pod.namespace, pod.name, reason)
+        self.notes.add(record)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -100,12 +99,12 @@ class Poster:
         while self._thread.is_alive() and self._clock() < give_up_at:
             self._thread.join(0.05)
             meanwhile()
-            begun = self._recorder.sender.busy_since
+            begun = self._recorder.delivery.sender.busy_since
             hangs = begun is not None and self._clock() - begun > REQUEST_PATIENCE
             if abort is not None and hangs and (not drain or stop()):
                 abort()
                 abort = None
-        return len(self._recorder.news()) + len(self._recorder.awaiting)
+        return len(self._recorder.delivery.pending()) + len(self._recorder.awaiting)
 
     # -- the thread -----------------------------------------------------------------------------------------
 
@@ -123,7 +122,7 @@ class Poster:
             self._take_in()
             if finishing:
                 self._finish()
-                self._recorder.write_notes()
+                self._recorder.delivery.notes.write()
                 return
             self._recorder.step()
 
@@ -135,7 +134,7 @@ class Poster:
             news, self._news = self._news, False
             renamed, self._renamed = self._renamed, False
         if addresses:
-            self._recorder.reattribute(addresses)  # first: a flow that is posted and ended is forgotten
+            self._recorder.awaiting.reattribute(addresses)  # first: a flow that is posted and ended is forgotten
         if renamed:
             self._recorder.rename_strangers()
         if news:
@@ -147,14 +146,16 @@ class Poster:
     def _finish(self) -> None:
         """Send every last count, until the time is up or, unless draining, the server is away."""
         recorder = self._recorder
-        while self._drain and self._may_go_on() and not recorder.awaiting.ready():
+        while self._drain and self._may_go_on() and not recorder.awaiting.attributor.ready():
             time.sleep(0.02)
         patient_until = self._clock() + PATIENCE
         while (
             self._drain
             and self._may_go_on()
             and len(recorder.awaiting)
-            and (self._clock() < patient_until or not recorder.awaiting.current() or recorder.awaiting.uncut())
+            and (
+                self._clock() < patient_until or not recorder.awaiting.attributor.current() or recorder.awaiting.uncut()
+            )
         ):
             self._take_in()
             recorder.attribute_waiting()
@@ -162,24 +163,15 @@ class Poster:
                 time.sleep(0.02)
         self._take_in()
         recorder.attribute_waiting(final=True, leave=not self._drain)
-        if recorder.sender.unreachable and not self._drain:
+        if recorder.delivery.sender.unreachable and not self._drain:
             return  # the next start goes on with what is stored
-        waiting = [(0.0, turn, tracked, record) for turn, (tracked, record) in enumerate(recorder.news())]
-        while waiting and self._may_go_on():
-            at, turn, tracked, record = waiting[0]
-            wait = at - self._clock()
-            if wait <= 0:
-                wait = recorder.sender.wait()
-            if wait > 0:
-                time.sleep(min(wait, 0.05))
-                continue
-            again = recorder.send(tracked, record)
-            if again is None or not self._drain:
-                heapq.heappop(waiting)
-                if again is not None and again.unreachable:
-                    return  # the next start goes on with what is stored
-            elif not again.unreachable:
-                heapq.heapreplace(waiting, (self._clock() + again.after, turn, tracked, record))
+        recorder.delivery.last_round(retry=self._drain)
+        while self._may_go_on() and (due := recorder.delivery.due) is not None:
+            pause = due - self._clock()
+            if pause > 0:
+                time.sleep(min(pause, 0.05))
+            else:
+                recorder.send_next()
 
     def _may_go_on(self) -> bool:
         return self._finish_by is not None and self._clock() < self._finish_by and not self._stop_draining()

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from kiptail.events.event import EventRecord
 
-__all__ = ["FIRST_UPDATES", "DueQueue", "Schedule"]
+__all__ = ["FIRST_UPDATES", "DueQueue", "LastRound", "Schedule"]
 
 #: An Event's first updates follow the previous write after so many seconds, so that a first look at it shows a
 #: true count; later ones follow after the repeat interval.
@@ -127,3 +127,48 @@ class Schedule:
         if writes <= len(self._first_updates):
             return min(self._first_updates[writes - 1], self._repeat_interval)
         return self._repeat_interval
+
+
+class LastRound:
+    """In place of the schedule before the end: all that is pending, at once and in its order; nothing is planned."""
+
+    def __init__(self, records: Sequence[EventRecord], *, retry: bool) -> None:
+        """``retry``: what failed is written again until there is nothing left, or nobody takes any more.
+
+        Else each is tried once, and none once the server is away: the next start goes on with what is stored.
+        """
+        self._retry = retry
+        self._queue: DueQueue[Event] = DueQueue()
+        self._unwritten = {record.key for record in records if not record.writes}
+        for turn, record in enumerate(records):
+            self._queue.add(record.key, float(turn - len(records)))  # each a turn of its own, before any retry's time
+
+    @property
+    def unposted(self) -> int:
+        """Events that wait for their first write."""
+        return len(self._unwritten)
+
+    @property
+    def due(self) -> float | None:
+        """When the next Event is due; None when there is none."""
+        return self._queue.due
+
+    def plan(self, record: EventRecord, *, now: float, now_us: int, last: bool = False) -> None:
+        """Whatever has something to say is in the round already."""
+
+    def again(self, key: Event, at: float, *, posted: bool, behind: bool) -> None:
+        """Try the Event again at ``at``, if at all; not ``behind``: the server is away."""
+        if not posted:
+            self._unwritten.add(key)
+        if self._retry:
+            self._queue.add(key, at)
+        elif not behind:
+            self._queue = DueQueue()
+
+    def take(self, now: float) -> tuple[float, Event] | None:
+        """The Event to write now, and when it was due; None when none is."""
+        if self._queue.due is None or self._queue.due > now:
+            return None
+        taken = self._queue.pop()
+        self._unwritten.discard(taken[1])
+        return taken

@@ -31,7 +31,7 @@ class EventApi(Protocol):
 
 
 class ApiSink:
-    """Events to the API server; an :class:`~kiptail.events.delivery.EventSink`."""
+    """Events to the API server; an :class:`~kiptail.events.writer.EventSink`."""
 
     def __init__(self, api: EventApi) -> None:
         self._api = api
@@ -50,7 +50,7 @@ class ApiSink:
 
 
 class Printer:
-    """Prints what would be created or updated, one line each; an :class:`~kiptail.events.delivery.EventSink`."""
+    """Prints what would be created or updated, one line each; an :class:`~kiptail.events.writer.EventSink`."""
 
     def __init__(self, *, as_json: bool, on_closed: Callable[[], None]) -> None:
         """``on_closed`` is called when nothing can be printed any more."""

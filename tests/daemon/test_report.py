@@ -15,7 +15,7 @@ from kiptail.flows.counter import Intake
 
 def report(*, untrusted: int = 0, **intake: Any) -> Report:
     """One of parts that have nothing to tell but the given."""
-    progress = SimpleNamespace(untold=0, unplaced=0, ended=0, ambiguous=0, reattributed=0, trouble="")
+    progress = SimpleNamespace(unposted=0, unattributed=0, ended=0, ambiguous=0, reattributed=0, trouble="")
     counts = SimpleNamespace(scanned=9, untrusted=untrusted)
     parts: Any = SimpleNamespace(
         trouble="", intake=Intake(**intake), progress=progress, ready=lambda: True, counts=counts

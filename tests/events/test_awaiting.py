@@ -121,11 +121,11 @@ def test_owners_are_attributed_anew_where_they_may_be_others_and_only_changes_ar
     hall.directory.strangers = set()
     tracked = hall.add()
     assert hall.look() == [(1, True)]
-    hall.awaiting.reattribute(tracked, {"10.9.9.9"})
+    hall.awaiting.reattribute({"10.9.9.9"})
     assert len(hall.awaiting) == 0
     for owner, changes in ((hall.directory.owners["10.0.0.1"][0], 0), (HEIR, 1)):
         hall.directory.owners["10.0.0.1"] = (owner,)
-        hall.awaiting.reattribute(tracked, {"10.0.0.1"})
+        hall.awaiting.reattribute({"10.0.0.1"})
         assert hall.look() == [(1, True)]
         assert hall.awaiting.reattributed == changes
     assert tracked.ends["src"].pods == (HEIR,)
@@ -163,7 +163,7 @@ def test_names_that_come_late_are_put_in() -> None:
     assert tracked.ends["dst"].name == "db.example.com"
     assert hall.look_later() == []
     hall.directory.cluster_names = {"192.0.2.7": "node/worker-9"}
-    assert list(hall.awaiting.rename_strangers()) == [tracked]
+    assert list(hall.awaiting.names.rename_strangers()) == [tracked]
     assert tracked.ends["dst"].name == "node/worker-9"
 
 

@@ -205,7 +205,7 @@ def test_names_are_stored_before_the_first_send() -> None:
             super().create(event)
 
     sink = Careful()
-    bench.recorder.sender._sink = sink
+    bench.recorder.delivery.sender._sink = sink
     bench.start().poster.offer([flow()])
     sink.wait(lambda: len(sink.events) == 2)
     bench.poster.finish(1.0)
@@ -452,7 +452,7 @@ def test_last_counts_are_sent_on_a_stop_however_many_flows_there_are() -> None:
     bench = Bench(repeat_interval=60.0, paced=False)
     bench.start().poster.offer([flow(number) for number in range(1, 501)])
     bench.sink.wait(lambda: len(bench.sink.events) == 1000, timeout=20)
-    bench.recorder.sender._bucket = TokenBucket(50, 5)
+    bench.recorder.delivery.sender._bucket = TokenBucket(50, 5)
     bench.poster.offer([flow(500, count=7)])
     begin = time.monotonic()
     assert bench.poster.finish(5.0) == 0
@@ -766,7 +766,7 @@ def test_an_event_whose_answer_got_lost_is_withdrawn_if_it_is_there(got_through:
     bench.poster.reconsider(["10.0.0.1"])
     expected = {"heir": 3, "web-0": 3} | ({"client": 0} if got_through else {})
     bench.sink.wait(lambda: bench.sink.counts() == expected)
-    until(lambda: not bench.recorder.news())
+    until(lambda: not bench.recorder.delivery.pending())
     record = bench.notebook.records[1, "src", CLIENT.uid]
     assert (record.withdrawn, record.sent_count, record.given_up) == (True, 0, "")
     assert bench.poster.finish(1.0) == 0

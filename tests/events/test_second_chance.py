@@ -170,7 +170,7 @@ def test_a_flow_that_ended_is_forgotten_though_its_event_was_given_up() -> None:
     delivery.minutes(2)
     delivery.drop(ended=True)
     assert delivery.notebook.forgotten == [1]
-    assert len(delivery.recorder._chances) == 0
+    assert len(delivery.recorder.delivery.chances) == 0
 
 
 def test_the_last_count_is_tried_when_the_flow_ends() -> None:

@@ -227,7 +227,7 @@ class Kiptail:
         node = NodeIndex(
             self.cluster,
             **options,
-            on_found=lambda addresses: self.recorder.reattribute(set(addresses)),
+            on_found=lambda addresses: self.recorder.awaiting.reattribute(set(addresses)),
             how_to_grant=lambda: "",
         )
         # There are no other nodes, and look-ups have threads, which live by the real time.
@@ -283,7 +283,7 @@ class Kiptail:
             addresses, self.changed = self.changed, set()
             self.follower.hand_over({address: self.index.hands(address) for address in addresses})
             self.memory.save(self.own_clock.now_us())
-            self.recorder.reattribute(addresses)
+            self.recorder.awaiting.reattribute(addresses)
         if self.watch.ready():
             settled_us = self.index.fresh_us() - round(SETTLE_S * 1e6)
             self.follower.settle(settled_us, blind=not self.index.current())
@@ -307,8 +307,12 @@ class Kiptail:
         """An orderly stop: what is known is committed and sent."""
         self.follower.commit()
         self.recorder.attribute_waiting(final=True, leave=True)
-        for tracked, record in self.recorder.news():
-            self.recorder.send(tracked, record)
+        delivery = self.recorder.delivery
+        delivery.last_round(retry=False)
+        while delivery.due is not None:
+            if delivery.due > self.clock():
+                self.clock.now = delivery.due
+            self.recorder.send_next()
         self.memory.save(self.own_clock.now_us(), last=True)
         self.kill()
 
