@@ -93,7 +93,7 @@ class Delivery:
             (tracked, record)
             for tracked in sorted(self._stages, key=lambda tracked: tracked.flow.id)
             for record in tracked.records.values()
-            if record.has_news(tracked.flow.count)
+            if record.is_pending(tracked.flow.count)
         ]
 
     def restore(self, tracked: Tracked) -> None:
@@ -101,7 +101,7 @@ class Delivery:
         count = tracked.flow.count
         for record in tracked.records.values():
             record.tried = True  # by that run, perhaps
-            if record.has_news(count) and record.sent_message:
+            if record.is_pending(count) and record.sent_message:
                 # That run may have written more than it noted. What counts as written must not look right by chance
                 # when drops turn out to be somebody else's.
                 self._plan_one(record, tracked.flow)
@@ -118,7 +118,7 @@ class Delivery:
             if record.given_up and self.chances.due(record.key, count):
                 record.given_up = ""
                 record.rounds = min(record.rounds, MAX_ROUNDS - 1)
-            if record.has_news(count):
+            if record.is_pending(count):
                 self._plan_one(record, tracked.flow)
         self.unposted = self._schedule.unposted
 
@@ -142,7 +142,7 @@ class Delivery:
             return None
         due, key = taken
         record = tracked.records.get(key[1:])
-        if record is None or not record.has_news(tracked.flow.count):
+        if record is None or not record.is_pending(tracked.flow.count):
             self.unposted = self._schedule.unposted
             return None
         again = self._send(tracked, record)
@@ -181,7 +181,7 @@ class Delivery:
     def give_up(self, tracked: Tracked, reason: str) -> None:
         """Give up all that a flow's Events have still to say."""
         for record in tracked.records.values():
-            if record.has_news(tracked.flow.count):
+            if record.is_pending(tracked.flow.count):
                 self._give_up(record, tracked.flow, reason, logging.WARNING)
 
     def forget(self, tracked: Tracked) -> None:

@@ -50,7 +50,10 @@ class EventStyle:
 
 @dataclass(slots=True)
 class EventRecord:
-    """The Event at one end of a flow, and what the API server has of it."""
+    """The Event at one end of a flow, and what the API server has of it.
+
+    So many fields because it is a row of the state, but for the last one.
+    """
 
     flow_id: int
     #: ``src`` or ``dst``.
@@ -89,7 +92,7 @@ class EventRecord:
         """How many of the flow's ``count`` drops it tells."""
         return 0 if self.withdrawn else count
 
-    def has_news(self, count: int) -> bool:
+    def is_pending(self, count: int) -> bool:
         """The API server does not have all that there is to tell yet."""
         return not self.given_up and (self.counts(count) != self.sent_count or self.message != self.sent_message)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from kiptail.events.awaiting import PATIENCE
 from kiptail.events.endpoint import Endpoint
@@ -18,15 +19,29 @@ __all__ = ["Poster"]
 REQUEST_PATIENCE = 2.0
 
 
+@dataclass(slots=True)
+class _Inbox:
+    """What other threads have said and the poster has not taken in yet."""
+
+    flows: dict[int, Flow] = field(default_factory=dict)
+    #: Addresses of which something else is known than before.
+    addresses: set[str] = field(default_factory=set)
+    #: The index or a name has an answer that was waited for.
+    answered: bool = False
+    #: The cluster has other names than before.
+    renamed: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.flows or self.addresses or self.answered or self.renamed)
+
+
 class Poster:
     """Runs the recorder in a thread of its own."""
 
     def __init__(self, recorder: Recorder, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._recorder, self._clock = recorder, clock
         self._wakeup = threading.Condition()
-        self._inbox: dict[int, Flow] = {}
-        self._to_reattribute: set[str] = set()
-        self._news = self._renamed = False
+        self._inbox = _Inbox()
         self._finish_by: float | None = None
         self._drain = False
         self._stop_draining: Callable[[], bool] = lambda: False
@@ -50,19 +65,19 @@ class Poster:
     def offer(self, flows: Iterable[Flow]) -> None:
         """Flows that were committed, as copies that nobody changes any more."""
         with self._wakeup:
-            self._inbox.update((flow.id, flow) for flow in flows)
+            self._inbox.flows.update((flow.id, flow) for flow in flows)
             self._wakeup.notify()
 
     def reconsider(self, addresses: Iterable[str]) -> None:
         """Something else is known of these addresses than before: who was found there may be wrong."""
         with self._wakeup:
-            self._to_reattribute.update(addresses)
+            self._inbox.addresses.update(addresses)
             self._wakeup.notify()
 
     def rename(self) -> None:
         """The cluster has other names than before."""
         with self._wakeup:
-            self._renamed = True
+            self._inbox.renamed = True
             self._wakeup.notify()
 
     def settle(self, settled_us: int) -> None:
@@ -72,7 +87,7 @@ class Poster:
     def wake(self) -> None:
         """The index or a name has news."""
         with self._wakeup:
-            self._news = True
+            self._inbox.answered = True
             self._wakeup.notify()
 
     def finish(
@@ -111,9 +126,7 @@ class Poster:
     def _run(self) -> None:
         while True:
             with self._wakeup:
-                while not (
-                    self._inbox or self._to_reattribute or self._news or self._renamed or self._finish_by is not None
-                ):
+                while not self._inbox and self._finish_by is None:
                     pause = self._recorder.pause()
                     if pause <= 0:
                         break
@@ -129,49 +142,49 @@ class Poster:
     def _take_in(self) -> None:
         """Take note of what other threads have said."""
         with self._wakeup:
-            arrived, self._inbox = self._inbox, {}
-            addresses, self._to_reattribute = self._to_reattribute, set()
-            news, self._news = self._news, False
-            renamed, self._renamed = self._renamed, False
-        if addresses:
-            self._recorder.awaiting.reattribute(addresses)  # first: a flow that is posted and ended is forgotten
-        if renamed:
+            inbox, self._inbox = self._inbox, _Inbox()
+        if inbox.addresses:
+            self._recorder.awaiting.reattribute(inbox.addresses)  # first: a flow that is posted and ended is dropped
+        if inbox.renamed:
             self._recorder.rename_strangers()
-        if news:
+        if inbox.answered:
             self._recorder.awaiting.look_again()
-        for flow in arrived.values():
+        for flow in inbox.flows.values():
             self._recorder.arrive(flow)
         self._recorder.arrived()
 
     def _finish(self) -> None:
         """Send every last count, until the time is up or, unless draining, the server is away."""
-        recorder = self._recorder
-        while self._drain and self._may_go_on() and not recorder.awaiting.attributor.ready():
-            time.sleep(0.02)
-        patient_until = self._clock() + PATIENCE
-        while (
-            self._drain
-            and self._may_go_on()
-            and len(recorder.awaiting)
-            and (
-                self._clock() < patient_until or not recorder.awaiting.attributor.current() or recorder.awaiting.uncut()
-            )
-        ):
-            self._take_in()
-            recorder.attribute_waiting()
-            if len(recorder.awaiting):
-                time.sleep(0.02)
+        recorder, delivery = self._recorder, self._recorder.delivery
+        if self._drain:
+            self._await_owners()
         self._take_in()
         recorder.attribute_waiting(final=True, leave=not self._drain)
-        if recorder.delivery.sender.unreachable and not self._drain:
+        if delivery.sender.unreachable and not self._drain:
             return  # the next start goes on with what is stored
-        recorder.delivery.last_round(retry=self._drain)
-        while self._may_go_on() and (due := recorder.delivery.due) is not None:
+        delivery.last_round(retry=self._drain)
+        while self._may_go_on() and (due := delivery.due) is not None:
             pause = due - self._clock()
             if pause > 0:
                 time.sleep(min(pause, 0.05))
             else:
                 recorder.send_next()
+
+    def _await_owners(self) -> None:
+        """Give those who may be found at the ends of flows the time that they have in a run that goes on."""
+        awaiting = self._recorder.awaiting
+        while self._may_go_on() and not awaiting.attributor.ready():
+            time.sleep(0.02)
+        patient_until = self._clock() + PATIENCE
+        while (
+            self._may_go_on()
+            and len(awaiting)
+            and (self._clock() < patient_until or not awaiting.attributor.current() or awaiting.uncut())
+        ):
+            self._take_in()
+            self._recorder.attribute_waiting()
+            if len(awaiting):
+                time.sleep(0.02)
 
     def _may_go_on(self) -> bool:
         return self._finish_by is not None and self._clock() < self._finish_by and not self._stop_draining()

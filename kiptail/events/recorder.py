@@ -190,7 +190,7 @@ class Recorder:
     def _retire(self, tracked: Tracked) -> None:
         """Let a flow that has ended and is posted rest, or drop it where nothing can concern it any more."""
         flow = tracked.flow
-        if not flow.ended or not tracked.settled or tracked.has_news():
+        if not flow.ended or not tracked.settled or tracked.is_pending():
             return
         if flow.last_us < self.settled_us:
             self._drop(tracked)

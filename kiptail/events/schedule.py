@@ -60,7 +60,7 @@ Event = tuple[int, str, str]
 
 
 class Schedule:
-    """Events with news, by their keys. ``now`` is in seconds of any clock, ``now_us`` µs since the epoch."""
+    """Events with something to say, by their keys; ``now`` in seconds of any clock, ``now_us`` µs since the epoch."""
 
     def __init__(self, repeat_interval: float, first_updates: Sequence[float] = FIRST_UPDATES) -> None:
         """``repeat_interval``: seconds between two updates of an Event, but for its first few."""
@@ -84,7 +84,7 @@ class Schedule:
         return min((queue.due for queue in self._queues() if queue.due is not None), default=None)
 
     def plan(self, record: EventRecord, *, now: float, now_us: int, last: bool = False) -> None:
-        """Schedule an Event that has news, unless it is; ``last``: without an interval.
+        """Schedule an Event that has something to say, unless it is; ``last``: without an interval.
 
         For there is nothing to follow, or what it says is wrong.
         """

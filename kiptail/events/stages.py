@@ -95,9 +95,9 @@ class Tracked:
         peer = self.peer(side)
         return peer.pods[0] if peer.kind is Kind.POD else None
 
-    def has_news(self) -> bool:
+    def is_pending(self) -> bool:
         """Some Event does not tell everything yet."""
-        return any(record.has_news(self.flow.count) for record in self.records.values())
+        return any(record.is_pending(self.flow.count) for record in self.records.values())
 
 
 class Stages:

@@ -64,7 +64,7 @@ class Outcome:
     operation: str
     result: Result
     error: ApiError | None = None
-    #: The API server no longer had the Event, and it was told anew.
+    #: The API server no longer had the Event, and it was created anew.
     recreated: bool = False
 
 

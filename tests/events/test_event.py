@@ -154,9 +154,9 @@ def test_an_event_whose_packets_were_another_pods_says_so_and_counts_none() -> N
     record = EventRecord(7, "src", CLIENT, "client.0123456789abcdef", text, withdrawn=True)
     assert event_body(record, flow, STYLE, WEB)["count"] == 0
     record.sent_count, record.sent_message = 37, "before"
-    assert record.has_news(37)
+    assert record.is_pending(37)
     record.sent_count, record.sent_message = 0, text
-    assert not record.has_news(38)
+    assert not record.is_pending(38)
 
 
 def test_what_an_event_ends_with_is_not_cut_off() -> None:

@@ -538,8 +538,8 @@ def test_a_doubt_is_looked_at_before_the_end_that_came_with_it() -> None:
         time.sleep(0.02)
     bench.directory.strangers = set()
     with bench.poster._wakeup:
-        bench.poster._to_reattribute.update(["10.0.0.1", "10.0.0.2"])
-        bench.poster._inbox[1] = flow(ended=True)
+        bench.poster._inbox.addresses.update(["10.0.0.1", "10.0.0.2"])
+        bench.poster._inbox.flows[1] = flow(ended=True)
     bench.poster.wake()
     bench.sink.wait(lambda: bench.sink.counts() == {"client": 1, "web-0": 1})
     bench.poster.finish(1.0)
@@ -727,7 +727,7 @@ def test_a_pod_that_was_no_pod_then_is_cleared(told: Bench) -> None:
 
 def test_a_doubt_that_changes_nothing_writes_nothing(told: Bench) -> None:
     told.poster.reconsider(["10.0.0.1", "10.0.0.2", "10.0.0.3"])
-    until(lambda: told.poster.progress.unattributed == 0 and not told.poster._to_reattribute)
+    until(lambda: told.poster.progress.unattributed == 0 and not told.poster._inbox)
     assert told.poster.finish(1.0) == 0
     assert told.sink.calls == []
     assert told.poster.progress.reattributed == 0
