@@ -122,6 +122,11 @@ class Delivery:
                 self._plan_one(record, tracked.flow)
         self.unposted = self._schedule.unposted
 
+    @property
+    def ending(self) -> bool:
+        """It is the last round."""
+        return isinstance(self._schedule, LastRound)
+
     def last_round(self, *, retry: bool) -> None:
         """Write all that is pending at once, in its order, and plan nothing more; as :class:`LastRound`."""
         self._hold = False
@@ -137,22 +142,24 @@ class Delivery:
             self.sender.paused_until = now + wait
             return None
         taken = self._schedule.take(now)
-        tracked = self._stages.get(taken[1][0]) if taken is not None else None
-        if taken is None or tracked is None:
-            return None
-        due, key = taken
-        record = tracked.records.get(key[1:])
-        if record is None or not record.is_pending(tracked.flow.count):
-            self.unposted = self._schedule.unposted
+        settled = self._take_turn(*taken) if taken is not None else None
+        self.unposted = self._schedule.unposted
+        return settled
+
+    def _take_turn(self, due: float, key: tuple[int, str, str]) -> Tracked | None:
+        """Write an Event that is due since ``due``; returns its flow when it is settled for now."""
+        tracked = self._stages.get(key[0])
+        record = tracked.records.get(key[1:]) if tracked is not None else None
+        if tracked is None or record is None or not record.is_pending(tracked.flow.count):
             return None
         again = self._send(tracked, record)
-        if again is not None:
-            # In its old turn when the server was away: what was dropped first is posted first. A pause that the server
-            # asks for begins with its answer.
-            at = due if again.unreachable else self._clock() + again.after
-            self._schedule.again(key, at, posted=record.writes > 0, behind=not again.unreachable)
-        self.unposted = self._schedule.unposted
-        return tracked if again is None else None
+        if again is None:
+            return tracked
+        # In its old turn when the server was away: what was dropped first is posted first. A pause that the server
+        # asks for begins with its answer.
+        at = due if again.unreachable else self._clock() + again.after
+        self._schedule.again(key, at, posted=record.writes > 0, behind=not again.unreachable)
+        return None
 
     def _send(self, tracked: Tracked, record: EventRecord) -> Again | None:
         """Write one Event; None when that is settled."""

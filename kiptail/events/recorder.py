@@ -196,7 +196,8 @@ class Recorder:
             self._drop(tracked)
             return
         self.stages.rest(tracked)
-        if self.stages.count(Stage.RESTING) > self._most_ended:
+        # In the last round nothing comes in, and one that rests may have an Event to be withdrawn in that round.
+        if self.stages.count(Stage.RESTING) > self._most_ended and not self.delivery.ending:
             self._drop(self.stages.first(Stage.RESTING))
 
     def _drop(self, tracked: Tracked) -> None:
@@ -211,8 +212,9 @@ class Recorder:
 
     def _give_up(self, tracked: Tracked, reason: str) -> None:
         """Give up all that a flow's Events have still to say."""
-        self.delivery.give_up(tracked, reason)
-        self._retire(tracked)
+        if tracked.is_pending():
+            self.delivery.give_up(tracked, reason)
+            self._retire(tracked)
         if tracked.flow.ended and not tracked.settled:
             self._observe("create", "given_up")
             self._drop(tracked)
