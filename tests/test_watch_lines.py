@@ -18,7 +18,8 @@ from kiptail.errors import ApiError
 from kiptail.kube.strict_json import parse
 from kiptail.names.cluster import ClusterNames
 from kiptail.pods import listwatch, reflector
-from kiptail.pods.listwatch import MAX_BAD_LINES, PodFeed
+from kiptail.pods.changes import MAX_BAD_LINES
+from kiptail.pods.listwatch import PodFeed
 from kiptail.pods.local import LocalPods
 from kiptail.pods.ownership import Ownership, owned
 from kiptail.pods.ranges import PodRanges
@@ -98,26 +99,26 @@ WITH_VERSION = (
 @pytest.mark.parametrize("case", BAD)
 def test_a_line_that_makes_no_sense_is_passed_over_and_counted(case: str) -> None:
     feed = PodFeed(None, label="app")  # type: ignore[arg-type]  # nothing is asked
-    change = feed.change(BAD[case])
+    change = feed.changes.read(BAD[case])
     assert change.bad.isprintable()
     assert (change.pod, change.gone, change.end_of_list) == (None, "", False)
     assert change.version == ("7" if case in WITH_VERSION else "")
-    assert (feed.refused, feed.gaps, feed.garbled) == (1, True, True)
-    assert feed.change(line("ADDED", GOOD)).pod is not None
-    assert (feed.refused, feed.gaps, feed.garbled) == (1, True, False)
+    assert (feed.refused, feed.changes.gaps, feed.changes.garbled) == (1, True, True)
+    assert feed.changes.read(line("ADDED", GOOD)).pod is not None
+    assert (feed.refused, feed.changes.gaps, feed.changes.garbled) == (1, True, False)
 
 
 def test_of_a_key_that_comes_twice_the_last_counts() -> None:
     feed = PodFeed(None)  # type: ignore[arg-type]  # nothing is asked
     twice = line("ADDED", GOOD).replace(b'"phase"', b'"podIP": "10.9.9.9", "phase"')
-    found = feed.change(twice).pod
+    found = feed.changes.read(twice).pod
     assert found is not None
     assert found.addresses == ("10.0.0.1",)
 
 
 def test_a_pod_that_is_gone_is_gone_whatever_else_its_object_says() -> None:
     feed = PodFeed(None)  # type: ignore[arg-type]  # nothing is asked
-    change = feed.change(line("DELETED", GOOD | {"status": []}))
+    change = feed.changes.read(line("DELETED", GOOD | {"status": []}))
     assert (change.pod, change.gone, bool(change.bad)) == (None, "uid-a", True)
 
 
@@ -139,7 +140,7 @@ def test_an_error_line_without_a_status_is_the_api_server_being_away(case: str) 
     obj = NO_STATUS[case]
     feed = PodFeed(None)  # type: ignore[arg-type]  # nothing is asked
     with pytest.raises(ApiError) as caught:
-        feed.change(line("ERROR", obj))
+        feed.changes.read(line("ERROR", obj))
     assert (caught.value.status, caught.value.transient) == (502, True)
 
 
@@ -375,7 +376,7 @@ def test_whatever_a_line_holds_what_is_taken_over_can_be_kept() -> None:
     """Nothing is raised but for an ERROR, and what comes of a pod fits into a text, a path and the state."""
     chance, seed = source("watch lines")
     lines = recorded()
-    assert all(not PodFeed(None).change(json.dumps(event).encode()).bad for event in lines)  # type: ignore[arg-type]
+    assert all(not PodFeed(None).changes.read(json.dumps(event).encode()).bad for event in lines)  # type: ignore[arg-type]
     store = Store.in_memory()
     taken = 0
     for number in range(cases(4_000)):
@@ -384,7 +385,7 @@ def test_whatever_a_line_holds_what_is_taken_over_can_be_kept() -> None:
         where = (seed, number)
         feed = PodFeed(None, label="app", node="node1")  # type: ignore[arg-type]  # nothing is asked
         try:
-            change = feed.change(data)
+            change = feed.changes.read(data)
         except ApiError:
             assert b"ERROR" in data, where
             continue

@@ -20,7 +20,8 @@ from cachetools import TTLCache
 from kiptail.clock.own import OwnClock
 from kiptail.errors import ApiError
 from kiptail.kube.pages import items_of, next_page, pages
-from kiptail.pods.ownership import Pod, reduce_pod
+from kiptail.pods.pod import Pod
+from kiptail.pods.pod_object import reduce_pod
 
 __all__ = ["Sweep", "SweepApi"]
 

@@ -19,7 +19,8 @@ from kiptail.clock.own import OwnClock
 from kiptail.clock.pacing import Backoff, TokenBucket
 from kiptail.errors import ApiError
 from kiptail.kube.pages import items_of, next_page
-from kiptail.pods.ownership import Pod, reduce_pod
+from kiptail.pods.pod import Pod
+from kiptail.pods.pod_object import reduce_pod
 
 __all__ = ["LookupApi", "Lookups"]
 

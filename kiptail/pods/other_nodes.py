@@ -10,10 +10,10 @@ from typing import Protocol
 
 from kiptail.clock.own import OwnClock
 from kiptail.pods.dual_stack import Sweep, SweepApi
-from kiptail.pods.listwatch import dated_by
 from kiptail.pods.lookups import LookupApi, Lookups
 from kiptail.pods.ownership import Interval, Pod
 from kiptail.pods.ranges import PodRanges
+from kiptail.pods.reducer import dated_by
 from kiptail.pods.remote import RemotePods
 from kiptail.pods.stats import IndexStats
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from kiptail.pods.given_back import judged
-from kiptail.pods.pod import Pod, PodRef, reduce_pod, timestamp_us
+from kiptail.pods.pod import Pod, PodRef
 from kiptail.pods.tenancy import (
     ALWAYS,
     NEVER,
@@ -37,8 +37,6 @@ __all__ = [
     "PodRef",
     "hands_of",
     "owned",
-    "reduce_pod",
-    "timestamp_us",
 ]
 
 #: So far the clocks of two machines may differ: another node's kubelet, or the API server, and this node's kernel.

@@ -152,7 +152,7 @@ class Reflector:
 
     def _watch(self) -> None:
         lines, begin = 0, time.monotonic()
-        was_garbled = self._feed.garbled
+        was_garbled = self._feed.changes.garbled
         try:
             with self._feed.watch(self._resource_version) as stream:
                 self._pods.freshness.follow(True)
@@ -164,7 +164,7 @@ class Reflector:
                         return
                     self._take(line, live_at)
                     lines += 1
-            if self._feed.garbled:
+            if self._feed.changes.garbled:
                 raise bad_answer("cannot watch pods", "is no watch")
             self._recovered()
         except ApiError as error:
@@ -175,7 +175,7 @@ class Reflector:
             raise
         finally:
             self._pods.freshness.interrupted()
-            if self._gaps.due(self._feed.gaps):
+            if self._gaps.due(self._feed.changes.gaps):
                 self._resource_version = ""
                 self._hooks.observe("garbage")
                 log.warning(
@@ -190,10 +190,10 @@ class Reflector:
 
     def _take(self, line: bytes, live_at: float) -> None:
         """One line of the watch, which shows changes as they happen from ``live_at`` on. Raises ApiError."""
-        change = self._feed.change(line)
+        change = self._feed.changes.read(line)
         # As long as nothing of a stream is understood, no news arrives.
-        self._pods.freshness.follow(not self._feed.garbled)
-        if not self._feed.garbled:
+        self._pods.freshness.follow(not self._feed.changes.garbled)
+        if not self._feed.changes.garbled:
             self._recovered()
         if change.bad:
             log.debug("a line of the watch is passed over: %s", change.bad)

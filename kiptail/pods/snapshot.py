@@ -13,7 +13,9 @@ from kiptail import inputfile
 from kiptail.errors import SettingsError
 from kiptail.kube.object_names import is_name, is_namespace, is_uid
 from kiptail.pods.address_names import AddressNames, note_node, note_service
-from kiptail.pods.ownership import NEVER, Hands, Owned, Ownership, Pod, hands_of, reduce_pod
+from kiptail.pods.ownership import NEVER, Hands, Owned, Ownership, hands_of
+from kiptail.pods.pod import Pod
+from kiptail.pods.pod_object import reduce_pod
 from kiptail.pods.shape import misfit
 from kiptail.pods.stats import IndexStats
 from kiptail.text import one_line

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from kiptail.pods.ownership import Ownership, hands_of, reduce_pod
+from kiptail.pods.ownership import Ownership, hands_of
+from kiptail.pods.pod_object import reduce_pod
 from kiptail.state.store import Store
 from tests.support.packets import PREFIXES, Drop, WrittenLines
 from tests.support.pods import pod

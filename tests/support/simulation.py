@@ -248,7 +248,7 @@ class Kiptail:
             return
         if self.heard < 0:
             state, self.heard = self.cluster.state(now)
-            pods: list[Pod] = [pod for obj in state if (pod := watch._feed._reduced(obj))]
+            pods: list[Pod] = [pod for obj in state if (pod := watch._feed._reducer.reduced(obj))]
             watch._feed = _Listed(watch._feed, pods)
             watch._list()
         if not self.freshness.current():
