@@ -404,7 +404,7 @@ def test_whatever_a_line_holds_what_is_taken_over_can_be_kept() -> None:
         ownership.put(found._replace(node="node1", leaving=True), now_us=1_800_000_001_000_000, live=True)
         ownership.remove(found.key, now_us=1_800_000_002_000_000, live=True)
         try:
-            store.save_intervals(ownership.take_local(), news_us=1)
+            store.save_intervals(ownership.register.take_local(), news_us=1)
             store.load_intervals()
         except (sqlite3.Error, OverflowError, ValueError) as error:
             pytest.fail(f"{where}: {error!r}")

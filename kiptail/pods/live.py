@@ -118,7 +118,7 @@ class LiveIndex:
         return self.local.has_node(name)
 
     def forget(self, before_us: int) -> None:
-        """As :meth:`kiptail.pods.ownership.Ownership.forget`, for all that is known."""
+        """As :meth:`kiptail.pods.register.IntervalRegister.forget`, for all that is known."""
         self.local.forget(before_us)
         self._others.forget(before_us)
 

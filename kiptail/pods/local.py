@@ -68,9 +68,9 @@ class LocalPods:
     # -- questions ------------------------------------------------------------------------------------------
 
     def intervals(self, address: str) -> tuple[Interval, ...]:
-        """As :meth:`Ownership.intervals`."""
+        """As :meth:`IntervalRegister.intervals`."""
         with self._lock:
-            return self._ownership.intervals(address)
+            return self._ownership.register.intervals(address)
 
     def contested(self, address: str, at_us: int) -> bool:
         """Another one than the likely owner may turn out to have had an address then: it is worth waiting."""
@@ -79,12 +79,15 @@ class LocalPods:
         if not self.freshness.expects(at_us):
             return False
         with self._lock:
-            return self._ownership.claimed(at_us) or len(owned(self._ownership.intervals(address), at_us).pods) > 1
+            return (
+                self._ownership.claimed(at_us)
+                or len(owned(self._ownership.register.intervals(address), at_us).pods) > 1
+            )
 
     def probed(self, address: str, port: int) -> bool:
         """A pod of this node that has the address now is probed on this port."""
         with self._lock:
-            return any(port in self._ownership.probes(i.key) for i in self._ownership.intervals(address))
+            return any(port in self._ownership.probes(i.key) for i in self._ownership.register.intervals(address))
 
     def node(self, address: str) -> str:
         """As :meth:`Ownership.node`."""
@@ -105,11 +108,11 @@ class LocalPods:
             self._ownership.restore(intervals, seen_us=seen_us)
 
     def take_local(self) -> dict[str, tuple[Interval, ...]]:
-        """As :meth:`Ownership.take_local`."""
+        """As :meth:`IntervalRegister.take_local`."""
         with self._lock:
-            return self._ownership.take_local()
+            return self._ownership.register.take_local()
 
     def forget(self, before_us: int) -> None:
-        """As :meth:`Ownership.forget`."""
+        """As :meth:`IntervalRegister.forget`."""
         with self._lock:
-            self._ownership.forget(before_us)
+            self._ownership.register.forget(before_us)

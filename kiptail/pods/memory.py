@@ -28,7 +28,7 @@ class RememberedPods(Protocol):
         """As :meth:`kiptail.pods.ownership.Ownership.restore`."""
 
     def take_local(self) -> dict[str, tuple[Interval, ...]]:
-        """As :meth:`kiptail.pods.ownership.Ownership.take_local`."""
+        """As :meth:`kiptail.pods.register.IntervalRegister.take_local`."""
 
 
 class IntervalBook(Protocol):

@@ -53,7 +53,7 @@ class OtherPods(Protocol):
         """Something else is known of pods that are watched, at these addresses."""
 
     def forget(self, before_us: int) -> None:
-        """As :meth:`kiptail.pods.ownership.Ownership.forget`."""
+        """As :meth:`kiptail.pods.register.IntervalRegister.forget`."""
 
     def close(self, timeout: float) -> None:
         """End the threads; requests under way are not waited for any longer than ``timeout`` seconds."""
@@ -171,7 +171,7 @@ class OtherNodes:
         self._names.note_pods(addresses)
 
     def forget(self, before_us: int) -> None:
-        """As :meth:`kiptail.pods.ownership.Ownership.forget`."""
+        """As :meth:`kiptail.pods.register.IntervalRegister.forget`."""
         with self._lock:
             self._remote.forget(before_us)
 

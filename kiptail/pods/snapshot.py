@@ -68,11 +68,11 @@ class SnapshotOwners:
 
     def hands(self, address: str) -> Hands:
         """When the address changed hands, or may have."""
-        return hands_of(self._ownership.intervals(address))
+        return hands_of(self._ownership.register.intervals(address))
 
     def dates(self, address: str, uid: str) -> bool:
         """It is known when the pod with this UID had the address."""
-        return any(interval.ref.uid == uid for interval in self._ownership.intervals(address))
+        return any(interval.ref.uid == uid for interval in self._ownership.register.intervals(address))
 
     def probed(self, address: str, port: int) -> bool:
         """A pod that has the address is probed on this port: nobody asks, for the node is not known."""

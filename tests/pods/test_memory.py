@@ -31,9 +31,12 @@ class Index(Ownership):
     def current(self) -> bool:
         return self.watches
 
+    def take_local(self) -> dict[str, tuple[Interval, ...]]:
+        return self.register.take_local()
+
 
 def remembered(index: Index, disk: Store) -> PodMemory:
-    return PodMemory(index, disk, current=index.current, forget=index.forget)
+    return PodMemory(index, disk, current=index.current, forget=index.register.forget)
 
 
 class Disk(Store):
