@@ -17,7 +17,7 @@ from kiptail.config.values import network
 from kiptail.kube.api import KubeApi
 from kiptail.names import cluster
 from kiptail.names.cluster import ClusterNames
-from kiptail.pods import dual_stack, lookups, reflector
+from kiptail.pods import dual_stack, found, lookup_queue, reflector
 from kiptail.pods.live import LiveIndex, NodeMode
 from kiptail.pods.ownership import Hands, Owned
 from kiptail.pods.ranges import PodRanges
@@ -151,7 +151,7 @@ def test_a_pod_of_another_node_is_looked_up_once(server: ApiServer, node: Node) 
 def test_a_miss_answers_for_drops_from_before_it_only(
     server: ApiServer, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookups, "MISS_PAUSE", 0.3)
+    monkeypatch.setattr(found, "MISS_PAUSE", 0.3)
     assert node.asked("10.244.9.1") == []
     assert node.asked("10.244.9.1") == []
     assert len(node.lookups()) == 1
@@ -164,7 +164,7 @@ def test_a_miss_answers_for_drops_from_before_it_only(
 def test_an_address_that_misses_time_and_again_is_asked_for_ever_more_rarely(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookups, "MISS_PAUSE", 0.1)
+    monkeypatch.setattr(found, "MISS_PAUSE", 0.1)
     until = time.monotonic() + 2.0
     while time.monotonic() < until:
         node.index.owners.awaits("10.244.9.1", now_us())
@@ -175,7 +175,7 @@ def test_an_address_that_misses_time_and_again_is_asked_for_ever_more_rarely(
 def test_a_successor_is_not_blamed_and_the_predecessor_no_longer(
     server: ApiServer, make: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookups, "HIT_TTL", 0.2)
+    monkeypatch.setattr(found, "HIT_TTL", 0.2)
     node = make()
     server.pods.put(remote("old", "10.244.9.1"))
     first_us = now_us() - 60_000_000
@@ -190,7 +190,7 @@ def test_a_successor_is_not_blamed_and_the_predecessor_no_longer(
 def test_a_thousand_drops_to_two_hundred_addresses_are_two_hundred_lookups(
     server: ApiServer, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node.index._others._lookups, "_bucket", lookups.TokenBucket(500.0, 100))
+    monkeypatch.setattr(node.index._others._lookups._queue, "_bucket", lookup_queue.TokenBucket(500.0, 100))
     addresses = [f"10.244.{9 + n // 100}.{n % 100 + 1}" for n in range(200)]
     for n, address in enumerate(addresses[:100]):
         server.pods.put(remote(f"far-{n}", address))
@@ -216,7 +216,7 @@ def test_a_thousand_drops_to_two_hundred_addresses_are_two_hundred_lookups(
 
 
 def test_lookups_are_paced(server: ApiServer, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node.index._others._lookups, "_bucket", lookups.TokenBucket(5.0, 3))
+    monkeypatch.setattr(node.index._others._lookups._queue, "_bucket", lookup_queue.TokenBucket(5.0, 3))
     for n in range(30):
         node.index.owners.awaits(f"10.244.9.{n + 1}", now_us())
     time.sleep(1.0)
@@ -248,7 +248,7 @@ def test_host_network_pods_name_their_node_and_finished_pods_own_nothing_any_mor
 def test_a_kubelets_credential_follows_its_node_and_is_told_once_what_is_missing(
     server: ApiServer, make: Callable[..., Node], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookups, "FORBIDDEN_RETRY", 0.5)
+    monkeypatch.setattr(lookup_queue, "FORBIDDEN_RETRY", 0.5)
     caplog.set_level(logging.INFO)
     server.pods.put(pod("local", "10.244.1.1"))
     server.pods.put(remote("far", "10.244.9.1"))
@@ -410,7 +410,7 @@ def test_an_address_that_a_local_pod_takes_over_is_no_longer_the_other_pods(serv
 def test_what_was_found_long_ago_is_not_taken_for_granted_but_still_known(
     server: ApiServer, make: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookups, "HIT_TTL", 0.2)
+    monkeypatch.setattr(found, "HIT_TTL", 0.2)
     node = make()
     server.pods.put(remote("far", "10.244.9.1", uid="uid-far"))
     at_us = now_us() - 10_000_000
