@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from kiptail.clock.own import OwnClock
-from kiptail.pods.dual_stack import Sweep, SweepApi
+from kiptail.pods.dual_stack import DualStackApi, DualStackList
 from kiptail.pods.lookups import LookupApi, Lookups
 from kiptail.pods.ownership import Interval, Pod
 from kiptail.pods.ranges import PodRanges
@@ -20,7 +20,7 @@ from kiptail.pods.stats import IndexStats
 __all__ = ["NoOtherNodes", "NotePods", "OtherNodes", "OtherNodesApi", "OtherPods"]
 
 
-class OtherNodesApi(LookupApi, SweepApi, Protocol):
+class OtherNodesApi(LookupApi, DualStackApi, Protocol):
     """What is asked of the API server."""
 
 
@@ -100,7 +100,7 @@ class NoOtherNodes:
 
 
 class OtherNodes:
-    """Asks by first addresses (:class:`Lookups`) and for second ones (:class:`Sweep`), and keeps who was found."""
+    """Asks by first addresses (:class:`Lookups`) and for second ones (:class:`DualStackList`), and keeps the answers."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class OtherNodes:
         self._lookups = Lookups(
             api, label=label, found=self._looked_up, on_answer=on_found, how_to_grant=how_to_grant, clock=clock
         )
-        self._sweep = Sweep(api, label=label, found=self._swept, on_answer=on_found, clock=clock)
+        self._dual_stack = DualStackList(api, label=label, found=self._listed, on_answer=on_found, clock=clock)
         #: For what was found.
         self._lock = threading.Lock()
         self._remote = RemotePods()
@@ -139,7 +139,7 @@ class OtherNodes:
 
     def knows(self, address: str, at_us: int) -> bool:
         """What was found answers for a drop at ``at_us``."""
-        return self._lookups.knows(address, at_us) or self._sweep.knows(address, at_us)
+        return self._lookups.knows(address, at_us) or self._dual_stack.knows(address, at_us)
 
     def ask(self, address: str, at_us: int) -> bool:
         """Have the owner at ``at_us`` found; True while that is awaited."""
@@ -147,12 +147,12 @@ class OtherNodes:
             return self._lookups.ask(address, at_us)
         if self.knows(address, at_us) or self._lookups.forbidden():
             return False
-        if self._sweep.awaits(address):
+        if self._dual_stack.awaits(address):
             return True
         with self._lock:
             first = self._remote.first_address(address)
         # By its first address, if it still is the same pod's; else all pods have to be read.
-        return (bool(first) and self._lookups.ask(first, at_us)) or self._sweep.ask(address, at_us)
+        return (bool(first) and self._lookups.ask(first, at_us)) or self._dual_stack.ask(address, at_us)
 
     def intervals(self, address: str) -> tuple[Interval, ...]:
         """All that was ever found of the address."""
@@ -178,7 +178,7 @@ class OtherNodes:
     def close(self, timeout: float) -> None:
         """End the threads; requests under way are not waited for any longer than ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
-        for end in (self._lookups.close, self._sweep.close):
+        for end in (self._lookups.close, self._dual_stack.close):
             end(max(0.0, deadline - time.monotonic()))
 
     def add_to(self, stats: IndexStats) -> IndexStats:
@@ -188,12 +188,12 @@ class OtherNodes:
         return replace(
             stats,
             remote_pods=remote,
-            refused=stats.refused + self._lookups.refused + self._sweep.refused,
+            refused=stats.refused + self._lookups.refused + self._dual_stack.cost.refused,
             lookups=dict(self._lookups.results),
-            pending=self._lookups.pending + self._sweep.pending,
-            sweeps=self._sweep.sweeps,
-            sweep_pods=self._sweep.pods,
-            sweep_s=self._sweep.seconds,
+            pending=self._lookups.pending + self._dual_stack.pending,
+            sweeps=self._dual_stack.cost.lists,
+            sweep_pods=self._dual_stack.cost.pods,
+            sweep_s=self._dual_stack.cost.seconds,
         )
 
     # -- called from the threads ----------------------------------------------------------------------------
@@ -215,7 +215,7 @@ class OtherNodes:
         self._names.note_pods(found)
         return found
 
-    def _swept(self, pods: list[Pod], awaited: frozenset[str]) -> None:
+    def _listed(self, pods: list[Pod], awaited: frozenset[str]) -> None:
         others = self._elsewhere(pods)
         wanted = [pod for pod in others if not awaited.isdisjoint(pod.addresses)]
         with self._lock:

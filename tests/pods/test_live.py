@@ -17,7 +17,7 @@ from kiptail.config.values import network
 from kiptail.kube.api import KubeApi
 from kiptail.names import cluster
 from kiptail.names.cluster import ClusterNames
-from kiptail.pods import dual_stack, found, lookup_queue, reflector
+from kiptail.pods import dual_stack, dual_stack_plan, found, lookup_queue, reflector
 from kiptail.pods.live import LiveIndex, NodeMode
 from kiptail.pods.ownership import Hands, Owned
 from kiptail.pods.ranges import PodRanges
@@ -103,7 +103,7 @@ def server() -> Iterator[ApiServer]:
 @pytest.fixture
 def make(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Node]]:
     monkeypatch.setattr(reflector, "BACKOFF_FIRST", 0.05)
-    monkeypatch.setattr(dual_stack, "FIRST_WITHIN", 0.0)
+    monkeypatch.setattr(dual_stack_plan, "FIRST_WITHIN", 0.0)
     made: list[Node] = []
 
     def start(*arguments: Any, **options: Any) -> Node:
@@ -285,7 +285,7 @@ def test_a_second_address_is_found_by_one_sweep_and_then_looked_up_by_the_first(
     server: ApiServer, make: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dual_stack, "PAGE_LIMIT", 10)
-    monkeypatch.setattr(dual_stack, "FIRST_WITHIN", 1.0)
+    monkeypatch.setattr(dual_stack_plan, "FIRST_WITHIN", 1.0)
     monkeypatch.setattr(random, "uniform", lambda low, high: high)
     server.pods.put(pod("local", "10.244.1.1", "fd00::1:1"))
     for n in range(30):
