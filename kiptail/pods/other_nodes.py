@@ -100,7 +100,7 @@ class NoOtherNodes:
 
 
 class OtherNodes:
-    """Asks by first addresses (:class:`Lookups`) and for second ones (:class:`DualStackList`), and keeps the answers."""
+    """Asks by first addresses (:class:`Lookups`), for second ones (:class:`DualStackList`), and keeps what it finds."""
 
     def __init__(
         self,
