@@ -49,7 +49,7 @@ class JournalError(KiptailError):
 class ClusterError(KiptailError):
     """The cluster refuses: a kubeconfig, certificate, credential or right that waiting will not mend.
 
-    ``remedy`` is what to do, for those who tell it apart from the ``problem``; the text has both.
+    ``remedy`` is what to do, for those who show it apart from the ``problem``; the text has both.
     """
 
     exit_code = 4

@@ -2,7 +2,7 @@
 
 ``subprocess`` has a timeout for the program, not for a child that keeps its output open, and takes in whatever is
 printed. Here a program is over when it ends itself; then, and when its time is, its whole process group is ended. What
-a child that made a session of its own does is out of reach: of that, only the pipes are let go.
+a child that made a session of its own does is out of reach: of that, only the pipes are closed.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ import pytest
 
 from kiptail.clock.own import OwnClock
 from kiptail.flows.known_lines import KnownLines
-from kiptail.journal.entry import Position
 from kiptail.journal.follow import Batch, Journal
+from kiptail.journal.position import Position
 from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.state.store import Store
 from tests.support.journald import export_to_journal, kernel_entry

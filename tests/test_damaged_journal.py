@@ -18,8 +18,9 @@ from kiptail.clock.dates import LATEST_US, kubernetes_time
 from kiptail.errors import JournalError
 from kiptail.flows.flow import flow_key
 from kiptail.flows.ledger import Ledger
-from kiptail.journal.entry import Position, SourceClock
 from kiptail.journal.follow import Journal
+from kiptail.journal.position import Position
+from kiptail.journal.source_clock import SourceClock
 from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.netfilter.reading import read
 from kiptail.state.store import Store

@@ -23,7 +23,7 @@ from kiptail.flows.flow import Flow
 from kiptail.flows.intake import Follower
 from kiptail.flows.known_lines import KnownLine, KnownLines
 from kiptail.flows.ledger import IDLE_US, Changes, Ledger
-from kiptail.journal.entry import Position
+from kiptail.journal.position import Position
 from kiptail.journal.scanner import Batch
 from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.pods.ownership import PodRef

@@ -19,7 +19,7 @@ import pytest
 from kiptail.clock.own import OwnClock
 from kiptail.flows.budget import Limits
 from kiptail.flows.known_lines import KnownLine, KnownLines
-from kiptail.journal.entry import Position
+from kiptail.journal.position import Position
 from kiptail.journal.scanner import Batch
 from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.state.store import Store

@@ -52,6 +52,8 @@ PURE = (
     "flows/known_lines",
     "flows/ledger",
     "journal/entry",
+    "journal/position",
+    "journal/source_clock",
     "names/unnamed",
     "netfilter/parser",
     "netfilter/prefixes",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 __all__ = ["FIREWALLS", "FIXED_PREFIX", "PREFIX", "LongPrefixError", "rules_for"]
 
-#: What the rules log with unless told otherwise.
+#: What the rules log with by default.
 PREFIX = "kiptail-drop:"
 #: iptables cuts a longer prefix, in bytes, the blank at its end included.
 _IPTABLES_PREFIX = 29

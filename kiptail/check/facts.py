@@ -128,7 +128,7 @@ class HostFacts:
 
 
 class Need(NamedTuple):
-    """A right, as it is told, and what goes without it."""
+    """A right, as it is named, and what does not work without it."""
 
     right: str
     #: None: that could not be found out.

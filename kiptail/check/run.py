@@ -39,8 +39,8 @@ def as_text(findings: Sequence[Finding]) -> str:
         line = f"{finding.level:<8} {finding.topic:<11} {one_line(finding.text, _TEXT_LIMIT)}"
         lines.append(line + (f" → {one_line(finding.remedy, _TEXT_LIMIT)}" if finding.remedy else ""))
     counts = [(sum(f.level is level for f in findings), level) for level in (Level.PROBLEM, Level.WARNING)]
-    told = [f"{count} {level}{'' if count == 1 else 's'}" for count, level in counts if count]
-    return "\n".join([*lines, ", ".join(told) or "all is well"]) + "\n"
+    counted = [f"{count} {level}{'' if count == 1 else 's'}" for count, level in counts if count]
+    return "\n".join([*lines, ", ".join(counted) or "all is well"]) + "\n"
 
 
 def as_json(findings: Sequence[Finding]) -> str:

@@ -55,7 +55,7 @@ class _JsonFormatter(logging.Formatter):
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
-    """To the standard error; where nothing can be written to that, nobody can be told either."""
+    """To the standard error; where nothing can be written to that, an error of logging cannot be shown either."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Only what is no matter of the stream is an internal error, which logging shows."""

@@ -2,7 +2,7 @@
 
 Steady time is the wall clock's time as long as that is not set. When it is set, by more than :data:`SLACK_US`, steady
 time goes on as CLOCK_MONOTONIC does, and how far the wall clock is ahead of it is remembered. Flows, windows and ages
-live in steady time; the wall clock's is told to people, and got from other machines.
+live in steady time; the wall clock's is shown to people, and received from other machines.
 
 All times are in µs: *wall* and *steady* since the epoch, *monotonic* since the machine's boot.
 """

@@ -254,7 +254,7 @@ NEW_ADDRESSES: Option[int] = Option(
     number=True,
     default="500",
     help="How many senders without flows are taken notice of within the budget window, of those to one address; of"
-    " those to all addresses together, twice as many. Packets of further ones are told at their other end only.",
+    " those to all addresses together, twice as many. Packets of further ones are reported at their other end only.",
 )
 BUDGET_WINDOW: Option[float] = Option(
     "budget-window",

@@ -71,11 +71,11 @@ class Settings:
     give_up_after_s: float | None
     #: Different flows of one address and direction within the budget window, before they are folded.
     flows_per_address: int
-    #: New addresses within the budget window, before they are told at their other end only.
+    #: New addresses within the budget window, before they are reported at their other end only.
     new_addresses: int
     #: The budget window, in seconds.
     budget_window_s: float
-    #: Flows that may be open, and as many again that have ended and wait to be told.
+    #: Flows that may be open, and as many again that have ended and wait to be posted.
     max_flows: int
     #: How an Event's text names the pod at the other end.
     pod_identifier: PodIdentifier
@@ -216,7 +216,7 @@ def _pod_identifier_label(levels: Levels) -> str | None:
 
 
 def _give_up_after(levels: Levels, *, follow: bool) -> float | None:
-    """A day, or what is set; never less than the age at which drops still count, or they would not be told."""
+    """A day, or what is set; never less than the age at which drops still count, or they would not be reported."""
     if not follow and levels.find(options.EXPIRE_AFTER) is None:
         return None
     give_up_after, expire_after = levels.need(options.GIVE_UP_AFTER), levels.need(options.EXPIRE_AFTER)

@@ -81,7 +81,7 @@ def _map(kind: Kind, empty: object, form: str) -> Kind:
             if not isinstance(key, str | int):
                 raise _refusal(at, form)
             name = str(key).lower() if isinstance(key, bool) else str(key)
-            # The key is not told: it may be a secret that has slipped.
+            # The key is not shown: it may be a secret that has slipped.
             made[name] = empty if item is None else kind(f"a value of {at}", item)
         return made
 

@@ -50,7 +50,7 @@ def proxy_context(cluster: str, host: str, *, verify: bool, ca: bytes | None) ->
     It is shown no certificate. Raises ClusterError.
     """
     context = _context(verify=verify)
-    # urllib3 1.26 leaves it to such a context whose certificate it is, and does not tell it a host that is an address.
+    # urllib3 1.26 leaves it to such a context whose certificate it is, and does not pass it a host that is an address.
     context.check_hostname = verify
     context.wrap_socket = functools.partial(context.wrap_socket, server_hostname=host)  # type: ignore[method-assign]
     context.load_default_certs()

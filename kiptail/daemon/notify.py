@@ -1,4 +1,4 @@
-"""What systemd is told: sd_notify(3), which can neither fail nor block.
+"""What systemd is notified of: sd_notify(3), which can neither fail nor block.
 
 systemd-python's own ``notify`` raises when the socket is gone and waits while its reader does not read; a daemon
 must count on in both cases.

@@ -18,7 +18,7 @@ class Reading(NamedTuple):
 
 
 class Observer(Protocol):
-    """Is told of what happens, from any thread."""
+    """Gets what happens, from any thread."""
 
     def event_written(self, operation: str, result: str) -> None:
         """One write of an Event."""

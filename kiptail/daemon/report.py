@@ -29,7 +29,7 @@ HANGS_AFTER = 60.0
 
 
 class Index(Protocol):
-    """What is told of the pod index."""
+    """What is reported of the pod index."""
 
     @property
     def trouble(self) -> str:
@@ -86,7 +86,7 @@ class Report:
         if late and self._late and not self._warned:
             self._warned = True
             log.warning(
-                "reading is %.0f s behind the journal: more is dropped than can be counted at once, and told late."
+                "reading is %.0f s behind the journal: more is dropped than can be counted at once, and reported late."
                 " Nothing is lost as long as the journal keeps it: see SystemMaxUse in journald.conf(5)",
                 lag,
             )
@@ -158,18 +158,22 @@ class Report:
         for (verdict, protocol), value in list(intake.drops.items()):
             labels = {"verdict": verdict, "protocol": protocol}
             yield Reading("kiptail_drops", "Packets dropped, rejected or logged.", value, labels)
-        for told, value in self._tally.items():
+        for ends, value in self._tally.items():
             text = "Drops that a pod sent or was to receive, by its namespace and the peer's; each side by itself."
-            yield Reading("kiptail_pod_drops", text, value, told._asdict())
+            yield Reading("kiptail_pod_drops", text, value, ends._asdict())
         for side in SIDES:
-            text = "Drops that are told in a folded Event, by the side that it tells."
+            text = "Drops that a folded Event counts, by the end that it is posted to."
             yield Reading("kiptail_drops_folded", text, ledger.folded[side], {"side": side})
         for name, text, value in (
             ("kiptail_missed_kernel_messages", "Kernel messages that journald missed.", counts.missed),
             ("kiptail_journal_gaps", "Times that unread entries had been vacuumed.", counts.lost),
             ("kiptail_journal_reopens", "Times that the journal was opened anew.", counts.reopened),
-            ("kiptail_sides_denied", "Sides of drops not told, as the node had too many new addresses.", ledger.denied),
-            ("kiptail_drops_untold", "Drops that are told at neither side for that reason.", ledger.untold),
+            (
+                "kiptail_sides_denied",
+                "Ends of drops without an Event, as the node had too many new addresses.",
+                ledger.denied,
+            ),
+            ("kiptail_drops_untold", "Drops without an Event at either end for that reason.", ledger.untold),
             (
                 "kiptail_drops_ambiguous",
                 "Drops of either of several pods, for which none is blamed.",
@@ -188,7 +192,11 @@ class Report:
             ("kiptail_events_untold", "Events that were never written.", progress.untold),
             ("kiptail_flows_unplaced", "Flows whose ends are undecided.", progress.unplaced),
             ("kiptail_flows_open", "Flows that go on.", len(ledger)),
-            ("kiptail_flows_ended_untold", "Flows that have ended and wait to be told.", progress.ended),
+            (
+                "kiptail_flows_ended_untold",
+                "Flows that have ended and whose last counts are not posted yet.",
+                progress.ended,
+            ),
             ("kiptail_state_unavailable", "1 while the state cannot be written.", bool(self._follower.trouble)),
             ("kiptail_index_ready", "1 once the pods that are followed are known.", self._index.ready()),
             ("kiptail_token_unrenewable", "1 while kiptail's own token cannot be renewed.", self._unrenewable()),

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 def open_metrics(settings: Settings) -> Metrics | Unobserved:
-    """What is told of what happens, and can be asked for it unless nothing is served."""
+    """What observes what happens, and can be asked for it unless nothing is served."""
     if settings.dry_run or settings.metrics_address is None:
         return Unobserved()
     from kiptail.daemon.metrics import Metrics  # noqa: PLC0415 - 35 ms and 3 MiB that such a run does without

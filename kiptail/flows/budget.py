@@ -47,8 +47,8 @@ class Limits:
     #: Different flows of one address and direction in a window; further ones are folded.
     flows_per_address: int = 20
     #: Senders in a window that had no flow before: so many to one address as long as others have few, and to all
-    #: together twice as many, but as many to each as it may have flows in any case. Whoever comes later is told of at
-    #: the other end only. And so many pairs that are both new.
+    #: together twice as many, but as many to each as it may have flows in any case. Drops of whoever comes later are
+    #: reported at the other end only. And so many pairs that are both new.
     new_addresses: int = 500
     #: How long a window lasts, in µs of event time.
     window_us: int = 600 * 1_000_000
@@ -60,7 +60,7 @@ class Limits:
 
     @property
     def flows_per_sender(self) -> int:
-        """Open flows of one sender; further ones are told only where drops are folded."""
+        """Open flows of one sender; further ones are reported only where drops are folded."""
         return self.sender_factor * self.flows_per_address
 
 
@@ -110,6 +110,30 @@ class _Account:
     flows: dict[int, Flow] = field(default_factory=dict)
 
 
+class _Owners:
+    """When addresses began to be somebody else's, or may have, within :data:`OWNERS_US` or later."""
+
+    def __init__(self) -> None:
+        self._times: dict[str, tuple[int, ...]] = {}
+
+    def hand_over(self, address: str, at_us: Iterable[int], now_us: int) -> None:
+        """The address was given, or given back, at these times, in place of what was known of it."""
+        times = tuple(us for us in at_us if us > now_us - OWNERS_US)
+        if times and (address in self._times or len(self._times) < MAX_OWNERS):
+            self._times[address] = times
+        else:
+            self._times.pop(address, None)
+
+    def since(self, address: str, time_us: int) -> int:
+        """Since when the address may have been that of whoever had it at ``time_us``; 0: nothing tells."""
+        return max((at_us for at_us in self._times.get(address, ()) if at_us <= time_us), default=0)
+
+    def forget(self, now_us: int) -> None:
+        """All flows of the owners before have ended by now."""
+        for address in [address for address, times in self._times.items() if times[-1] < now_us - OWNERS_US]:
+            del self._times[address]
+
+
 class Budgets:
     """Keeps windows and accounts. ``now_us`` is the ledger's watermark, which never goes back."""
 
@@ -119,20 +143,15 @@ class Budgets:
         self._changed: dict[tuple[str, str], Window] = {}
         self._node = state.node
         self._over_us = 0
-        #: When the address began to be somebody else's, or may have, within :data:`OWNERS_US` or later.
-        self._owners: dict[str, tuple[int, ...]] = {}
+        self._owners = _Owners()
         self._accounts: dict[str, _Account] = {}
 
     def hand_over(self, address: str, at_us: Iterable[int], now_us: int) -> None:
         """The address was given, or given back, at these times, in place of what was known of it."""
-        times = tuple(us for us in at_us if us > now_us - OWNERS_US)
-        if times and (address in self._owners or len(self._owners) < MAX_OWNERS):
-            self._owners[address] = times
-        else:
-            self._owners.pop(address, None)
+        self._owners.hand_over(address, at_us, now_us)
 
     def opened(self, flow: Flow) -> None:
-        """A flow is on its sender's account now, if it has one: folded ones are many senders', or are told anyway."""
+        """A flow is on its sender's account now, if it has one: folded ones are many senders', or reported anyway."""
         if flow.spread is None:
             self._accounts.setdefault(flow.key.src, _Account()).flows[flow.id] = flow
 
@@ -149,15 +168,15 @@ class Budgets:
         account = self._accounts.get(sender)
         if account is None or len(account.flows) < self._limits.flows_per_sender:
             return False
-        owner_us = self._owner_since(sender, time_us)
+        owner_us = self._owners.since(sender, time_us)
         if owner_us > account.since_us:
             account.since_us = owner_us
             account.flows = {id_: flow for id_, flow in account.flows.items() if flow.opened_us >= owner_us}
         return len(account.flows) >= self._limits.flows_per_sender
 
-    def admit(self, key: FlowKey, told: Mapping[str, int], now_us: int, time_us: int) -> Admission:
-        """Decide on a flow whose first drop was at ``time_us``; ``told``: addresses that have open flows."""
-        known = [side for side in SIDES if self.knows(key.address(side), told, now_us)]
+    def admit(self, key: FlowKey, reported: Mapping[str, int], now_us: int, time_us: int) -> Admission:
+        """Decide on a flow whose first drop was at ``time_us``; ``reported``: addresses that have open flows."""
+        known = [side for side in SIDES if self.knows(key.address(side), reported, now_us)]
         if len(known) < len(SIDES) and self._takes(key, known, now_us, time_us):
             known = [*SIDES]
         if self.spent(key.src, time_us):
@@ -175,13 +194,15 @@ class Budgets:
             window = self._windows.get((key.address(side), side))
             if window is None or digest in window.flows or len(window.flows) < most:
                 return False
-            if window.since_us < self._owner_since(window.address, time_us) or not self._lasts(window.since_us, now_us):
+            if window.since_us < self._owners.since(window.address, time_us) or not self._lasts(
+                window.since_us, now_us
+            ):
                 return False
         return True
 
-    def knows(self, address: str, told: Mapping[str, int], now_us: int) -> bool:
+    def knows(self, address: str, reported: Mapping[str, int], now_us: int) -> bool:
         """Whether the address was taken notice of and still is."""
-        if told.get(address):
+        if reported.get(address):
             return True
         windows = (self._windows.get((address, side)) for side in SIDES)
         return any(window is not None and self._lasts(window.since_us, now_us) for window in windows)
@@ -192,8 +213,7 @@ class Budgets:
         for register in (self._windows, self._changed):
             for place in [place for place, window in register.items() if window.since_us < self._over_us]:
                 del register[place]
-        for address in [address for address, times in self._owners.items() if times[-1] < now_us - OWNERS_US]:
-            del self._owners[address]
+        self._owners.forget(now_us)
 
     def changes(self) -> BudgetState:
         """What is not stored yet."""
@@ -234,7 +254,7 @@ class Budgets:
         window = self._windows.get(place)
         if (
             window is None
-            or window.since_us < self._owner_since(place[0], time_us)
+            or window.since_us < self._owners.since(place[0], time_us)
             or not self._lasts(window.since_us, now_us)
         ):
             window = Window(*place, now_us, set())
@@ -245,10 +265,6 @@ class Budgets:
         window.flows.add(digest)
         self._windows[place] = self._changed[place] = window
         return True
-
-    def _owner_since(self, address: str, time_us: int) -> int:
-        """Since when the address may have been that of whoever had it at ``time_us``; 0: nothing tells."""
-        return max((at_us for at_us in self._owners.get(address, ()) if at_us <= time_us), default=0)
 
     def _lasts(self, since_us: int, now_us: int) -> bool:
         return now_us - since_us <= self._limits.window_us

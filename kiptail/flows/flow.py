@@ -163,7 +163,7 @@ class Flow:
     seen_us: int
     count: int
     ended: bool = False
-    #: The sides that are told by this flow's own Event; those left out are told by a folded flow's, if at all.
+    #: The sides that are reported by this flow's own Event; those left out are reported by a folded flow's, if at all.
     sides: tuple[str, ...] = SIDES
     #: Of a folded flow only.
     spread: Spread | None = None
@@ -202,6 +202,6 @@ class Flow:
         """As it is now, whatever is added later; for those who do not cut it, so without its trail."""
         return replace(self, spread=self.spread and self.spread.copy(), trail=_NO_TRAIL)
 
-    def told_addresses(self) -> Iterable[str]:
-        """The addresses at the sides that this flow tells."""
+    def reported_addresses(self) -> Iterable[str]:
+        """The addresses at the sides that this flow reports."""
         return (self.key.address(side) for side in self.sides)

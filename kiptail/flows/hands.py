@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from kiptail.flows.flow import FlowKey
 from kiptail.pods.ownership import Hands
 
-__all__ = ["ChangesOfHands"]
+__all__ = ["LATE_US", "ChangesOfHands"]
+
+#: So long, in µs of event time, drops from before a change of hands may still be read after it was seen.
+LATE_US = 10 * 60 * 1_000_000
 
 #: So many addresses are remembered.
 MAX_ADDRESSES = 65_536

@@ -56,7 +56,7 @@ class KnownLine:
     #: Verdict and protocol, as metrics count them.
     kind: tuple[str, str]
     #: The prefix stands for a drop or reject: the ledger counts it.
-    told: bool
+    counted: bool
 
 
 class KnownLines:

@@ -31,7 +31,7 @@ class Together:
     """Drops from one address to another that are counted in the same folded flows."""
 
     many: tuple[Flow, ...]
-    #: Nobody is told of them at their destination, for their sender's account is full.
+    #: They are reported to nobody at their destination, for their sender's account is full.
     denied: bool
     #: By key; never empty once it is seen.
     drops: list[Drops] = field(default_factory=list)
@@ -88,7 +88,7 @@ class Second:
         self._leave(lambda _: True)
 
     def leave_denied(self, targets: set[str] | None) -> None:
-        """Decide those one by one of which nobody is told at one of these addresses; None: at any."""
+        """Decide those one by one that are reported to nobody at one of these addresses; None: at any."""
         self._leave(lambda way: way.denied and (targets is None or way.drops[0].key.dst in targets))
 
     def _leave(self, leaves: Callable[[Together], bool]) -> None:

@@ -1,7 +1,7 @@
 """How a flow's count grew, second by second, so that it can be cut afterwards (pure).
 
 That an address changed hands is learned after the first drops of its new owner were counted. With the trail, they can
-be told from the old owner's: by the whole second, which is as exactly as Kubernetes says when it was.
+be distinguished from the old owner's: by the whole second, which is as exactly as Kubernetes says when it was.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Part(NamedTuple):
     mixed: bool = False
 
 
+# More than fifteen methods, of which six are Python's own: a trail is compared, stored, and made when it is asked for.
 class Trail:
     """Spans of time, one after the other, and how many drops of the flow were counted before each.
 
@@ -193,11 +194,11 @@ class Trail:
         if not self._starts:
             return None, None
         ends = [*self._befores[1:], count]
-        told = [at for at, (before, after) in enumerate(zip(self._befores, ends, strict=True)) if before < after]
-        first_us = None if self._befores[0] or not told else self._starts[told[0]] * SECOND_US
-        end = self._starts[told[-1]] + 1 if told else self._starts[0]
-        if told and told[-1] < self._coarse and told[-1] + 1 < len(self._starts):
-            end = self._starts[told[-1] + 1]
+        held = [at for at, (before, after) in enumerate(zip(self._befores, ends, strict=True)) if before < after]
+        first_us = None if self._befores[0] or not held else self._starts[held[0]] * SECOND_US
+        end = self._starts[held[-1]] + 1 if held else self._starts[0]
+        if held and held[-1] < self._coarse and held[-1] + 1 < len(self._starts):
+            end = self._starts[held[-1] + 1]
         return first_us, end * SECOND_US
 
     def _before(self, second: int, count: int) -> int:

@@ -10,18 +10,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from kiptail.clock.steady import JITTER_US, Timeline
-from kiptail.journal.entry import (
-    DELAY_LIMIT_US,
-    DRIFT,
-    MOST_DIGITS,
-    SourceClock,
-    is_trusted,
-    microseconds,
-    missed_messages,
-    source_delay,
-    text_of,
-)
-from kiptail.journal.reader import Place, Reader, field
+from kiptail.journal.entry import MOST_DIGITS, is_trusted, microseconds, missed_messages, text_of
+from kiptail.journal.position import Position
+from kiptail.journal.reader import Reader, field
+from kiptail.journal.source_clock import DELAY_LIMIT_US, DRIFT, SourceClock, source_delay
 
 __all__ = ["Batch", "JournalCounts", "Scanner"]
 
@@ -85,19 +77,20 @@ class Scanner(Generic[Known]):
         What it gives that is no bool is given out instead of the text. ``timeline`` observes each line.
         """
         self.counts = JournalCounts()
-        #: What :func:`~kiptail.journal.entry.source_delay` knows by now.
+        #: What :func:`~kiptail.journal.source_clock.source_delay` knows by now.
         self.clock = clock
         #: The last line's receipt, if the last scan found any: monotonic time, with its boot, and real time.
         self._last: tuple[int, bytes, int] | None = None
-        self._wanted, self._timeline, self._needle = wanted, timeline, needle
+        self._wanted = wanted
+        self._timeline = timeline
+        self._needle = needle
 
-    @property
-    def mark(self) -> Place | None:
-        """The place, less the cursor, of the last line that the last scan found."""
+    def last_position(self) -> Position | None:
+        """Of the last line that the last scan found, without its cursor."""
         if self._last is None:
             return None
         monotonic_us, boot, realtime_us = self._last
-        return Place("", boot.hex(), monotonic_us, realtime_us)
+        return Position("", boot.hex(), monotonic_us, realtime_us)
 
     def scan(
         self, reader: Reader, batch: Batch[Known], limit: int, skip: Callable[[Reader], bool] | None = None

@@ -116,7 +116,7 @@ class Answer:
         return data
 
     def close(self) -> None:
-        """Let go of the connection; one with an answer that was not read to its end is of no use any more."""
+        """Give the connection up: with an answer that was not read to its end, it is of no use any more."""
         if self._connection is not None:
             self._response.close()
             self._connection.close()

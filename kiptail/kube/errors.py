@@ -48,7 +48,7 @@ def refused(what: str, status: int, headers: Mapping[str, str], body: bytes) -> 
     details = document.get("details")
     details = details if isinstance(details, dict) else {}
     causes = details.get("causes")
-    told = [cause.get("reason") for cause in causes if isinstance(cause, dict)] if isinstance(causes, list) else []
+    reasons = [cause.get("reason") for cause in causes if isinstance(cause, dict)] if isinstance(causes, list) else []
     if seconds is None and type(asked := details.get("retryAfterSeconds")) is int:
         seconds = asked
     reason = _text(document, "reason")
@@ -57,7 +57,7 @@ def refused(what: str, status: int, headers: Mapping[str, str], body: bytes) -> 
         f"{what}: the API server answered {status}: {text}",
         status=status,
         reason=reason,
-        causes=tuple(one_line(cause) for cause in told[:_MOST_CAUSES] if isinstance(cause, str)),
+        causes=tuple(one_line(cause) for cause in reasons[:_MOST_CAUSES] if isinstance(cause, str)),
         retry_after=float(seconds) if seconds is not None and seconds > 0 else None,
     )
 

@@ -76,7 +76,7 @@ class Session:
     stamps: dict[Path, Stamp]
 
     def close(self) -> None:
-        """Let go of its connections; those in use are closed when they no longer are."""
+        """Close its connections; those in use are closed once they no longer are."""
         self.pool.clear()
         if self.direct is not None:
             self.direct.close()

@@ -215,7 +215,7 @@ class DnsResolver:
         deadline = time.monotonic() + self._lifetime_s
         try:
             resolver = self._configured()
-            told = resolver.resolve(
+            found = resolver.resolve(
                 dns.reversename.from_address(address), "PTR", lifetime=self._lifetime_s, search=False
             )
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
@@ -224,7 +224,7 @@ class DnsResolver:
             return Answer(Outcome.TIMEOUT)
         except (dns.resolver.NoNameservers, dns.resolver.NoResolverConfiguration, OSError):
             return Answer(Outcome.FAILED)
-        names = _host_names(record.target.labels for record in told)
+        names = _host_names(record.target.labels for record in found)
         if not names:
             return Answer(Outcome.HOSTILE)
         for name in names:

@@ -24,7 +24,7 @@ class Verdict(StrEnum):
 
     DROP = "drop"
     REJECT = "reject"
-    #: Counted, but told to nobody: the rule only logs.
+    #: Counted, but no Event is posted: the rule only logs.
     LOG = "log"
 
 

@@ -131,7 +131,7 @@ _ICMPV6_UNREACHABLE = (
 def icmp_name(protocol: str, type: int, code: int | None) -> str:
     """An ICMP message's name: ``echo-request``, ``destination-unreachable (port-unreachable)``, ``type 42``.
 
-    ``protocol`` is ``ICMP`` or ``ICMPv6``. The code is told for destination-unreachable alone: there it is
+    ``protocol`` is ``ICMP`` or ``ICMPv6``. The code is named for destination-unreachable alone: there it is
     what matters (a lost ``fragmentation-needed`` stalls connections), and without it two flows would read the
     same.
     """

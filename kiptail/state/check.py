@@ -11,7 +11,8 @@ from pathlib import Path
 
 from kiptail.errors import StateError
 from kiptail.state.rows import is_sealed
-from kiptail.state.schema import MACHINE, SCHEMA_VERSION, TABLES, bring_up, in_memory
+from kiptail.state.schema import MACHINE, SCHEMA_VERSION, TABLES, in_memory
+from kiptail.state.steps import bring_up
 from kiptail.text import one_line
 
 __all__ = ["BESIDE", "Unfit", "check", "is_damage", "is_there", "recognise"]

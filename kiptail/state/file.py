@@ -1,7 +1,7 @@
 """The state file itself: where it is, who may use it, how it is begun and opened, and set aside when it cannot be used.
 
 :mod:`kiptail.state.check` says whether it can, :mod:`kiptail.state.schema` what is in it, and
-:mod:`kiptail.state.store` what that means.
+:mod:`kiptail.state.records` what that means.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ def _set_up(connection: sqlite3.Connection) -> None:
     # WAL: a commit is one append, and a crash at any moment leaves the last one whole.
     # FULL: it is on the disk before anything of it is sent. NORMAL would do against the death of the process,
     # but after a power failure could forget a flow's name whose Event was sent already, while journald may
-    # have kept the entries: they would be told a second time. It costs about half a millisecond a commit, and
+    # have kept the entries: they would be counted a second time. It costs about half a millisecond a commit, and
     # there are a few commits a second. (That journald itself writes to the disk only every few minutes does no
     # harm: a position whose entry is gone is found again by its times.)
     connection.execute("PRAGMA journal_mode=WAL")

@@ -8,50 +8,33 @@ sent once more. :mod:`kiptail.state.file` knows the file.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from kiptail.clock.steady import Times
-from kiptail.events.endpoint import Endpoint, Kind
+from kiptail.events.endpoint import Endpoint
 from kiptail.events.event import EventRecord
-from kiptail.flows.budget import DIGEST, BudgetState, NodeWindow, Window
-from kiptail.flows.flow import SIDES, Distinct, Flow, FlowKey, Spread
 from kiptail.flows.ledger import Changes
-from kiptail.flows.trail import Trail
-from kiptail.journal.entry import Position, SourceClock
-from kiptail.pods.ownership import Interval, PodRef
+from kiptail.journal.position import Position
+from kiptail.pods.ownership import Interval
 from kiptail.state.file import StateFile, open_state, sqlite_errors
 from kiptail.state.intervals import load_intervals, save_intervals
+from kiptail.state.records import (
+    Saved,
+    endpoint_row,
+    flow_row,
+    ledger_row,
+    load,
+    position_row,
+    record_row,
+    window_row,
+)
 from kiptail.state.rows import Row
 from kiptail.state.schema import BUDGET, ENDPOINT, EVENT, FLOW, LEDGER, POSITION
 
-__all__ = ["Saved", "SavedFlow", "Store"]
-
-
-@dataclass(frozen=True, slots=True)
-class SavedFlow:
-    """A stored flow, who was found at its ends, and the pods' Events."""
-
-    flow: Flow
-    ends: dict[str, Endpoint]
-    records: tuple[EventRecord, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """All that a start resumes from."""
-
-    position: Position | None
-    watermark_us: int
-    next_flow_id: int
-    last_stamp: int
-    budget: BudgetState
-    flows: tuple[SavedFlow, ...]
+__all__ = ["Saved", "Store"]
 
 
 class Store:
@@ -93,7 +76,7 @@ class Store:
         """Everything that was committed."""
         with self._mutex, sqlite_errors(self._path):
             found, self._found = self._found, None
-            return found or _load(self._file.connection)
+            return found or load(self._file.connection)
 
     def load_intervals(self) -> tuple[list[tuple[str, Interval]], int]:
         """What is known of this node's pods, by address; and when there was news of pods last, µs since the epoch."""
@@ -109,29 +92,24 @@ class Store:
         """Take over the ledger's changes together with the position that they were read up to."""
         budget = changes.budget
         with self._transaction() as connection:
-            FLOW.save(connection, map(_flow_row, changes.flows))
-            LEDGER.save(connection, [(1, changes.watermark_us, changes.next_flow_id, changes.last_stamp, *budget.node)])
+            FLOW.save(connection, map(flow_row, changes.flows))
+            LEDGER.save(connection, [ledger_row(changes)])
             connection.execute("DELETE FROM budget WHERE since_us < ?", (budget.over_us,))
-            BUDGET.save(
-                connection, [(w.address, w.side, w.since_us, b"".join(sorted(w.flows))) for w in budget.windows]
-            )
+            BUDGET.save(connection, map(window_row, budget.windows))
             if position is not None:
-                POSITION.save(connection, [_position_row(position)])
+                POSITION.save(connection, [position_row(position)])
 
     def save_endpoints(self, flow_id: int, ends: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
         """Who is at a flow's ends, and all its Events with their names and texts: in place of what was stored."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM endpoint WHERE flow_id=?", (flow_id,))
             connection.execute("DELETE FROM event WHERE flow_id=?", (flow_id,))
-            ENDPOINT.save(
-                connection,
-                [(flow_id, side, end.kind, json.dumps(end.pods), end.name, end.probes) for side, end in ends.items()],
-            )
-            EVENT.save(connection, map(_record_row, records))
+            ENDPOINT.save(connection, [endpoint_row(flow_id, side, end) for side, end in ends.items()])
+            EVENT.save(connection, map(record_row, records))
 
     def note(self, record: EventRecord) -> None:
         """What became of a write to the API server: stored with the next transaction, whatever that is."""
-        row = _record_row(record)
+        row = record_row(record)
         with self._mutex:
             self._notes[record.key] = row
 
@@ -175,146 +153,7 @@ class Store:
                 self._file.connection.execute("ROLLBACK")
 
 
-def _record_row(record: EventRecord) -> Row:
-    return (
-        record.flow_id,
-        record.end,
-        record.pod.uid,
-        json.dumps(record.pod),
-        record.name,
-        record.message,
-        record.sent_count,
-        record.sent_message,
-        record.sent_at_us,
-        record.writes,
-        record.rounds,
-        record.given_up,
-        record.withdrawn,
-    )
-
-
-def _flow_row(flow: Flow) -> Row:
-    spread = flow.spread
-    return (
-        flow.id,
-        *flow.key,
-        flow.opened_us,
-        flow.first_us,
-        flow.last_us,
-        flow.seen_us,
-        flow.count,
-        flow.ended,
-        ",".join(flow.sides),
-        *((bytes(spread.peers), bytes(spread.ports)) if spread else (None, None)),
-        flow.stamp,
-        bytes(flow.trail),
-        flow.mixed,
-    )
-
-
-def _position_row(position: Position) -> Row:
-    clock = position.clock
-    return (
-        1,
-        position.cursor,
-        position.boot_id,
-        position.monotonic_us,
-        position.realtime_us,
-        *((clock.boot_id, clock.monotonic_us, clock.offset_us) if clock else (None, None, None)),
-        json.dumps(position.times) if position.times else None,
-    )
-
-
 def _read(connection: sqlite3.Connection) -> Saved:
     """What is in a file that is opened."""
     load_intervals(connection)  # asked for later, and only whether it can be
-    return _load(connection)
-
-
-def _load(connection: sqlite3.Connection) -> Saved:
-    position = next(map(_position, POSITION.load(connection)), None)
-    _id, watermark_us, next_id, last_stamp, *node = next(LEDGER.load(connection), (1, 0, 1, 0, *NodeWindow()))
-    windows = tuple(map(_window, BUDGET.load(connection)))
-    flows = {flow.id: flow for flow in map(_flow, FLOW.load(connection))}
-    ends: dict[int, dict[str, Endpoint]] = {}
-    for flow_id, side, *end in ENDPOINT.load(connection):
-        ends.setdefault(flow_id, {})[side] = _endpoint(flows[flow_id].key.address(side), *end)
-    records: dict[int, list[EventRecord]] = {}
-    for record in map(_record, EVENT.load(connection)):
-        records.setdefault(record.flow_id, []).append(record)
-    saved = tuple(
-        SavedFlow(flow, ends.get(flow_id, {}), tuple(records.get(flow_id, ())))
-        for flow_id, flow in sorted(flows.items())
-    )
-    budget = BudgetState(windows, NodeWindow(*node))
-    return Saved(position, watermark_us, max(next_id, max(flows, default=0) + 1), last_stamp, budget, saved)
-
-
-def _endpoint(address: str, state: str, pods: str, name: str, probes: int) -> Endpoint:
-    refs = tuple(map(_pod, json.loads(pods)))
-    return Endpoint(Kind(state), address, refs, name, probes=bool(probes))
-
-
-def _pod(ref: object) -> PodRef:
-    """Of the namespace, name, UID and label; ValueError, TypeError when it is something else."""
-    if not (isinstance(ref, list) and all(isinstance(part, str) for part in ref)):
-        raise ValueError("no pod")
-    return PodRef(*ref)
-
-
-def _record(row: Row) -> EventRecord:
-    flow_id, side, _uid, pod, name, message, sent_count, sent_message, sent_at_us, *more = row
-    writes, rounds, given_up, withdrawn = more
-    return EventRecord(
-        flow_id,
-        side,
-        _pod(json.loads(pod)),
-        name,
-        message,
-        sent_count,
-        sent_message,
-        sent_at_us,
-        writes,
-        rounds,
-        given_up,
-        bool(withdrawn),
-    )
-
-
-def _flow(row: Row) -> Flow:
-    key = FlowKey(*row[1:11])
-    opened_us, first_us, last_us, seen_us, count, ended, sides, peers, ports, stamp, trail, mixed = row[11:]
-    return Flow(
-        row[0],
-        key._replace(reply=bool(key.reply)),
-        opened_us,
-        first_us,
-        last_us,
-        seen_us,
-        count,
-        bool(ended),
-        tuple(side for side in SIDES if side in sides.split(",")),
-        Spread(Distinct(peers), Distinct(ports)) if peers is not None else None,
-        stamp,
-        # Of a flow that an earlier version stored, nothing is told apart.
-        Trail.restored(trail) if trail is not None else Trail(),
-        bool(mixed),
-    )
-
-
-def _window(row: Row) -> Window:
-    address, side, since_us, digests = row
-    flows = {digests[at : at + DIGEST] for at in range(0, len(digests), DIGEST)}
-    return Window(address, side, since_us, flows)
-
-
-def _position(row: Row) -> Position:
-    _id, cursor, boot_id, monotonic_us, realtime_us, *clock, times = row
-    return Position(
-        cursor,
-        boot_id,
-        monotonic_us,
-        realtime_us,
-        SourceClock(*clock) if clock[0] is not None else None,
-        Times.restored(json.loads(times)) if times is not None else None,
-    )
+    return load(connection)

@@ -10,7 +10,7 @@ import pytest
 
 from kiptail.daemon.report import LAG_TOLD, Report
 from kiptail.events.tally import Tally
-from kiptail.flows.intake import Intake
+from kiptail.flows.counter import Intake
 
 
 def report(*, untrusted: int = 0, **intake: Any) -> Report:

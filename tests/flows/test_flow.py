@@ -148,5 +148,5 @@ def test_drops_that_are_another_flows_alone_are_taken_out() -> None:
 
 
 def test_the_addresses_that_a_flow_tells_are_those_of_its_sides() -> None:
-    assert list(Flow(1, key(), 0, 0, 0, 0, 1).told_addresses()) == ["10.0.0.1", "10.0.0.2"]
-    assert list(Flow(1, key(), 0, 0, 0, 0, 1, sides=("dst",)).told_addresses()) == ["10.0.0.2"]
+    assert list(Flow(1, key(), 0, 0, 0, 0, 1).reported_addresses()) == ["10.0.0.1", "10.0.0.2"]
+    assert list(Flow(1, key(), 0, 0, 0, 0, 1, sides=("dst",)).reported_addresses()) == ["10.0.0.2"]

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from kiptail.errors import StateError, StoreUnavailableError
 from kiptail.events.endpoint import Endpoint, Kind
 from kiptail.events.tally import Tally
-from kiptail.flows import intake as follower_module
+from kiptail.flows import counter as counter_module
 from kiptail.flows.budget import Limits
+from kiptail.flows.counter import MANY, LineCounter
 from kiptail.flows.flow import SIDES, Flow
-from kiptail.flows.intake import MANY, MAX_UNCOMMITTED, Follower, Step
+from kiptail.flows.intake import MAX_UNCOMMITTED, Follower, Step
 from kiptail.flows.known_lines import KnownLine, KnownLines
 from kiptail.flows.ledger import IDLE_US, Changes, Ledger
-from kiptail.journal.entry import Position
+from kiptail.journal.position import Position
 from kiptail.journal.scanner import Batch
 from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.pods.ownership import Hands, PodRef
@@ -367,7 +368,7 @@ def test_lines_are_counted_together_as_they_are_one_by_one(
     expire_after: float | None,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(follower_module, "MANY", 1)
+        patch.setattr(counter_module, "MANY", 1)
         _count_both_ways(pages, handovers, limits, expire_after)
 
 
@@ -385,14 +386,15 @@ def _count_both_ways(
         script = [[(line, us(seconds)) for line, seconds in page] for page in pages]
         stage = Stage(script, expire_after, limits=limits)
         follower = stage.follower
+        counter = follower._counter
         if one_by_one:
-            follower._count_together = follower._count_each  # type: ignore[method-assign]
+            counter._count_together = counter._count_each  # type: ignore[method-assign]
         states: list[object] = []
         for _, changed in itertools.zip_longest(pages, handovers[: len(pages)], fillvalue={}):
             follower.step()
             hands = {address: tuple(map(us, sorted(set(seconds)))) for address, seconds in changed.items()}
             follower.hand_over({address: Hands(changes, changes) for address, changes in hands.items()})
-            states.append((copy.deepcopy(follower._ledger.changes()), follower._uncommitted, len(follower._ledger)))
+            states.append((copy.deepcopy(follower._ledger.changes()), counter.uncommitted, len(follower._ledger)))
         outcomes.append((states, stage.offered, stage.book.commits, follower.intake))
     assert outcomes[0] == outcomes[1]
 
@@ -421,7 +423,7 @@ def test_what_is_counted_together(
     one_by_one: list[object] = []
     stage = Stage([[(line, T0) for line in LINES[:3]], batch])
     stage.follower.step()
-    monkeypatch.setattr(Follower, "_count_known", lambda _self, line, *_: one_by_one.append(line))
+    monkeypatch.setattr(LineCounter, "_count_known", lambda _self, line, *_: one_by_one.append(line))
     stage.follower.step()
     assert (one_by_one == []) is together
 
@@ -440,7 +442,7 @@ def test_what_is_folded_is_counted_together(
 ) -> None:
     stage = Stage([[(line, T0) for line in lines], [(lines[n % 3], T0 + n) for n in range(99)]], limits=limits)
     stage.follower.step()
-    monkeypatch.setattr(Follower, "_count_known", lambda _self, line, *_: pytest.fail(f"one by one: {line}"))
+    monkeypatch.setattr(LineCounter, "_count_known", lambda _self, line, *_: pytest.fail(f"one by one: {line}"))
     stage.follower.step()
     ledger = stage.follower._ledger
     assert sum(ledger.folded.values()) >= 33

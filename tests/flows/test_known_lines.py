@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from kiptail.flows import known_lines
 from kiptail.flows.known_lines import LONGEST, MAX_KNOWN, MAX_SHAPES, KnownLine, KnownLines, understood
 from kiptail.journal import scanner
-from kiptail.journal.entry import MESSAGE_LIMIT, MISSED_MESSAGE_ID, is_trusted, microseconds, source_delay, text_of
+from kiptail.journal.entry import MESSAGE_LIMIT, MISSED_MESSAGE_ID, is_trusted, microseconds, text_of
 from kiptail.journal.follow import Journal
 from kiptail.journal.scanner import Batch
+from kiptail.journal.source_clock import source_delay
 from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
 from tests.corpus import samples
 from tests.corpus.printer import Printed, printed
@@ -353,7 +354,7 @@ def a_flood() -> Iterable[Fields]:
 
 
 def naively_dated(directory: Path) -> list[tuple[str, int]]:
-    """Trusted drops of the journal with the kernel's times, as the functions of kiptail.journal.entry say."""
+    """Trusted drops of the journal with the kernel's times, as the functions of kiptail.journal say."""
     found: list[tuple[str, int]] = []
     clock = None
     for fields in fields_of(directory):

@@ -24,10 +24,12 @@ from kiptail.errors import JournalError
 from kiptail.flows.known_lines import KnownLines
 from kiptail.journal import follow as module
 from kiptail.journal import reader as journal_reader
-from kiptail.journal import scanner
-from kiptail.journal.entry import MESSAGE_LIMIT, MISSED_MESSAGE_ID, Position
+from kiptail.journal import recovery, scanner
+from kiptail.journal.entry import MESSAGE_LIMIT, MISSED_MESSAGE_ID
 from kiptail.journal.follow import Journal
+from kiptail.journal.position import Position
 from kiptail.journal.scanner import Batch
+from kiptail.journal.source import Source
 from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
 from tests.support.clock import own_clock
 from tests.support.journald import (
@@ -48,7 +50,7 @@ SECOND = 1_000_000
 START = 1_700_000_000 * SECOND
 HOUR = 3600 * SECOND
 #: Of programs that import kiptail.
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(module.__file__).parents[1])}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(module.__file__).parents[2])}
 
 
 def any_line(message: bytes) -> bool:
@@ -212,9 +214,9 @@ def test_a_field_that_cannot_be_read_is_asked_for_again(directory: Path, monkeyp
     export_to_journal([drop(1), drop(2), drop(3)], directory / "a.journal")
     failures = [ValueError("not a field"), None, None, ValueError("not a field"), OSError(74, "Bad message")]
     with Journal(directory=directory, wanted=any_line) as journal:
-        reader = Faulty(journal._reader)
+        reader = Faulty(journal._open_journal.reader)
         reader.before("_get", "MESSAGE", failures)
-        monkeypatch.setattr(journal, "_reader", reader)
+        monkeypatch.setattr(journal._open_journal, "reader", reader)
         assert drain(journal) == drops([1, 2])
         assert journal.counts.unreadable == 1
 
@@ -344,13 +346,13 @@ def test_an_entry_written_while_the_start_is_looked_for_is_read(
 ) -> None:
     """It came after the search for "that time or later" had found none, and is the last one now."""
     export_to_journal([drop(1)], directory / "a.journal")
-    whole_open = journal_reader.Source.open
+    whole_open = Source.open
 
-    def open_slowly(source: journal_reader.Source) -> Slow:
+    def open_slowly(source: Source) -> Slow:
         return Slow(whole_open(source), lambda: export_to_journal([drop(3), drop(4)], directory / "a.journal"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal_reader.Source, "open", open_slowly)
+        patch.setattr(Source, "open", open_slowly)
         position = position_at_start(directory, START + 2 * SECOND)
     assert position.realtime_us == START + SECOND
     assert read_all(directory, position)[0] == drops([3, 4])
@@ -452,15 +454,15 @@ def test_a_start_at_an_entry_that_is_gone_hides_nothing_later(directory: Path, s
 
 def test_a_start_whose_entry_goes_meanwhile_is_a_time(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export_to_journal([drop(1), drop(3)], directory / "a.journal")
-    whole_open = journal_reader.Source.open
+    whole_open = Source.open
 
-    def open_vacuumed(source: journal_reader.Source) -> Faulty:
+    def open_vacuumed(source: Source) -> Faulty:
         reader = Faulty(whole_open(source))
         reader.before("_get_cursor", None, [OSError(99, "Cannot assign requested address")])
         return reader
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal_reader.Source, "open", open_vacuumed)
+        patch.setattr(Source, "open", open_vacuumed)
         position = position_at_start(directory, START + 2 * SECOND)
     assert (position.cursor, position.realtime_us) == ("", START + 2 * SECOND)
     assert read_all(directory, position)[0] == ["drop 3"]
@@ -471,8 +473,8 @@ def test_nothing_before_the_start_counts_as_lag(directory: Path) -> None:
     export_to_journal([drop(1)], directory / "a.journal")
     clock = own_clock(lambda: (START + HOUR + 5 * SECOND) / 1e6)
     with Journal(directory=directory, wanted=drop_lines, since_us=START + HOUR, clock=clock) as journal:
-        journal._reader = Faulty(journal._reader)  # type: ignore[assignment]
-        journal._reader.before("_next", None, [OSError(74, "Bad message")])
+        journal._open_journal.reader = Faulty(journal._open_journal.reader)  # type: ignore[assignment]
+        journal._open_journal.reader.before("_next", None, [OSError(74, "Bad message")])
         assert not journal.read(10).at_end
         assert journal.lag_us() == 5 * SECOND
         assert drain(journal) == []
@@ -801,9 +803,9 @@ def test_a_last_entry_that_matches_is_left_to_the_scan(directory: Path, monkeypa
 def test_the_position_passes_no_line_that_came_meanwhile(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel line, then another entry, written between reading to the end and asking for the last entry."""
     export_to_journal([drop(1)], directory / "a.journal")
-    whole_open = journal_reader.Source.open
+    whole_open = Source.open
 
-    def open_later(source: journal_reader.Source) -> object:
+    def open_later(source: Source) -> object:
         if len(list(directory.iterdir())) == 1 and opened:
             export_to_journal([drop(2), noise(3)], directory / "b.journal")
         opened.append(1)
@@ -811,7 +813,7 @@ def test_the_position_passes_no_line_that_came_meanwhile(directory: Path, monkey
 
     opened: list[int] = []
     with Journal(directory=directory, wanted=drop_lines) as journal:
-        monkeypatch.setattr(journal_reader.Source, "open", open_later)
+        monkeypatch.setattr(Source, "open", open_later)
         opened.append(1)
         assert journal.read(10).lines == drops([1, 2])
         position = journal.position()
@@ -837,8 +839,8 @@ def test_the_journal_is_opened_once_more_only_when_it_grew_and_not_each_time(
     with Journal(directory=directory, wanted=drop_lines) as journal:
         assert drain(journal) == ["drop 1"]
         opened = []
-        whole_open = journal_reader.Source.open
-        monkeypatch.setattr(journal_reader.Source, "open", lambda source: opened.append(1) or whole_open(source))
+        whole_open = Source.open
+        monkeypatch.setattr(Source, "open", lambda source: opened.append(1) or whole_open(source))
         export_to_journal([noise(3)], directory / "a.journal")
         drain(journal)
         assert not opened, "not within five seconds"
@@ -906,8 +908,8 @@ def test_a_wait_ends_a_poll_after_something_was_written(directory: Path) -> None
         return time.monotonic() - started
 
     with Journal(directory=directory, wanted=drop_lines) as journal:
-        reader = Ends(journal._reader)
-        journal._reader = reader  # type: ignore[assignment]
+        reader = Ends(journal._open_journal.reader)
+        journal._open_journal.reader = reader  # type: ignore[assignment]
         assert waited(5) < 0.2, "nothing is known of the end yet"
         threading.Timer(0.15, setattr, (reader, "later_us", 1)).start()
         assert 0.14 < waited(5) < 0.4
@@ -948,9 +950,9 @@ def test_a_failing_reader_is_replaced_where_it_was(directory: Path) -> None:
     """As EBADMSG after a vacuum, for ever."""
     export_to_journal([drop(n) for n in range(6)], directory / "a.journal")
     with Journal(directory=directory, wanted=drop_lines) as journal:
-        reader = Faulty(journal._reader)
+        reader = Faulty(journal._open_journal.reader)
         reader.before("_next", None, [None, None, None, OSError(74, "Bad message")])
-        journal._reader = reader  # type: ignore[assignment]
+        journal._open_journal.reader = reader  # type: ignore[assignment]
         first = journal.read(100)
         assert (first.lines, first.at_end) == (drops([0, 1, 2]), False)
         assert drain(journal) == drops([3, 4, 5])
@@ -960,10 +962,10 @@ def test_a_failing_reader_is_replaced_where_it_was(directory: Path) -> None:
 def test_a_place_that_can_no_longer_be_asked_for_is_known_by_its_times(directory: Path) -> None:
     export_to_journal([drop(0), drop(1), line(2, "link up"), drop(3)], directory / "a.journal")
     with Journal(directory=directory, wanted=drop_lines) as journal:
-        reader = Faulty(journal._reader)
+        reader = Faulty(journal._open_journal.reader)
         reader.before("_next", None, [None, None, None, OSError(74, "Bad message")])
         reader.before("_get_cursor", None, [OSError(99, "Cannot assign requested address")])
-        journal._reader = reader  # type: ignore[assignment]
+        journal._open_journal.reader = reader  # type: ignore[assignment]
         assert journal.read(100).lines == drops([0, 1])
         position = journal.position()
         assert drain(journal) == ["drop 3"]
@@ -982,11 +984,11 @@ def test_the_place_of_the_last_known_line_is_known_by_its_times(fails: str, dire
     passed = 4 if fails != "_get_all" else 3
     damaged = OSError(74, "Bad message")
     with Journal(directory=directory, wanted=KnownLines(rules).wanted) as journal:
-        reader = Faulty(journal._reader)
+        reader = Faulty(journal._open_journal.reader)
         reader.before(fails, None, [*[None] * passed, *[damaged] * 2])
         reader.before("_next", None, [*[None] * passed, damaged if fails == "_next" else None, damaged])
         reader.before("_get_cursor", None, [damaged])
-        journal._reader = reader  # type: ignore[assignment]
+        journal._open_journal.reader = reader  # type: ignore[assignment]
         found = journal.read(100)
         position = journal.position()
         assert position is not None
@@ -998,7 +1000,7 @@ def test_the_place_of_the_last_known_line_is_known_by_its_times(fails: str, dire
 def test_a_journal_that_went_away_is_tried_again_and_logged_once(
     directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "_REOPEN_SECONDS", 0.05)
+    monkeypatch.setattr(recovery, "_REOPEN_SECONDS", 0.05)
     caplog.set_level(logging.INFO)
     export_to_journal([drop(1), drop(2)], directory / "a.journal")
     with Journal(directory=directory, wanted=drop_lines) as journal:
@@ -1021,16 +1023,16 @@ def test_a_journal_that_cannot_be_read_is_not_opened_over_and_over(
     directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each reader fails, and opening works: once a second, and one line in the log."""
-    whole_open = journal_reader.Source.open
+    whole_open = Source.open
     opened: list[int] = []
 
-    def open_broken(source: journal_reader.Source) -> Faulty:
+    def open_broken(source: Source) -> Faulty:
         opened.append(1)
         reader = Faulty(whole_open(source))
         reader.before("process", None, [OSError(5, "Input/output error")])
         return reader
 
-    monkeypatch.setattr(journal_reader.Source, "open", open_broken)
+    monkeypatch.setattr(Source, "open", open_broken)
     export_to_journal([drop(1)], directory / "a.journal")
     with Journal(directory=directory, wanted=drop_lines) as journal:
         started = time.monotonic()
@@ -1046,14 +1048,14 @@ def test_without_inotify_new_files_are_found_all_the_same(
     directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """fs.inotify.max_user_instances is 128, and a node's root processes may use them all."""
-    whole_open = journal_reader.Source.open
+    whole_open = Source.open
 
-    def open_without_inotify(source: journal_reader.Source) -> Faulty:
+    def open_without_inotify(source: Source) -> Faulty:
         reader = Faulty(whole_open(source))
         reader.before("fileno", None, [OSError(24, "Too many open files")])
         return reader
 
-    monkeypatch.setattr(journal_reader.Source, "open", open_without_inotify)
+    monkeypatch.setattr(Source, "open", open_without_inotify)
     monkeypatch.setattr(module, "_PASS_SECONDS", 0.05)
     export_to_journal([drop(1), noise(2)], directory / "a.journal")
     with Journal(directory=directory, wanted=drop_lines) as journal:
@@ -1066,7 +1068,7 @@ def test_without_inotify_new_files_are_found_all_the_same(
 
 def test_a_directory_that_was_replaced_is_found(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PASS_SECONDS", 0.05)
-    monkeypatch.setattr(module, "_UNTOLD_SECONDS", 0.1)
+    monkeypatch.setattr(module, "_UNNOTICED_SECONDS", 0.1)
     export_to_journal([drop(1), noise(2)], directory / "a.journal")
     with Journal(directory=directory, wanted=drop_lines) as journal:
         assert drain(journal) == ["drop 1"]
@@ -1308,7 +1310,7 @@ def test_a_stall_of_journald_does_not_change_a_drops_time(
 #: input.
 FOLLOW = """
 import dataclasses, json, select, sys
-from kiptail.journal.entry import Position
+from kiptail.journal.position import Position
 from kiptail.journal.follow import Journal
 token, stored = sys.argv[1:]
 position = Position(**json.loads(stored)) if stored else None

@@ -21,7 +21,8 @@ from kiptail.flows.budget import Limits
 from kiptail.flows.flow import Flow, FlowKey
 from kiptail.flows.ledger import Ledger
 from kiptail.flows.trail import Trail
-from kiptail.journal.entry import Position, SourceClock
+from kiptail.journal.position import Position
+from kiptail.journal.source_clock import SourceClock
 from kiptail.pods.ownership import Hands, Interval, PodRef
 from kiptail.state.schema import EVENT, SCHEMA_VERSION
 from kiptail.state.store import Store
@@ -94,11 +95,11 @@ def test_flows_that_were_cut_are_loaded_again(tmp_path: Path) -> None:
         store.commit(ledger.changes(), None)
     with closing(Store.open(tmp_path)) as store:
         saved = [saved.flow for saved in store.load().flows]
-    assert saved == sorted(ledger._all(), key=lambda flow: flow.id)
+    assert saved == sorted(ledger._register.all(), key=lambda flow: flow.id)
     assert [(flow.opened_us // second, flow.count) for flow in saved] == [(2, 1), (5, 3)]
     again = Ledger(saved, next_id=9, watermark_us=7 * second)
     again.hand_over({KEY.dst: Hands((4 * second, 6 * second), ())})
-    assert sorted(flow.count for flow in again._all()) == [1, 1, 2]
+    assert sorted(flow.count for flow in again._register.all()) == [1, 1, 2]
 
 
 def test_what_cannot_be_told_apart_is_known_as_such(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kiptail.flows.known_lines import KnownLine, KnownLines
-from kiptail.journal.entry import Position
+from kiptail.journal.position import Position
 from kiptail.journal.scanner import Batch
 from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
 from tests.support.simulation import WallClock

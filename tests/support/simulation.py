@@ -23,7 +23,7 @@ from kiptail.events.recorder import Dispatcher
 from kiptail.flows.budget import Limits
 from kiptail.flows.intake import Follower
 from kiptail.flows.ledger import Ledger
-from kiptail.journal.entry import Position
+from kiptail.journal.position import Position
 from kiptail.netfilter.prefixes import Prefixes
 from kiptail.pods import freshness, live, reflector
 from kiptail.pods.live import LiveIndex, NodeMode

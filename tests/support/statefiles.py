@@ -15,7 +15,8 @@ from kiptail.events.event import EventRecord
 from kiptail.flows.budget import Limits
 from kiptail.flows.flow import FlowKey
 from kiptail.flows.ledger import Ledger
-from kiptail.journal.entry import Position, SourceClock
+from kiptail.journal.position import Position
+from kiptail.journal.source_clock import SourceClock
 from kiptail.pods.ownership import Interval, PodRef
 from kiptail.state.store import Store
 

@@ -15,7 +15,7 @@ __all__ = ["cluster_findings"]
 _SOON = 86_400.0
 #: Clocks that differ by more make Events look old or new, and certificates not valid yet, in seconds …
 _SKEWED = 30.0
-#: … and by more than this, drops are told at wrong times.
+#: … and by more than this, Events have wrong times.
 _WRONG = 300.0
 
 _MAKE = "`kiptail kubeconfig` writes one, run with an administrator's kubeconfig"

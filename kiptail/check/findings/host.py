@@ -101,13 +101,13 @@ def _limits(facts: HostFacts) -> Iterator[Finding]:
     free = [rule for rule in rules if not rule.limited]
     console = facts.console_level is not None and facts.console_level > _LOG_LEVEL
     if free:
-        told = f"{count_of(free)} without a rate limit ({where(free)}): a flood of packets is a flood of log lines"
+        text = f"{count_of(free)} without a rate limit ({where(free)}): a flood of packets is a flood of log lines"
         if console:
-            told += f", also on the console (kernel.printk is {facts.console_level})"
-        yield Finding("limits", Level.WARNING, told, f"{SHOW_RULES} shows rules with a limit")
+            text += f", also on the console (kernel.printk is {facts.console_level})"
+        yield Finding("limits", Level.WARNING, text, f"{SHOW_RULES} shows rules with a limit")
     elif rules:
-        told = "every LOG rule has a rate limit: counts are of logged packets, there may have been more"
-        yield Finding("limits", Level.OK, told)
+        text = "every LOG rule has a rate limit: counts are of logged packets, there may have been more"
+        yield Finding("limits", Level.OK, text)
     else:
         yield Finding("limits", Level.OK, "journald does not limit the rate of kernel messages")
 

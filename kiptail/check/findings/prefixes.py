@@ -186,7 +186,7 @@ def _unconfigured(facts: HostFacts, foreign: dict[str, list[LogRule]], others: d
                 "prefixes",
                 Level.WARNING,
                 f"{_quoted(name)} is not configured, and a drop {follows} ({where(rules)}); {seen}",
-                f"if its drops are to be told, add --prefix {_quoted(name)}",
+                f"if its drops are to be reported, add --prefix {_quoted(name)}",
             )
         elif rules:
             text = f"{_quoted(name)} is logged as well ({where(rules)}), {seen}; it is not configured"

@@ -18,7 +18,8 @@ from kiptail.check.probes.rules import gather_rules
 from kiptail.config.settings import Settings
 from kiptail.errors import JournalError
 from kiptail.journal.entry import is_trusted, missed_messages, text_of
-from kiptail.journal.reader import Reader, Source, field, match_kernel, unreadable
+from kiptail.journal.reader import Reader, field, match_kernel
+from kiptail.journal.source import Source, unreadable
 from kiptail.netfilter.parser import Unparsed, split
 from kiptail.netfilter.prefixes import Prefixes
 from kiptail.netfilter.printed import is_printed
@@ -29,7 +30,7 @@ __all__ = ["gather_host"]
 
 #: What is counted: the last hour, in seconds.
 _WINDOW = 3_600.0
-#: Of which so many kernel lines are read, for so long (seconds), and so many prefixes told apart.
+#: Most kernel lines of it that are read, for how long (seconds), and most prefixes that are counted apart.
 _MOST_LINES, _MOST_SECONDS, _MOST_PREFIXES = 200_000, 5.0, 500
 _ALL_NETNS = Path("/proc/sys/net/netfilter/nf_log_all_netns")
 _PRINTK = Path("/proc/sys/kernel/printk")

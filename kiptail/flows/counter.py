@@ -1,0 +1,190 @@
+"""Lines of a batch → drops in the ledger: one by one, or a second's together. The hot path."""
+
+from __future__ import annotations
+
+import json
+import logging
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import itemgetter
+
+from kiptail.clock.own import OwnClock
+from kiptail.flows.flow import flow_key
+from kiptail.flows.known_lines import KnownLine
+from kiptail.flows.ledger import Ledger
+from kiptail.flows.second import Drops
+from kiptail.flows.trail import SECOND_US
+from kiptail.netfilter.parser import Unparsed
+from kiptail.netfilter.prefixes import Prefixes, Verdict, to_json_dict
+from kiptail.netfilter.protocols import protocol_label
+from kiptail.netfilter.reading import Untrusted, read
+from kiptail.text import one_line
+
+__all__ = ["Intake", "LineCounter"]
+
+log = logging.getLogger(__name__)
+drop_log = logging.getLogger("kiptail.drops")
+
+#: Fewer lines of one second are not worth counting together.
+MANY = 8
+
+
+@dataclass(slots=True)
+class Intake:
+    """What became of the lines with a wanted prefix, for metrics; written by the journal loop only."""
+
+    #: By verdict and the metrics' name for the protocol.
+    drops: dict[tuple[str, str], int] = field(default_factory=dict)
+    #: The prefix was wanted, the rest could not be read; why not, of the latest.
+    unparsed: int = 0
+    unparsed_why: str = ""
+    #: It was in a line of the kernel's that its packet logging did not write; likewise.
+    untrusted: int = 0
+    untrusted_why: str = ""
+    #: Too old when read.
+    expired: int = 0
+
+
+class LineCounter:
+    """Counts lines in the ledger, and what became of them."""
+
+    def __init__(
+        self,
+        prefixes: Prefixes,
+        ledger: Ledger,
+        own_clock: OwnClock,
+        *,
+        expire_after: float | None,
+        log_drops: bool = False,
+    ) -> None:
+        """``expire_after``: drops that are older when they are read do not count, in seconds."""
+        self._prefixes = prefixes
+        self._ledger = ledger
+        self._own_clock = own_clock
+        self._expire_after = expire_after
+        self._log_drops = log_drops
+        self.intake = Intake()
+        #: Lines that were decided on since the latest commit, by which this is set to 0.
+        self.uncommitted = 0
+
+    def count(self, lines: Sequence[KnownLine | str], times_us: Sequence[int]) -> None:
+        """Count the lines of a batch; ``times_us`` is when the kernel wrote each."""
+        horizon_us = 0
+        if self._expire_after is not None:
+            horizon_us = self._own_clock.now_us() - round(self._expire_after * 1e6)
+        if not times_us or min(times_us) < horizon_us:
+            self._count_each(lines, times_us, horizon_us)
+            return
+        # Second by second: the ledger remembers how many drops there were in each.
+        begin = 0
+        for end in _ends_of_seconds(times_us):
+            part, times = lines[begin:end], times_us[begin:end]
+            if end - begin < MANY:
+                self._count_each(part, times, horizon_us)
+            else:
+                self._count_together(part, times, horizon_us)
+            begin = end
+
+    def _count_each(self, lines: Sequence[KnownLine | str], times_us: Sequence[int], horizon_us: int) -> None:
+        for line, time_us in zip(lines, times_us, strict=True):
+            if isinstance(line, str):
+                self._count_text(line, time_us, horizon_us)
+            else:
+                self._count_known(line, time_us, horizon_us)
+
+    def _count_together(self, lines: Sequence[KnownLine | str], times_us: Sequence[int], horizon_us: int) -> None:
+        """Count a second's lines, most by those that differ: 0.3 µs a drop instead of 0.6, or 5 where it is folded."""
+        counts = Counter(lines)
+        known = [line for line in counts if isinstance(line, KnownLine)]
+        counted = [line for line in known if line.counted]
+        # What the latest time is by then: processors may write their lines a little out of order.
+        in_order = times_us == sorted(times_us)
+        if not in_order and len(counted) < len(counts):
+            self._count_each(lines, times_us, horizon_us)
+            return
+        marks_us, watermark_us = times_us, self._ledger.watermark_us
+        if not in_order or times_us[0] < watermark_us:
+            marks_us = list(accumulate(times_us, max, initial=watermark_us))[1:]
+        seen_us = dict(zip(lines, marks_us, strict=True))
+        timed = list(zip(lines, times_us, strict=True))
+        if not in_order:
+            timed.sort(key=itemgetter(1))
+        last_us, first_us = dict(timed), dict(reversed(timed))
+        drops = [Drops(line.key, counts[line], first_us[line], last_us[line], seen_us[line]) for line in counted]
+        second = self._ledger.together(drops, alone=len(known) == len(counts))
+        others = second.others
+        if len(known) < len(counts) or others:
+            apart = {line for line in counts if isinstance(line, str) or (line.counted and line.key in others)}
+            alone = [at for at, line in enumerate(lines) if line in apart]
+            if not self._ledger.room(3 * len(alone)):
+                self._count_each(lines, times_us, horizon_us)
+                return
+            for at in alone:
+                if not in_order:
+                    self._ledger.reach(marks_us[at])
+                self._count_each((lines[at],), (times_us[at],), horizon_us)
+            known = [line for line in known if line not in apart]
+        self._ledger.add_together(second)
+        kinds: Counter[tuple[str, str]] = Counter()
+        for line in known:
+            kinds[line.kind] += counts[line]
+        for kind, number in kinds.items():
+            self._seen(kind, number)
+        self.uncommitted += second.number()
+
+    def _count_known(self, line: KnownLine, time_us: int, horizon_us: int) -> None:
+        if time_us < horizon_us:
+            self._expired()
+            return
+        self._seen(line.kind)
+        if line.counted:
+            self._ledger.add(line.key, time_us)
+            self.uncommitted += 1
+
+    def _count_text(self, line: str, time_us: int, horizon_us: int) -> None:
+        logged = read(line, self._prefixes)
+        if logged is None:
+            return
+        if isinstance(logged, Untrusted):
+            self.intake.untrusted += 1
+            self.intake.untrusted_why = logged.reason
+            log.debug("not trusted (%s): %s", logged.reason, one_line(line))
+            return
+        rule, drop = logged
+        if time_us < horizon_us:
+            self._expired()
+            return
+        if isinstance(drop, Unparsed):
+            self.intake.unparsed += 1
+            self.intake.unparsed_why = drop.reason
+            log.debug("not understood (%s): %s", drop.reason, one_line(line))
+            return
+        self._seen((rule.verdict.value, protocol_label(drop.protocol)))
+        if self._log_drops:
+            drop_log.info("%s", json.dumps({"time_us": self._own_clock.wall_us(time_us), **to_json_dict(drop, rule)}))
+        if rule.verdict is not Verdict.LOG:
+            self._ledger.add(flow_key(drop, rule.text, rule.verdict.value), time_us)
+            self.uncommitted += 1
+
+    def _seen(self, kind: tuple[str, str], count: int = 1) -> None:
+        self.intake.drops[kind] = self.intake.drops.get(kind, 0) + count
+
+    def _expired(self) -> None:
+        self.intake.expired += 1
+        self.uncommitted += 1  # decided once: a position behind it is committed soon
+
+
+def _ends_of_seconds(times_us: Sequence[int]) -> Iterator[int]:
+    """Where, among these, drops of another second begin; and their end."""
+    if times_us == sorted(times_us):
+        end = 0
+        while end < len(times_us):
+            end = bisect_left(times_us, (times_us[end] // SECOND_US + 1) * SECOND_US, end)
+            yield end
+    else:
+        seconds = [time_us // SECOND_US for time_us in times_us]
+        yield from (at for at in range(1, len(seconds)) if seconds[at] != seconds[at - 1])
+        yield len(seconds)
