@@ -143,31 +143,29 @@ def _measure(way: str, kubeconfig: Path, node: str) -> dict[str, Any]:
 
 
 def _index(way: str, kubeconfig: Path, node: str) -> int:
-    from kiptail.kube.api import KubeApi  # noqa: PLC0415 - its time counts
-    from kiptail.pods.index import NodeIndex  # noqa: PLC0415
+    from kiptail.clock.own import OwnClock  # noqa: PLC0415 - its time counts
+    from kiptail.kube.api import KubeApi  # noqa: PLC0415
+    from kiptail.pods.live import LiveIndex, NodeMode  # noqa: PLC0415
     from kiptail.pods.ranges import PodRanges  # noqa: PLC0415
-    from kiptail.pods.reflector import ClusterIndex  # noqa: PLC0415
+    from kiptail.pods.reflector import Hooks  # noqa: PLC0415
 
     api = KubeApi.from_kubeconfig(kubeconfig)
-    common: dict[str, Any] = {
-        "label": None,
-        "node": node,
-        "ranges": PodRanges(),
-        "names": NoNames(),
-        "on_handover": lambda handovers: None,
-        "on_ready": lambda: None,
-    }
-    index: NodeIndex | ClusterIndex
-    if way == "node":
-        index = NodeIndex(api, on_found=lambda addresses: None, **common)
-    else:
-        index = ClusterIndex(api, **common)
+    index = LiveIndex(
+        api,
+        node=node,
+        label=None,
+        ranges=PodRanges(),
+        names=NoNames(),
+        hooks=Hooks(lambda addresses: None, lambda: None, lambda: None, lambda reason: None),
+        clock=OwnClock(),
+        node_mode=NodeMode(lambda addresses: None, str) if way == "node" else None,
+    )
     index.start()
     while not index.ready():
         time.sleep(0.005)
     index.stop()
     api.close()
-    return len(index)
+    return index.stats().pods
 
 
 def _typed(kubeconfig: Path) -> int:

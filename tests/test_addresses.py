@@ -12,7 +12,7 @@ from kiptail.addresses import canonical
 from kiptail.daemon.host_addresses import _local6
 from kiptail.netfilter.parser import PacketDrop, parse
 from kiptail.pods.address_names import _address
-from kiptail.pods.pod import _canonical
+from kiptail.pods.pod_object import _canonical
 
 
 @pytest.mark.parametrize(

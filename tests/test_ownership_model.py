@@ -166,7 +166,7 @@ def play(story: History, faults: Faults, machine: Machine = RIGHT, away: tuple[f
                         float("inf") if i.until_us is None else i.until_us / 1e6 - ahead
                     )
                     for address in ADDRESSES
-                    for i in run.watch.intervals(address)
+                    for i in run.index.local.intervals(address)
                 }
         assert run is not None
         run.stop()

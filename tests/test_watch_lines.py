@@ -13,14 +13,17 @@ from typing import Any
 
 import pytest
 
+from kiptail.clock.own import OwnClock
 from kiptail.errors import ApiError
 from kiptail.kube.strict_json import parse
 from kiptail.names.cluster import ClusterNames
 from kiptail.pods import listwatch, reflector
-from kiptail.pods.listwatch import MAX_BAD_LINES, PodFeed
-from kiptail.pods.ownership import Ownership
+from kiptail.pods.changes import MAX_BAD_LINES
+from kiptail.pods.listwatch import PodFeed
+from kiptail.pods.local import LocalPods
+from kiptail.pods.ownership import Ownership, owned
 from kiptail.pods.ranges import PodRanges
-from kiptail.pods.reflector import PodWatch
+from kiptail.pods.reflector import Hooks, Reflector
 from kiptail.state.store import Store
 from tests.support.answers import ODD, RAW, damaged, mutated, status
 from tests.support.fuzzing import cases, source
@@ -96,26 +99,26 @@ WITH_VERSION = (
 @pytest.mark.parametrize("case", BAD)
 def test_a_line_that_makes_no_sense_is_passed_over_and_counted(case: str) -> None:
     feed = PodFeed(None, label="app")  # type: ignore[arg-type]  # nothing is asked
-    change = feed.change(BAD[case])
+    change = feed.changes.read(BAD[case])
     assert change.bad.isprintable()
     assert (change.pod, change.gone, change.end_of_list) == (None, "", False)
     assert change.version == ("7" if case in WITH_VERSION else "")
-    assert (feed.refused, feed.gaps, feed.garbled) == (1, True, True)
-    assert feed.change(line("ADDED", GOOD)).pod is not None
-    assert (feed.refused, feed.gaps, feed.garbled) == (1, True, False)
+    assert (feed.refused, feed.changes.gaps, feed.changes.garbled) == (1, True, True)
+    assert feed.changes.read(line("ADDED", GOOD)).pod is not None
+    assert (feed.refused, feed.changes.gaps, feed.changes.garbled) == (1, True, False)
 
 
 def test_of_a_key_that_comes_twice_the_last_counts() -> None:
     feed = PodFeed(None)  # type: ignore[arg-type]  # nothing is asked
     twice = line("ADDED", GOOD).replace(b'"phase"', b'"podIP": "10.9.9.9", "phase"')
-    found = feed.change(twice).pod
+    found = feed.changes.read(twice).pod
     assert found is not None
     assert found.addresses == ("10.0.0.1",)
 
 
 def test_a_pod_that_is_gone_is_gone_whatever_else_its_object_says() -> None:
     feed = PodFeed(None)  # type: ignore[arg-type]  # nothing is asked
-    change = feed.change(line("DELETED", GOOD | {"status": []}))
+    change = feed.changes.read(line("DELETED", GOOD | {"status": []}))
     assert (change.pod, change.gone, bool(change.bad)) == (None, "uid-a", True)
 
 
@@ -137,7 +140,7 @@ def test_an_error_line_without_a_status_is_the_api_server_being_away(case: str) 
     obj = NO_STATUS[case]
     feed = PodFeed(None)  # type: ignore[arg-type]  # nothing is asked
     with pytest.raises(ApiError) as caught:
-        feed.change(line("ERROR", obj))
+        feed.changes.read(line("ERROR", obj))
     assert (caught.value.status, caught.value.transient) == (502, True)
 
 
@@ -195,27 +198,30 @@ class Followed:
 
     def __init__(self, cluster: Any, *, selector: str = "") -> None:
         self.interruptions: list[str] = []
-        self.index = PodWatch(
+        clock = OwnClock()
+        self.pods = LocalPods(node="", clock=clock)
+        self.reflector = Reflector(
             cluster,
+            self.pods,
             field_selector=selector,
             label="app",
+            node="",
             ranges=PodRanges(),
-            on_change=lambda _: None,
-            on_ready=lambda: None,
-            observe=self.interruptions.append,
+            hooks=Hooks(lambda _: None, lambda: None, lambda: None, self.interruptions.append),
+            clock=clock,
         )
 
     def __enter__(self) -> Followed:
-        self.index.start()
+        self.reflector.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        alive = self.index._thread.is_alive()
-        self.index.stop()
+        alive = self.reflector._thread.is_alive()
+        self.reflector.stop()
         assert alive, "the thread had ended"
 
     def knows(self, address: str) -> bool:
-        return bool(self.index.owned(address, time.time_ns() // 1000).pods)
+        return bool(owned(self.pods.intervals(address), time.time_ns() // 1000).pods)
 
 
 def wait_for(condition: Callable[[], object], timeout: float = 5.0) -> None:
@@ -238,9 +244,9 @@ def test_a_watch_goes_on_after_all_of_that() -> None:
     with Followed(cluster) as followed:
         wait_for(lambda: followed.knows("10.0.0.2"))
         assert followed.knows("10.0.0.1")
-        assert followed.index.current()
+        assert followed.pods.freshness.current()
         assert (cluster.lists, cluster.versions) == (1, ["1"])
-        assert (followed.index.refused, followed.index.trouble, followed.interruptions) == (len(BAD), "", [])
+        assert (followed.reflector.refused, followed.reflector.trouble, followed.interruptions) == (len(BAD), "", [])
 
 
 def test_what_may_be_missing_is_listed_when_the_watch_is_over_but_not_again_and_again() -> None:
@@ -257,8 +263,8 @@ def test_a_bad_line_at_the_begin_of_every_watch_neither_ends_nor_spins_anything(
     with Followed(cluster) as followed:
         wait_for(lambda: len(cluster.versions) > 10, 10)
         assert cluster.lists <= 2
-        assert "is no watch" in followed.index.trouble
-        assert not followed.index.current()
+        assert "is no watch" in followed.reflector.trouble
+        assert not followed.pods.freshness.current()
         assert followed.knows("10.0.0.1")
 
 
@@ -267,9 +273,9 @@ def test_what_makes_no_sense_for_long_is_no_watch(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(reflector, "BACKOFF_FIRST", 5.0)
     cluster = Cluster(lambda _: page(), [line("ADDED", GOOD), *[b"x"] * 10 * MAX_BAD_LINES])
     with Followed(cluster) as followed:
-        wait_for(lambda: followed.index.trouble)
-        assert followed.index.refused == MAX_BAD_LINES
-        assert not followed.index.current()
+        wait_for(lambda: followed.reflector.trouble)
+        assert followed.reflector.refused == MAX_BAD_LINES
+        assert not followed.pods.freshness.current()
 
 
 def test_a_gateways_streamed_page_is_no_watch(tmp_path: Path) -> None:
@@ -280,9 +286,9 @@ def test_a_gateways_streamed_page_is_no_watch(tmp_path: Path) -> None:
 
     with raw(tmp_path, sign_in) as (api, server), Followed(api) as followed:
         wait_for(lambda: len(server.heads) > 6, 10)
-        assert followed.index.trouble
-        assert not followed.index.ready()
-        assert not followed.index.current()
+        assert followed.reflector.trouble
+        assert not followed.pods.freshness.ready()
+        assert not followed.pods.freshness.current()
 
 
 # -- lists have an end --------------------------------------------------------------------------------------------
@@ -292,8 +298,8 @@ def test_a_list_passes_over_what_is_no_pod() -> None:
     odd = [GOOD | {"status": 5}, {"metadata": {"name": "x"}}, GOOD | {"metadata": []}]
     with Followed(Cluster(lambda _: page(*odd, GOOD, 7), [])) as followed:
         wait_for(lambda: followed.knows("10.0.0.1"))
-        assert followed.index.refused == 3
-        assert len(followed.index) == 1
+        assert followed.reflector.refused == 3
+        assert len(followed.pods) == 1
 
 
 @pytest.mark.parametrize("empty", [True, False], ids=["empty pages", "the same pods again"])
@@ -323,9 +329,9 @@ def test_there_are_only_so_many_pods(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cluster.asked == 4
     endless = [line("ADDED", numbered(f"p{n}", "10.0.0.1", n + 2)) for n in range(300)]
     with Followed(Cluster(lambda _: page(), endless), selector="spec.nodeName=a") as followed:
-        wait_for(lambda: followed.index.trouble)
-        wait_for(lambda: len(followed.index) <= 101)
-        assert "more than 100 pods" in followed.index.trouble
+        wait_for(lambda: followed.reflector.trouble)
+        wait_for(lambda: len(followed.pods) <= 101)
+        assert "more than 100 pods" in followed.reflector.trouble
 
 
 def test_names_are_not_listed_for_ever() -> None:
@@ -370,7 +376,7 @@ def test_whatever_a_line_holds_what_is_taken_over_can_be_kept() -> None:
     """Nothing is raised but for an ERROR, and what comes of a pod fits into a text, a path and the state."""
     chance, seed = source("watch lines")
     lines = recorded()
-    assert all(not PodFeed(None).change(json.dumps(event).encode()).bad for event in lines)  # type: ignore[arg-type]
+    assert all(not PodFeed(None).changes.read(json.dumps(event).encode()).bad for event in lines)  # type: ignore[arg-type]
     store = Store.in_memory()
     taken = 0
     for number in range(cases(4_000)):
@@ -379,7 +385,7 @@ def test_whatever_a_line_holds_what_is_taken_over_can_be_kept() -> None:
         where = (seed, number)
         feed = PodFeed(None, label="app", node="node1")  # type: ignore[arg-type]  # nothing is asked
         try:
-            change = feed.change(data)
+            change = feed.changes.read(data)
         except ApiError:
             assert b"ERROR" in data, where
             continue
@@ -398,7 +404,7 @@ def test_whatever_a_line_holds_what_is_taken_over_can_be_kept() -> None:
         ownership.put(found._replace(node="node1", leaving=True), now_us=1_800_000_001_000_000, live=True)
         ownership.remove(found.key, now_us=1_800_000_002_000_000, live=True)
         try:
-            store.save_intervals(ownership.take_local(), news_us=1)
+            store.save_intervals(ownership.register.take_local(), news_us=1)
             store.load_intervals()
         except (sqlite3.Error, OverflowError, ValueError) as error:
             pytest.fail(f"{where}: {error!r}")

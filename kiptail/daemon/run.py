@@ -34,9 +34,8 @@ from kiptail.kube.rights import POST_RIGHTS, watch_rights
 from kiptail.names.cluster import ClusterNames
 from kiptail.names.dns import Names
 from kiptail.netfilter.prefixes import Prefixes
-from kiptail.pods.index import NodeIndex
+from kiptail.pods.index import PodIndex
 from kiptail.pods.memory import PodMemory
-from kiptail.pods.reflector import ClusterIndex
 from kiptail.pods.snapshot import Snapshot, SnapshotIndex, load_snapshot
 from kiptail.text import one_line
 
@@ -112,7 +111,7 @@ class _Daemon:
             self._names = Names(on_ready=self._wake_poster)
             stack.callback(self._names.close)
         self._cluster_names: ClusterNames | None = None
-        self._index: NodeIndex | ClusterIndex | SnapshotIndex
+        self._index: PodIndex
         if self._api is None or snapshot is not None:
             snapshot = snapshot or Snapshot([], {})
             self._index = SnapshotIndex(snapshot, now_us=time.time_ns() // 1000, wall_us=self._clock.wall_us)
@@ -130,15 +129,19 @@ class _Daemon:
             )
             stack.callback(self._cluster_names.stop)
         self._memory: PodMemory | None = None
-        if not isinstance(self._index, SnapshotIndex):
-            self._memory = PodMemory(self._index, self._store)
+        if self._index.local is not None:
+            self._memory = PodMemory(
+                self._index.local, self._store, current=self._index.owners.current, forget=self._index.forget
+            )
         tally = Tally()
         self._printer: Printer | None = None
         self._poster = Poster(
             Recorder(
                 sink=self._sink(),
                 # What somebody else's journal says of its machine is nothing that can be asked here.
-                locate=Locator(self._index, self._name_of, ThisMachine(self._node_name) if settings.follow else None),
+                locate=Locator(
+                    self._index.owners, self._name_of, ThisMachine(self._node_name) if settings.follow else None
+                ),
                 outbox=self._store,
                 style=event_style(settings, self._node_name),
                 repeat_interval=settings.repeat_interval_s,
@@ -276,8 +279,7 @@ class _Daemon:
             abort=self._hang_up,
             meanwhile=self._apply_changes,
         )
-        if not isinstance(self._index, SnapshotIndex):
-            self._index.stop()
+        self._index.stop()
         if self._memory is not None:  # last, for the watch went on until now
             self._memory.save(self._clock.now_us(), last=True)
         if not committed and not self._settings.follow:
@@ -294,8 +296,7 @@ class _Daemon:
 
     def _hang_up(self) -> None:
         """Break off every request. The index first: it would take that for an outage."""
-        if not isinstance(self._index, SnapshotIndex):
-            self._index.stop(timeout=0.0)
+        self._index.stop(timeout=0.0)
         if self._api is not None:
             self._api.close()
 
@@ -332,8 +333,7 @@ class _Daemon:
         ask_cluster(self._api, rights, self._stop, must_answer=dry_run, patience=patience)
         if self._cluster_names is not None:
             self._cluster_names.start()
-        if not isinstance(self._index, SnapshotIndex):
-            self._index.start()
+        self._index.start()
         if not dry_run and self._settings.follow:
             # A token's times are the API server's.
             self._renewer = Renewer(self._api, self._tokens, wall_clock=lambda: self._clock.servers_us() / 1e6)
@@ -367,7 +367,7 @@ class _Daemon:
         self._poster.wake()
 
     def _index_ready(self) -> None:
-        if not isinstance(self._index, SnapshotIndex) and not self._index.has_node(self._node_name):
+        if not self._index.has_node(self._node_name):
             own = self._api.node_name if self._api is not None else None
             remedy = "if that is not this machine's name in the cluster, set --node-name"
             if own is not None and own != self._node_name:
@@ -388,7 +388,7 @@ class _Daemon:
         if not addresses:
             return
         # While the state cannot be written nothing is decided, and this is tried again.
-        if self._follower.hand_over({address: self._index.hands(address) for address in addresses}):
+        if self._follower.hand_over({address: self._index.owners.hands(address) for address in addresses}):
             self._changed.done()
             self._remember()
             self._poster.reconsider(addresses)
@@ -400,7 +400,7 @@ class _Daemon:
         ready = self._index.ready()
         settled_us = max(self._index.fresh_us() - SETTLE_US if ready else 0, now_us - BLIND_US)
         # The ledger first: what it may still cut is kept.
-        self._follower.settle(settled_us, blind=not (ready and self._index.current()))
+        self._follower.settle(settled_us, blind=not (ready and self._index.owners.current()))
         self._poster.settle(settled_us)
 
     def _remember(self) -> None:

@@ -21,9 +21,9 @@ from kiptail.journal.follow import Journal
 from kiptail.journal.reader import running_boot
 from kiptail.names.cluster import ClusterNames
 from kiptail.netfilter.prefixes import Prefixes
-from kiptail.pods.index import NodeIndex
+from kiptail.pods.live import LiveIndex, NodeMode
 from kiptail.pods.ranges import PodRanges
-from kiptail.pods.reflector import ClusterIndex
+from kiptail.pods.reflector import Hooks
 from kiptail.state.store import Saved
 
 if TYPE_CHECKING:
@@ -85,38 +85,32 @@ def open_index(
     on_found: Callable[[Iterable[str]], None],
     on_names: Callable[[], None],
     observe: Callable[[str], None],
-) -> tuple[NodeIndex | ClusterIndex, ClusterNames]:
+) -> tuple[LiveIndex, ClusterNames]:
     """The pod index, and the names of nodes and Services that it asks; neither runs yet."""
     ranges = PodRanges(settings.pod_cidrs)
     by_node = settings.pod_index == "node"
     names = ClusterNames(api, ranges=ranges, nodes=by_node, on_change=on_names)
-    if by_node:
-        return NodeIndex(
-            api,
-            node=node_name,
-            label=settings.pod_identifier_label,
-            ranges=ranges,
-            names=names,
-            on_change=on_change,
-            on_ready=on_ready,
-            on_found=on_found,
-            how_to_grant=lambda: grant_remedy(api.identity(), "list", "pods"),
-            unhurried=not settings.follow,
-            observe=observe,
-            clock=clock,
-        ), names
-    return ClusterIndex(
+    node_mode = NodeMode(
+        on_found=on_found,
+        how_to_grant=lambda: grant_remedy(api.identity(), "list", "pods"),
+        unhurried=not settings.follow,
+    )
+    index = LiveIndex(
         api,
         node=node_name,
         label=settings.pod_identifier_label,
         ranges=ranges,
         names=names,
-        on_change=on_change,
-        on_ready=on_ready,
-        on_nodes=on_names,
-        observe=observe,
+        # Where the names are nodes' as well, those tell of new ones.
+        hooks=Hooks(on_change, on_ready, on_nodes=_nothing if by_node else on_names, observe=observe),
         clock=clock,
-    ), names
+        node_mode=node_mode if by_node else None,
+    )
+    return index, names
+
+
+def _nothing() -> None:
+    pass
 
 
 def open_journal(

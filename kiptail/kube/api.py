@@ -90,7 +90,6 @@ class KubeApi(Client):
         resource_version: str,
         field_selector: str = "",
         timeout_s: int,
-        bookmarks: bool = True,
         initial_events: bool = False,
         silence_s: float = WATCH_SILENCE_S,
     ) -> WatchStream:
@@ -99,13 +98,11 @@ class KubeApi(Client):
         The server ends it after ``timeout_s``. ``silence_s`` without a byte are an error: two bookmarks have
         not come then. With ``initial_events`` the state comes first (WatchList), up to an annotated bookmark.
         """
-        query = {"watch": "1", "timeoutSeconds": str(timeout_s)}
+        query = {"watch": "1", "timeoutSeconds": str(timeout_s), "allowWatchBookmarks": "true"}
         if resource_version:
             query["resourceVersion"] = resource_version
         if field_selector:
             query["fieldSelector"] = field_selector
-        if bookmarks or initial_events:
-            query["allowWatchBookmarks"] = "true"
         if initial_events:
             query |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
         request = Request("cannot watch pods", "watch", "GET", f"{_PODS}?{urlencode(query)}")

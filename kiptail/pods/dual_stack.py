@@ -1,66 +1,70 @@
 """The second family of other nodes' dual-stack pods, which no selector finds: now and then, all pods are read once.
 
-``status.podIP`` is a pod's first address. A sweep reads the list of all pods page by page, for all addresses that
-wait together, and keeps which second addresses belong to which first ones; from then on, look-ups by the first one
-do. It happens only when somebody asks for an address that is not known yet, at most once in ten minutes, and never
+``status.podIP`` is a pod's first address. A dual-stack list is the list of all pods, page by page, for all addresses
+that wait together; it keeps which second addresses belong to which first ones, and from then on, look-ups by the first
+one do. It is read only when somebody asks for an address that is not known yet, at most once in ten minutes, and never
 in a large cluster.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
-
-from cachetools import TTLCache
 
 from kiptail.clock.own import OwnClock
 from kiptail.errors import ApiError
 from kiptail.kube.pages import items_of, next_page, pages
-from kiptail.pods.ownership import Pod, reduce_pod
+from kiptail.pods.dual_stack_plan import DualStackPlan
+from kiptail.pods.pod import Pod
+from kiptail.pods.pod_object import reduce_pod
 
-__all__ = ["Sweep", "SweepApi"]
+__all__ = ["DualStackApi", "DualStackList"]
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two sweeps, at least; up to a fifth is added, so that a cluster's nodes do not go together.
-INTERVAL = 600.0
-#: The first one follows its question after up to so many seconds, so that a cluster's nodes do not go together …
-FIRST_WITHIN = 20.0
-#: … and in a cluster of up to so many pods earlier: how many there are is asked after up to so many seconds.
-SMALL_CLUSTER, SMALL_FIRST_WITHIN = 500, 3.0
-#: In a cluster with more pods there is none; so long later it is tried again, in seconds.
+#: A cluster of up to so many pods is a small one, which is read soon.
+SMALL_CLUSTER = 500
+#: In a cluster with more pods there is no list; so long later it is tried again, in seconds.
 MAX_PODS = 5_000
 OFF_RETRY = 6 * 3600.0
 #: Without the right, so long.
 FORBIDDEN_RETRY = 600.0
-#: After a failure, in seconds; it is twice as long after each further one, up to the interval.
-FAILED_RETRY = 30.0
 #: Pods a page, and a pause between pages, in seconds: nobody is in a hurry.
 PAGE_LIMIT = 250
 PAGE_PAUSE = 0.05
 #: Pages of all pods, where the server leaves every second one empty.
 MAX_PAGES = 2 * MAX_PODS // PAGE_LIMIT
-#: Addresses that wait at most.
-MAX_WAITING = 2_048
 
 
-class SweepApi(Protocol):
+class DualStackApi(Protocol):
     """What is asked of the API server."""
 
     def list_pods_page(self, *, limit: int, continue_token: str = "") -> dict[str, Any]:
         """One page of a PodList. Raises ApiError."""
 
 
-class Sweep:
+@dataclass(slots=True)
+class _Cost:
+    """What was read so far."""
+
+    #: Lists that were read to their end.
+    lists: int = 0
+    pods: int = 0
+    #: Objects that were read and are no pods.
+    refused: int = 0
+    seconds: float = 0.0
+
+
+class DualStackList:
     """Reads all pods, for the sake of addresses that cannot be looked up; a thread, started with the first of them."""
 
     def __init__(
         self,
-        api: SweepApi,
+        api: DualStackApi,
         *,
         label: str | None,
         found: Callable[[list[Pod], frozenset[str]], None],
@@ -72,52 +76,38 @@ class Sweep:
         ``found(pods, awaited)`` takes those of a page's pods that have two addresses; ``on_answer(awaited)`` follows
         at the end: what awaited these addresses can be told.
         """
-        self._api, self._label, self._found, self._on_answer = api, label, found, on_answer
+        self._api = api
+        self._label = label
+        self._found = found
+        self._on_answer = on_answer
         self._clock = clock or OwnClock()
+        #: For the plan and the end.
         self._changed = threading.Condition()
-        self._awaited: set[str] = set()
-        #: Up to when all pods are read, and for which addresses whoever had them was kept.
-        self._swept_us = 0
-        self._answered_us: TTLCache[str, int] = TTLCache(MAX_WAITING, INTERVAL)
-        self._not_before = 0.0
-        #: Until then only a small cluster is swept.
-        self._small_until = 0.0
-        self._retry = FAILED_RETRY
-        self._off_until = 0.0
+        self._plan = DualStackPlan()
         self._thread: threading.Thread | None = None
         self._closed = False
-        #: How often, how many pods were read, and how long that took, in seconds.
-        self.sweeps = self.pods = 0
-        #: Objects that were read and are no pods.
-        self.refused = 0
-        self.seconds = 0.0
+        self.cost = _Cost()
 
     @property
     def pending(self) -> int:
-        """Addresses that wait for a sweep."""
-        return len(self._awaited)
+        """Addresses that wait for a list."""
+        return len(self._plan)
 
     def knows(self, address: str, at_us: int) -> bool:
-        """A sweep for this address read all pods after ``at_us``."""
+        """A list for this address read all pods after ``at_us``."""
         with self._changed:
-            return at_us <= self._answered_us.get(address, 0)
+            return self._plan.answers(address, at_us)
 
     def awaits(self, address: str) -> bool:
-        """The address waits for a sweep."""
-        return address in self._awaited
+        """The address waits for a list."""
+        return address in self._plan
 
     def ask(self, address: str, at_us: int) -> bool:
         """Have the owner at ``at_us`` (µs since the epoch) found; True while that is awaited."""
         with self._changed:
-            now = time.monotonic()
-            if self._closed or at_us <= self._swept_us or now < self._off_until or len(self._awaited) >= MAX_WAITING:
+            if self._closed or not self._plan.add(address, at_us):
                 return False
-            if not self._awaited:
-                self._small_until = now + random.uniform(0.0, FIRST_WITHIN)  # noqa: S311 - jitter, no secret
-                soon = min(now + random.uniform(0.0, SMALL_FIRST_WITHIN), self._small_until)  # noqa: S311 - as above
-                self._not_before = max(self._not_before, soon)
-                self._changed.notify()
-            self._awaited.add(address)
+            self._changed.notify()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="pod-sweep", daemon=True)
                 self._thread.start()
@@ -135,54 +125,50 @@ class Sweep:
     # -- the thread -----------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while (awaited := self._next()) is not None:
+        while awaited := self._next():
             began, begin_us = time.monotonic(), self._clock.now_us()
             complete = False
             try:
                 if self._is_too_soon():
                     continue
-                complete = time.monotonic() >= self._off_until and self._read_all(awaited)
-                self._retry = FAILED_RETRY
+                complete = not self._plan.is_off() and self._read_all(awaited)
+                self._plan.reached()
             except ApiError as error:
                 if self._closed:
                     return
                 if error.status == 403:
-                    self._off_until = time.monotonic() + FORBIDDEN_RETRY
+                    self._plan.turn_off(FORBIDDEN_RETRY)
                 log.debug("the pods cannot be swept: %s", error)
-            taken = time.monotonic() - began
-            with self._changed:
-                self.seconds += taken
-                off = not complete and time.monotonic() < self._off_until
-                if complete:
-                    self.sweeps += 1
-                    self._swept_us = begin_us
-                    self._answered_us.update(dict.fromkeys(awaited, begin_us))
-                    # Those that came too late for this one can be looked up by their first address now.
-                    awaited |= self._awaited
-                    self._awaited.clear()
-                    pause = INTERVAL * random.uniform(1.0, 1.2)  # noqa: S311 - jitter, no secret
-                elif off:
-                    self._awaited.clear()
-                    pause = 0.0
-                else:
-                    pause, self._retry = self._retry, min(2 * self._retry, INTERVAL)
-                self._not_before = time.monotonic() + pause
-            if complete or off:
-                self._on_answer(awaited)
+            self.cost.seconds += time.monotonic() - began
+            answered = self._settled(awaited, begin_us, complete=complete)
+            if answered:
+                self._on_answer(answered)
 
-    def _next(self) -> frozenset[str] | None:
-        """Wait until there is something to sweep for, and the time has come; None at the end."""
+    def _settled(self, awaited: frozenset[str], begin_us: int, *, complete: bool) -> frozenset[str]:
+        """Whoever waits no longer, now that this try is over."""
+        with self._changed:
+            if complete:
+                self.cost.lists += 1
+                return self._plan.complete(awaited, begin_us)
+            if self._plan.is_off():
+                self._plan.drop()
+                return awaited
+            self._plan.failed()
+            return frozenset()
+
+    def _next(self) -> frozenset[str]:
+        """Wait until there is something to read for, and the time has come; nothing at the end."""
         with self._changed:
             while not self._closed:
-                wait = self._not_before - time.monotonic()
-                if self._awaited and wait <= 0:
-                    return frozenset(self._awaited)
-                self._changed.wait(wait if self._awaited else None)
-            return None
+                awaited, wait = self._plan.next()
+                if awaited:
+                    return awaited
+                self._changed.wait(wait)
+            return frozenset()
 
     def _is_too_soon(self) -> bool:
         """Not a small cluster, and not yet the time for another; asks how many pods there are. Raises ApiError."""
-        if time.monotonic() >= self._small_until:
+        if not self._plan.is_early():
             return False
         page = self._api.list_pods_page(limit=1)
         read = len(items_of(page))
@@ -194,14 +180,14 @@ class Sweep:
         if total <= SMALL_CLUSTER and counted:
             return False
         with self._changed:
-            self._not_before = self._small_until
+            self._plan.postpone()
         return True
 
     def _is_too_large(self, total: int) -> bool:
         """The cluster has too many pods: say so, and stop for long."""
         if total <= MAX_PODS:
             return False
-        self._off_until = time.monotonic() + OFF_RETRY
+        self._plan.turn_off(OFF_RETRY)
         log.warning(
             "the cluster has more than %d pods: other nodes' pods are not found by their second addresses;"
             " --pod-index cluster finds them, with a credential that may list and watch all pods: a kubelet's may not",
@@ -215,11 +201,11 @@ class Sweep:
         for page in pages(self._page, most=MAX_PAGES):
             items = items_of(page)
             read += len(items)
-            self.pods += len(items)
+            self.cost.pods += len(items)
             if self._is_too_large(_total(page, read)):
                 return False
             pods = [reduce_pod(item, label=self._label) for item in items]
-            self.refused += pods.count(None)
+            self.cost.refused += pods.count(None)
             more = bool(next_page(page))
             del page, items
             self._found([pod for pod in pods if pod is not None and len(pod.addresses) > 1], awaited)

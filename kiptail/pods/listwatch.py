@@ -9,22 +9,19 @@ import contextlib
 import gc
 import logging
 import random
-import sys
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from kiptail.clock.own import OwnClock
 from kiptail.errors import ApiError
-from kiptail.kube import strict_json
-from kiptail.kube.errors import bad_answer, watch_failed
-from kiptail.kube.object_names import is_uid, is_version
+from kiptail.kube.errors import bad_answer
 from kiptail.kube.pages import items_of, pages, version_of
-from kiptail.pods.ownership import Pod, reduce_pod
-from kiptail.pods.pod import in_steady_time
-from kiptail.pods.shape import misfit
+from kiptail.pods.changes import END_OF_LIST, ChangeReader
+from kiptail.pods.pod import Pod
+from kiptail.pods.reducer import PodReducer
 
-__all__ = ["Change", "PodApi", "PodFeed", "WatchLines"]
+__all__ = ["PodApi", "PodFeed", "WatchLines"]
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +35,6 @@ STREAM_SILENCE = 5.0
 MAX_PODS, MAX_PODS_OF_NODE = 200_000, 20_000
 #: Pages of all those, where the server leaves every second one empty.
 MAX_PAGES = 2 * MAX_PODS // PAGE_LIMIT
-#: Nodes whose addresses are kept once; a cluster has 5,000.
-MAX_HOSTS = 16_384
-#: A stream with so many lines in a row that are not what they should be is no watch.
-MAX_BAD_LINES = 100
-#: The end of a streamed list is a bookmark with this annotation.
-END_OF_LIST = "k8s.io/initial-events-end"
 
 
 class WatchLines(Protocol):
@@ -79,21 +70,6 @@ class PodApi(Protocol):
         """The lines of a watch with bookmarks; the iterator raises ApiError when the stream breaks or is silent."""
 
 
-class Change(NamedTuple):
-    """One line of a watch."""
-
-    #: As it is now or, of one that is gone, as it was last; None when the line was about no pod.
-    pod: Pod | None
-    #: The ``metadata.uid`` of a pod that is gone, or "".
-    gone: str
-    #: The resourceVersion up to which everything is known now, or "".
-    version: str
-    #: The state that was asked for is complete.
-    end_of_list: bool = False
-    #: Why the line, or the object in it, was passed over, or "".
-    bad: str = ""
-
-
 class PodFeed:
     """The pods of one node (``field_selector``) or of the cluster. One thread reads, any may :meth:`close`."""
 
@@ -110,20 +86,17 @@ class PodFeed:
 
         ``clock`` makes of the pods' times, which are the wall clock's, steady ones.
         """
-        self._api, self._selector, self._label, self._node = api, field_selector, label, node
-        self._clock = clock or OwnClock()
+        self._api = api
+        self._selector = field_selector
+        self._reducer = PodReducer(label=label, node=node, clock=clock or OwnClock())
+        #: Reads the lines of what :meth:`watch` gave.
+        self.changes = ChangeReader(self._reducer.reduced)
         self._streams = True
         self._stream: WatchLines | None = None
         self._closed = False
-        #: Of the present stream: lines in a row that were passed over, whether any was, and whether any was not.
-        self._bad_in_a_row = 0
-        self._some_bad = self._some_good = False
-        #: Pods and lines that were not what they should be and were passed over; it only grows.
-        self.refused = 0
+        self._items_refused = 0
         #: More pods than there can be.
         self.most = MAX_PODS_OF_NODE if field_selector else MAX_PODS
-        #: Equal host addresses are one object: a node's pods all have them.
-        self._hosts: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def close(self) -> None:
         """End whatever is read at present, and all that is asked for later."""
@@ -133,23 +106,13 @@ class PodFeed:
             stream.close()
 
     @property
-    def closed(self) -> bool:
-        """:meth:`close` was called: what is read ends early, and says nothing of the cluster."""
-        return self._closed
-
-    @property
-    def gaps(self) -> bool:
-        """Some line of the present, or the last, stream was passed over: a change may be missing."""
-        return self._some_bad
-
-    @property
-    def garbled(self) -> bool:
-        """No line of it was what it should be, and there were some: it is no watch."""
-        return self._some_bad and not self._some_good
+    def refused(self) -> int:
+        """Pods and lines that were not what they should be and were passed over; it only grows."""
+        return self._items_refused + self.changes.refused
 
     def all(self) -> tuple[list[Pod], str]:
         """All pods there are, and the resourceVersion of that. Raises ApiError."""
-        self._hosts.clear()
+        self._reducer.clear()
         with _no_garbage():
             return self._all()
 
@@ -166,7 +129,7 @@ class PodFeed:
         return self._paged()
 
     def watch(self, version: str) -> WatchLines:
-        """The lines of the changes since; each is for :meth:`change`."""
+        """The lines of the changes since; each is for :attr:`changes`."""
         jitter = random.uniform(0.8, 1.0)  # noqa: S311 - no secret
         stream = self._api.watch_pods(
             resource_version=version, field_selector=self._selector, timeout_s=round(WATCH_TIMEOUT * jitter)
@@ -176,49 +139,6 @@ class PodFeed:
     def newest_version(self) -> str:
         """The resourceVersion of the cluster's pods now. Raises ApiError."""
         return version_of(self._api.list_pods_page(limit=1))
-
-    def change(self, line: bytes) -> Change:
-        """One line of the watch, a metav1.WatchEvent.
-
-        One that is none, or whose object is no pod, is passed over (``bad``). Raises ApiError for an ERROR, and when
-        too many in a row were passed over.
-        """
-        change = self._change(line)
-        if not change.bad:
-            self._some_good, self._bad_in_a_row = True, 0
-            return change
-        self._some_bad = True
-        self._bad_in_a_row += 1
-        self.refused += 1
-        if self._bad_in_a_row >= MAX_BAD_LINES:
-            raise bad_answer("cannot watch pods", f"is no watch: {change.bad}")
-        return change
-
-    def _change(self, line: bytes) -> Change:
-        try:
-            event = strict_json.parse(line)
-        except ValueError as error:
-            return _bad(f"a line is no JSON: {error}")
-        kind = event.get("type") if isinstance(event, dict) else None
-        obj = event.get("object") if isinstance(event, dict) else None
-        if kind == "ERROR":
-            raise watch_failed(obj)
-        if not isinstance(obj, dict) or kind not in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK"):
-            return _bad("a line is no change of an object")
-        if obj.get("kind") != "Pod" or obj.get("apiVersion") != "v1":
-            return _bad("an object is no pod")
-        metadata = obj.get("metadata")
-        if not isinstance(metadata, dict) or not is_version(version := metadata.get("resourceVersion")):
-            return _bad("an object has no version")
-        if kind == "BOOKMARK":
-            annotations = metadata.get("annotations")
-            return Change(None, "", version, isinstance(annotations, dict) and END_OF_LIST in annotations)
-        # Whatever else is known of a pod that is gone: that it is.
-        gone = uid if kind == "DELETED" and is_uid(uid := metadata.get("uid")) else ""
-        pod = self._reduced(obj)
-        if pod is not None:
-            return Change(pod, gone, version)
-        return Change(None, gone, version, bad=f"an object is no pod: see its {misfit(obj) or 'name'}")
 
     def _streamed(self) -> tuple[list[Pod], str]:
         """By WatchList: line by line, at the cost of one page's first item for both sides."""
@@ -235,7 +155,7 @@ class PodFeed:
         try:
             with stream as lines:
                 for line in lines:
-                    change = self.change(line)
+                    change = self.changes.read(line)
                     if change.end_of_list:
                         return list(pods.values()), change.version
                     if change.gone:
@@ -258,8 +178,8 @@ class PodFeed:
         version = ""
         for page in pages(self._page, most=MAX_PAGES):
             for item in items_of(page):
-                pod = self._reduced(item)
-                self.refused += pod is None
+                pod = self._reducer.reduced(item)
+                self._items_refused += pod is None
                 if pod is not None:
                     pods.append(pod)
             version = version_of(page)
@@ -284,30 +204,10 @@ class PodFeed:
 
     def _entered(self, stream: WatchLines) -> WatchLines:
         self._stream = stream
-        self._bad_in_a_row = 0
-        self._some_bad = self._some_good = False
+        self.changes.begin()
         if self._closed:  # close() may have looked for a stream before there was one
             stream.close()
         return stream
-
-    def _reduced(self, obj: dict[str, Any]) -> Pod | None:
-        """What is kept of a pod, with texts that many pods share kept once."""
-        pod = reduce_pod(obj, label=self._label, node=self._node)
-        if pod is None:
-            return None
-        pod = dated_by(self._clock, pod, node=self._node)
-        ref = pod.ref._replace(namespace=sys.intern(pod.ref.namespace), label=sys.intern(pod.ref.label))
-        if len(self._hosts) >= MAX_HOSTS:
-            self._hosts.clear()
-        hosts = self._hosts.setdefault(pod.host_addresses, pod.host_addresses)
-        return pod._replace(ref=ref, node=sys.intern(pod.node), host_addresses=hosts)
-
-
-def dated_by(clock: OwnClock, pod: Pod, *, node: str) -> Pod:
-    """``pod`` with its times in steady time; those of ``node``, which is this machine, are by its own clock."""
-    if clock.is_steady():  # nearly always, and a cluster has many pods
-        return pod
-    return in_steady_time(pod, clock.steady_us if pod.node == node else clock.others_us, clock.others_us)
 
 
 @contextlib.contextmanager
@@ -320,7 +220,3 @@ def _no_garbage() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def _bad(why: str) -> Change:
-    return Change(None, "", "", bad=why)

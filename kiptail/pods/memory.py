@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from kiptail.errors import StateError
@@ -22,19 +22,13 @@ NEWS_INTERVAL_US = 60_000_000
 
 
 class RememberedPods(Protocol):
-    """What is asked of the pod index."""
-
-    def current(self) -> bool:
-        """News of pods arrives at present."""
+    """The copy of the pods that are watched."""
 
     def restore(self, intervals: Iterable[tuple[str, Interval]], *, seen_us: int) -> None:
         """As :meth:`kiptail.pods.ownership.Ownership.restore`."""
 
     def take_local(self) -> dict[str, tuple[Interval, ...]]:
-        """As :meth:`kiptail.pods.ownership.Ownership.take_local`."""
-
-    def forget(self, before_us: int) -> None:
-        """As :meth:`kiptail.pods.ownership.Ownership.forget`."""
+        """As :meth:`kiptail.pods.register.IntervalRegister.take_local`."""
 
 
 class IntervalBook(Protocol):
@@ -48,16 +42,29 @@ class IntervalBook(Protocol):
 
 
 class PodMemory:
-    """Moves what changed from the index to the store, many changes at once."""
+    """Moves what changed from the copy of pods to the store, many changes at once."""
 
-    def __init__(self, index: RememberedPods, book: IntervalBook) -> None:
-        """Gives the index what an earlier run knew; before it is started."""
-        self._index, self._book = index, book
+    def __init__(
+        self,
+        pods: RememberedPods,
+        book: IntervalBook,
+        *,
+        current: Callable[[], bool],
+        forget: Callable[[int], None],
+    ) -> None:
+        """Gives ``pods`` what an earlier run knew; before they are followed.
+
+        ``current``: news of pods arrives at present; ``forget``: no drop from before that time will be asked about.
+        """
+        self._pods = pods
+        self._book = book
+        self._current = current
+        self._forget = forget
         intervals, self._news_us = book.load_intervals()
         self._saved_news_us = self._news_us
         self._unsaved: dict[str, tuple[Interval, ...]] = {}
         self._mutex = threading.Lock()
-        index.restore(intervals, seen_us=self._news_us)
+        pods.restore(intervals, seen_us=self._news_us)
 
     def save(self, now_us: int, *, last: bool = False) -> None:
         """Store what has changed; when the state cannot be written, the next call tries again.
@@ -68,8 +75,8 @@ class PodMemory:
             self._save(now_us, last=last)
 
     def _save(self, now_us: int, *, last: bool) -> None:
-        changes = self._index.take_local()
-        if changes or self._index.current():
+        changes = self._pods.take_local()
+        if changes or self._current():
             self._news_us = now_us
         self._unsaved |= changes
         # Compared both ways: a clock that is set back must not stop it.
@@ -89,4 +96,4 @@ class PodMemory:
         Not so many minutes after the end by the clock on the wall: while a backlog is read, drops come from
         the time before pods went.
         """
-        self._index.forget(read_us - KEEP_US)
+        self._forget(read_us - KEEP_US)

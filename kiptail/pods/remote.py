@@ -31,12 +31,12 @@ class RemotePods:
         return len(self._pods)
 
     def intervals(self, address: str) -> tuple[Interval, ...]:
-        """As :meth:`Ownership.intervals`. Nobody watches these pods: each may be gone since it was found last."""
+        """All that is known of the address. Nobody watches these pods: each may be gone since it was found last."""
         return tuple(
             i._replace(held_us=self._seen_us[i.key] + TRUSTED_US, unseen_end=True)
             if i.held_us is None and i.key in self._seen_us
             else i
-            for i in self._ownership.intervals(address)
+            for i in self._ownership.register.intervals(address)
         )
 
     def node(self, address: str) -> str:
@@ -85,8 +85,8 @@ class RemotePods:
             self._drop(key, now_us)
 
     def forget(self, before_us: int) -> None:
-        """As :meth:`Ownership.forget`."""
-        self._ownership.forget(before_us)
+        """As :meth:`kiptail.pods.register.IntervalRegister.forget`."""
+        self._ownership.register.forget(before_us)
 
     def _drop(self, key: str, now_us: int) -> set[str]:
         """Nobody saw this pod end: it ended before a successor came, whenever that was."""

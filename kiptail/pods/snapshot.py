@@ -13,7 +13,9 @@ from kiptail import inputfile
 from kiptail.errors import SettingsError
 from kiptail.kube.object_names import is_name, is_namespace, is_uid
 from kiptail.pods.address_names import AddressNames, note_node, note_service
-from kiptail.pods.ownership import NEVER, Hands, Owned, Ownership, Pod, hands_of, reduce_pod
+from kiptail.pods.ownership import NEVER, Hands, Owned, Ownership, hands_of
+from kiptail.pods.pod import Pod
+from kiptail.pods.pod_object import reduce_pod
 from kiptail.pods.shape import misfit
 from kiptail.pods.stats import IndexStats
 from kiptail.text import one_line
@@ -35,17 +37,14 @@ class Snapshot(NamedTuple):
     names: Mapping[str, str]
 
 
-class SnapshotIndex:
-    """Pods that do not change."""
+class SnapshotOwners:
+    """The answers of pods that do not change: :class:`kiptail.pods.index.PodOwners`."""
 
-    #: There is nothing that could fail.
-    trouble = ""
-
-    def __init__(self, snapshot: Snapshot, *, now_us: int, wall_us: Callable[[int], int] = int) -> None:
+    def __init__(self, ownership: Ownership, names: Mapping[str, str], wall_us: Callable[[int], int]) -> None:
         """``wall_us`` makes times of the wall clock, as the pods' are, of those that are asked for."""
-        self._wall_us, self._names = wall_us, snapshot.names
-        self._ownership = Ownership()
-        self._ownership.replace(snapshot.pods, now_us=now_us, seen_us=now_us)
+        self._ownership = ownership
+        self._names = names
+        self._wall_us = wall_us
 
     def ready(self) -> bool:
         """A snapshot is complete."""
@@ -54,10 +53,6 @@ class SnapshotIndex:
     def current(self) -> bool:
         """There is no news to wait for."""
         return True
-
-    def fresh_us(self) -> int:
-        """All there is is known."""
-        return NEVER
 
     def owned(self, address: str, at_us: int) -> Owned:
         """As :meth:`Ownership.owned`."""
@@ -73,24 +68,61 @@ class SnapshotIndex:
 
     def hands(self, address: str) -> Hands:
         """When the address changed hands, or may have."""
-        return hands_of(self._ownership.intervals(address))
+        return hands_of(self._ownership.register.intervals(address))
 
     def dates(self, address: str, uid: str) -> bool:
         """It is known when the pod with this UID had the address."""
-        return any(interval.ref.uid == uid for interval in self._ownership.intervals(address))
+        return any(interval.ref.uid == uid for interval in self._ownership.register.intervals(address))
 
     def probed(self, address: str, port: int) -> bool:
         """A pod that has the address is probed on this port: nobody asks, for the node is not known."""
-        return False
-
-    def awaits(self, address: str, at_us: int) -> bool:
-        """A snapshot does not change."""
         return False
 
     def name(self, address: str) -> str:
         """``node/NAME``, ``service NAMESPACE/NAME``, or ""."""
         node = self._ownership.node(address)
         return f"node/{node}" if node else self._names.get(address, "")
+
+    def awaits(self, address: str, at_us: int) -> bool:
+        """A snapshot does not change."""
+        return False
+
+
+class SnapshotIndex:
+    """Pods that do not change: :class:`kiptail.pods.index.PodIndex`."""
+
+    #: Nothing is watched.
+    local = None
+    #: There is nothing that could fail.
+    trouble = ""
+
+    def __init__(self, snapshot: Snapshot, *, now_us: int, wall_us: Callable[[int], int] = int) -> None:
+        """``wall_us`` makes times of the wall clock, as the pods' are, of those that are asked for."""
+        self._ownership = Ownership()
+        self._ownership.replace(snapshot.pods, now_us=now_us, seen_us=now_us)
+        #: The answers.
+        self.owners = SnapshotOwners(self._ownership, snapshot.names, wall_us)
+
+    def start(self) -> None:
+        """There is nothing to follow."""
+
+    def stop(self, timeout: float = 2.0) -> None:
+        """There are no threads."""
+
+    def ready(self) -> bool:
+        """A snapshot is complete."""
+        return True
+
+    def fresh_us(self) -> int:
+        """All there is is known."""
+        return NEVER
+
+    def has_node(self, name: str) -> bool:
+        """Some pod runs on this node."""
+        return self._ownership.has_node(name)
+
+    def forget(self, before_us: int) -> None:
+        """The file stays as it is."""
 
     def stats(self) -> IndexStats:
         """For the metrics."""

@@ -21,9 +21,10 @@ class IndexStats:
     refused: int = 0
     #: Look-ups by result.
     lookups: Mapping[str, int] = field(default_factory=dict)
-    #: Addresses whose look-up, or sweep, has not been answered yet.
+    #: Addresses whose look-up, or dual-stack list, has not been answered yet.
     pending: int = 0
+    #: Dual-stack lists that were read.
     sweeps: int = 0
-    #: Pods read in sweeps, and the seconds that took.
+    #: Pods read in dual-stack lists, and the seconds that took.
     sweep_pods: int = 0
     sweep_s: float = 0.0

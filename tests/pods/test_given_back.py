@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from kiptail.pods.ownership import Ownership, hands_of, reduce_pod
+from kiptail.pods.ownership import Ownership, hands_of
+from kiptail.pods.pod_object import reduce_pod
 from kiptail.state.store import Store
 from tests.support.packets import PREFIXES, Drop, WrittenLines
 from tests.support.pods import pod
@@ -93,7 +94,7 @@ def test_a_pod_that_runs_has_its_address_whatever_is_written_on_it(steps: list[S
     for second in (0, 1, 50, 99, 1_000):
         owned = ownership.owned(IP, T0 + second * SECOND)
         assert [ref.name for ref in owned.pods] == ["web"]
-    assert len(hands_of(ownership.intervals(IP)).changes) == 1
+    assert len(hands_of(ownership.register.intervals(IP)).changes) == 1
 
 
 @pytest.mark.parametrize("steps", CRASHING.values(), ids=CRASHING)
@@ -102,7 +103,7 @@ def test_a_pod_that_only_seemed_to_end_is_not_believed_again(steps: list[Step]) 
     assert changes <= 3, "it came, seemed to end and came again"
     assert [ref.name for ref in ownership.owned(IP, T0 + 99 * SECOND).pods] == ["web"]
     # Each may be the beginning of another budget.
-    assert len(hands_of(ownership.intervals(IP)).boundaries) <= 6
+    assert len(hands_of(ownership.register.intervals(IP)).boundaries) <= 6
 
 
 def events_after(steps: list[Step]) -> tuple[Events, int]:

@@ -1,4 +1,4 @@
-"""Look-ups by address: caching, pacing, trouble. What they cost a server: test_nodeindex.py."""
+"""Look-ups by address: caching, pacing, trouble. What they cost a server: test_live.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kiptail.errors import ApiError
-from kiptail.pods import lookups
+from kiptail.pods import lookup_queue
 from kiptail.pods.lookups import Lookups
 from kiptail.pods.ownership import Pod
 from tests.support.pods import pod
@@ -62,8 +62,8 @@ class Asker:
 
 @pytest.fixture
 def asker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Asker]:
-    monkeypatch.setattr(lookups, "BACKOFF_FIRST", 0.01)
-    monkeypatch.setattr(lookups, "BACKOFF_CAP", 0.02)
+    monkeypatch.setattr(lookup_queue, "BACKOFF_FIRST", 0.01)
+    monkeypatch.setattr(lookup_queue, "BACKOFF_CAP", 0.02)
     asker = Asker()
     yield asker
     asker.api.gate.set()
@@ -120,7 +120,7 @@ def test_an_address_is_asked_for_once_at_a_time(asker: Asker) -> None:
 
 
 def test_too_many_questions_are_not_waited_for(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookups, "MAX_WAITING", 10)
+    monkeypatch.setattr(lookup_queue, "MAX_WAITING", 10)
     asker.api.gate.clear()
     awaited = [asker.lookups.ask(f"10.0.1.{n}", T0) for n in range(50)]
     assert 10 <= sum(awaited) <= 12, "and one in each thread"

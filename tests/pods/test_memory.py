@@ -31,6 +31,13 @@ class Index(Ownership):
     def current(self) -> bool:
         return self.watches
 
+    def take_local(self) -> dict[str, tuple[Interval, ...]]:
+        return self.register.take_local()
+
+
+def remembered(index: Index, disk: Store) -> PodMemory:
+    return PodMemory(index, disk, current=index.current, forget=index.register.forget)
+
 
 class Disk(Store):
     """A store that counts what it is told, and may be full."""
@@ -55,11 +62,11 @@ def disk() -> Iterator[Disk]:
 
 def test_the_next_run_knows_who_is_gone(disk: Disk) -> None:
     index = Index()
-    memory = PodMemory(index, disk)
+    memory = remembered(index, disk)
     index.put(A, now_us=T0, live=True)
     memory.save(T0 + SECOND)
     after = Index()
-    PodMemory(after, disk)
+    remembered(after, disk)
     after.replace([B._replace(start_us=T0 + 60 * SECOND)], now_us=T0 + 90 * SECOND, seen_us=T0 + SECOND)
     assert after.owners("10.0.0.1", T0 + 30 * SECOND) == (A.ref,)
     assert after.owners("10.0.0.1", T0 + 70 * SECOND) == (B.ref,)
@@ -83,7 +90,7 @@ def test_every_field_of_an_interval_is_kept(disk: Disk) -> None:
 
 def test_many_changes_are_one_commit_and_no_change_is_none(disk: Disk) -> None:
     index = Index()
-    memory = PodMemory(index, disk)
+    memory = remembered(index, disk)
     memory.save(T0)  # that there is news at all
     for n in range(200):
         index.put(A._replace(key=f"p{n}", addresses=(f"10.0.1.{n}",)), now_us=T0, live=True)
@@ -95,7 +102,7 @@ def test_many_changes_are_one_commit_and_no_change_is_none(disk: Disk) -> None:
 
 def test_the_time_of_the_latest_news_is_kept_but_not_while_there_is_none(disk: Disk) -> None:
     index = Index()
-    memory = PodMemory(index, disk)
+    memory = remembered(index, disk)
     memory.save(T0)
     memory.save(T0 + NEWS_INTERVAL_US + SECOND)
     assert disk.load_intervals() == ([], T0 + NEWS_INTERVAL_US + SECOND)
@@ -105,7 +112,7 @@ def test_the_time_of_the_latest_news_is_kept_but_not_while_there_is_none(disk: D
 
 
 def test_until_when_pods_were_watched_is_stored_at_the_end(disk: Disk) -> None:
-    memory = PodMemory(Index(), disk)
+    memory = remembered(Index(), disk)
     memory.save(T0)
     memory.save(T0 + SECOND)
     assert disk.load_intervals() == ([], T0)
@@ -115,7 +122,7 @@ def test_until_when_pods_were_watched_is_stored_at_the_end(disk: Disk) -> None:
 
 def test_what_cannot_be_stored_now_is_stored_later(disk: Disk) -> None:
     index = Index()
-    memory = PodMemory(index, disk)
+    memory = remembered(index, disk)
     index.put(A, now_us=T0, live=True)
     disk.full = True
     memory.save(T0)
@@ -132,7 +139,7 @@ def test_what_cannot_be_stored_now_is_stored_later(disk: Disk) -> None:
 
 def test_a_pod_that_is_gone_is_remembered_until_the_journal_has_been_read_past_it(disk: Disk) -> None:
     index = Index()
-    memory = PodMemory(index, disk)
+    memory = remembered(index, disk)
     index.put(A, now_us=T0, live=True)
     memory.save(T0)
     index.remove("a", now_us=T0 + 60 * SECOND)
@@ -159,7 +166,7 @@ def test_the_rows_are_bounded_and_those_of_living_pods_are_not_the_ones_that_go(
 
 def test_another_nodes_pods_are_not_stored(disk: Disk) -> None:
     index = Index()
-    memory = PodMemory(index, disk)
+    memory = remembered(index, disk)
     index.put(A._replace(node="there"), now_us=T0, live=True)
     memory.save(T0)
     assert disk.load_intervals() == ([], T0)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from kiptail.pods.ownership import MAX_FORMER, Hands, Owned, Ownership, Pod, PodRef, hands_of
+from kiptail.pods.ownership import Hands, Owned, Ownership, Pod, PodRef, hands_of
+from kiptail.pods.register import MAX_FORMER
 
 SECOND = 1_000_000
 T0 = 1_800_000_000 * SECOND
@@ -608,7 +609,7 @@ def test_changes_of_hands(facts: list[Fact], changed: set[str], hands: list[floa
     ownership = Ownership(node=NODE)
     reported = [fact(ownership) for fact in facts]
     assert reported[-1] == changed
-    assert list(hands_of(ownership.intervals(IP)).changes) == [us(second) for second in hands]
+    assert list(hands_of(ownership.register.intervals(IP)).changes) == [us(second) for second in hands]
 
 
 def test_an_address_of_which_nothing_is_known_never_changed_hands() -> None:
@@ -620,7 +621,7 @@ def test_the_order_of_a_list_does_not_matter(order: tuple[str, str]) -> None:
     pods = {"b": pod("b", ready=60), "job": pod("job", ready=0, until=10)}
     ownership = after(listed(99, *(pods[name] for name in order)))
     assert {second: owners(ownership, second) for second in (5, 30, 70)} == {5: "job", 30: "", 70: "b"}
-    assert list(hands_of(ownership.intervals(IP)).changes) == [us(0), us(11), us(60)]
+    assert list(hands_of(ownership.register.intervals(IP)).changes) == [us(0), us(11), us(60)]
 
 
 def test_all_addresses_of_a_pod_are_its_own() -> None:
@@ -631,11 +632,11 @@ def test_all_addresses_of_a_pod_are_its_own() -> None:
 
 def test_a_label_that_changes_is_told_from_then_on() -> None:
     ownership = after(seen(0, pod("a", ready=0)))
-    ownership.take_local()
+    ownership.register.take_local()
     labelled = PodRef("team-a", "a", "a", "web")
     assert seen(9, pod("a", ready=0)._replace(ref=labelled))(ownership) == set()
     assert ownership.owned(IP, T0) == Owned((labelled,), sure=True)
-    assert [i.ref for i in ownership.take_local()[IP]] == [labelled]
+    assert [i.ref for i in ownership.register.take_local()[IP]] == [labelled]
 
 
 def test_the_nodes_are_known_by_the_host_addresses_of_pods() -> None:
@@ -693,16 +694,16 @@ def test_what_ended_before_all_drops_that_may_still_be_read_is_forgotten() -> No
     ownership = after(
         seen(0, pod("a", IP, ready=0)), seen(0, pod("b", IP2, ready=0)), deleted(50, "a"), deleted(60, "b")
     )
-    ownership.take_local()
-    ownership.forget(T0 + 55 * SECOND)
+    ownership.register.take_local()
+    ownership.register.forget(T0 + 55 * SECOND)
     assert owners(ownership, 40, IP) == ""
     assert owners(ownership, 40, IP2) == "b"
-    assert ownership.take_local() == {IP: ()}
+    assert ownership.register.take_local() == {IP: ()}
 
 
 def test_what_may_be_meant_by_a_drop_that_may_still_be_read_is_not_forgotten() -> None:
     ownership = after(seen(0, pod("a", ready=0)), deleted(50, "a"))
-    ownership.forget(T0 + 51 * SECOND)
+    ownership.register.forget(T0 + 51 * SECOND)
     assert owners(ownership, 51) == "a?"
 
 
@@ -710,7 +711,7 @@ def test_who_shows_that_a_pod_has_left_is_not_forgotten_before_it() -> None:
     ownership = after(
         seen(0, pod("a", ready=0)), seen(9, pod("a", ready=0, asked=9)), seen(20, pod("b", ready=20)), deleted(30, "b")
     )
-    ownership.forget(T0 + 500 * SECOND)
+    ownership.register.forget(T0 + 500 * SECOND)
     assert owners(ownership, 600) == "", "a's address is not its own again"
 
 
@@ -725,19 +726,19 @@ def test_an_address_keeps_its_latest_few_owners() -> None:
 
 
 def test_the_latest_few_addresses_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kiptail.pods.ownership.MAX_GONE", 3)
+    monkeypatch.setattr("kiptail.pods.register.MAX_GONE", 3)
     ownership = Ownership(node=NODE)
     for n in range(5):
         seen(n, pod(f"p{n}", f"10.0.0.{n}", ready=n))(ownership)
         deleted(n + 3, f"p{n}")(ownership)
     assert [owners(ownership, n, f"10.0.0.{n}") for n in range(5)] == ["", "", "p2", "p3", "p4"]
-    assert ownership.take_local()["10.0.0.0"] == ()
+    assert ownership.register.take_local()["10.0.0.0"] == ()
 
 
 def restarted(ownership: Ownership, seen_at: float) -> Ownership:
     """Another run, which knows what the first one told."""
     another = Ownership(node=NODE)
-    local = ownership.take_local()
+    local = ownership.register.take_local()
     another.restore([(address, i) for address, kept in local.items() for i in kept], seen_us=us(seen_at) or 0)
     return another
 

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from kiptail.clock.own import OwnClock
 from kiptail.kube.api import KubeApi
 from kiptail.pods import listwatch, reflector
+from kiptail.pods.live import LiveIndex
 from kiptail.pods.ownership import Interval, PodRef
 from kiptail.pods.ranges import PodRanges
-from kiptail.pods.reflector import ClusterIndex
+from kiptail.pods.reflector import Hooks, Reflector
 from tests.apiserver import ApiServer, Disturbance
 from tests.support.pods import NoNames, pod
 
@@ -38,20 +40,24 @@ class Watcher:
         self.interruptions: list[str] = []
         #: What the nodes' addresses were called whenever one was new.
         self.nodes: list[list[str]] = []
-        self.index = ClusterIndex(
+        self.index = LiveIndex(
             self.api,
-            label=None,
             node="worker-3",
+            label=None,
             ranges=PodRanges(),
             names=NoNames(),
-            on_change=self.changes.append,
-            on_ready=lambda: None,
-            on_nodes=lambda: self.nodes.append([self.index.name(f"198.51.100.{n}") for n in (3, 4)]),
-            observe=self.interruptions.append,
+            hooks=Hooks(
+                on_change=self.changes.append,
+                on_ready=lambda: None,
+                on_nodes=lambda: self.nodes.append([self.index.owners.name(f"198.51.100.{n}") for n in (3, 4)]),
+                observe=self.interruptions.append,
+            ),
+            clock=OwnClock(),
+            node_mode=None,
         )
 
     def owner(self, address: str) -> list[str]:
-        return sorted(ref.name for ref in self.index.owned(address, now_us()).pods)
+        return sorted(ref.name for ref in self.index.owners.owned(address, now_us()).pods)
 
     def notices_silence_after(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
         watch_pods = self.api.watch_pods
@@ -103,7 +109,7 @@ def test_all_pods_are_streamed(server: ApiServer, watcher: Watcher) -> None:
     put_pods(server, 30)
     watcher.index.start()
     server.wait_for(watcher.follows)
-    assert len(watcher.index) == 30
+    assert len(watcher.index.local) == 30
     assert watcher.owner("10.0.0.30") == watcher.owner("fd00::1e") == ["p29"]
     assert [request.verb for request in server.requests()] == ["watch", "watch"]
 
@@ -119,7 +125,7 @@ def test_a_server_that_streams_no_lists_is_read_in_pages(
     watcher.index.start()
     server.wait_for(watcher.follows)
     server.wait_for(watcher.index.ready)
-    assert len(watcher.index) == 30
+    assert len(watcher.index.local) == 30
     assert watcher.owner("10.0.0.30") == watcher.owner("fd00::1e") == ["p29"]
     assert len(server.requests(verb="list")) == 5
     server.disturb(Disturbance.GONE)
@@ -135,7 +141,7 @@ def test_added_changed_and_deleted_pods_are_followed(server: ApiServer, watcher:
     server.pods.put(pod("a", "10.0.0.1"))
     server.wait_for(lambda: watcher.owner("10.0.0.1") == ["a"])
     server.pods.delete("a", namespace="team-a")
-    server.wait_for(lambda: len(watcher.index) == 0)
+    server.wait_for(lambda: len(watcher.index.local) == 0)
     assert watcher.owner("10.0.0.1") == ["a"], "remembered for a while"
     assert watcher.changes == [{"10.0.0.1"}, {"10.0.0.1"}], "it came, and it went"
 
@@ -145,7 +151,7 @@ def test_host_network_pods_own_nothing_but_name_their_node(server: ApiServer, wa
     watcher.index.start()
     server.wait_for(watcher.index.ready)
     assert watcher.owner("198.51.100.3") == []
-    assert watcher.index.node("198.51.100.3") == "worker-3"
+    assert watcher.index.local.node("198.51.100.3") == "worker-3"
     assert watcher.index.has_node("worker-3")
     assert not watcher.index.has_node("worker-4")
 
@@ -164,7 +170,7 @@ def test_every_kind_of_interruption_is_survived(
         server.disturb(disturbance)
         server.pods.put(pod("b", "10.0.0.2"))
         server.pods.delete("a", namespace="team-a")
-        server.wait_for(lambda: watcher.owner("10.0.0.2") == ["b"] and len(watcher.index) == 1)
+        server.wait_for(lambda: watcher.owner("10.0.0.2") == ["b"] and len(watcher.index.local) == 1)
         assert len(server.requests("GET", "/api/v1/pods")) < 10
     finally:
         watcher.stop()
@@ -179,7 +185,7 @@ def test_a_version_that_the_server_forgot_is_listed_anew(server: ApiServer, watc
         server.pods.delete("a", namespace="team-a")
         server.pods.put(pod("b", "10.0.0.2"))
         server.compact()
-    server.wait_for(lambda: watcher.owner("10.0.0.2") == ["b"] and len(watcher.index) == 1)
+    server.wait_for(lambda: watcher.owner("10.0.0.2") == ["b"] and len(watcher.index.local) == 1)
     assert "expired" in watcher.interruptions
 
 
@@ -193,7 +199,7 @@ def test_a_page_that_expires_in_the_middle_of_a_list_begins_it_anew(
     server.faults.status(410, path="/api/v1/pods", match=lambda request: "continue" in request.query, count=1)
     watcher.index.start()
     server.wait_for(watcher.index.ready)
-    assert len(watcher.index) == 6
+    assert len(watcher.index.local) == 6
 
 
 def test_a_server_restored_to_an_older_version_is_noticed(server: ApiServer, watcher: Watcher) -> None:
@@ -204,7 +210,7 @@ def test_a_server_restored_to_an_older_version_is_noticed(server: ApiServer, wat
     server.stop()
     server.start(clear=True)
     server.pods.put(pod("only", "10.0.1.1"))
-    server.wait_for(lambda: watcher.owner("10.0.1.1") == ["only"] and len(watcher.index) == 1, timeout=5)
+    server.wait_for(lambda: watcher.owner("10.0.1.1") == ["only"] and len(watcher.index.local) == 1, timeout=5)
 
 
 def test_a_watch_that_stays_silent_is_followed_by_a_list(
@@ -212,7 +218,7 @@ def test_a_watch_that_stays_silent_is_followed_by_a_list(
 ) -> None:
     watcher = Watcher(server, tmp_path)
     watcher.notices_silence_after(1.0, monkeypatch)
-    monkeypatch.setattr(ClusterIndex, "_check_version", lambda self: None)
+    monkeypatch.setattr(Reflector, "_check_version", lambda self: None)
     server.faults.watch(Disturbance.SILENCE, count=1, match=lambda request: "sendInitialEvents" not in request.query)
     watcher.index.start()
     try:
@@ -273,25 +279,25 @@ def test_while_a_pod_is_about_to_have_an_address_any_owner_may_be_contradicted(
     server: ApiServer, watcher: Watcher
 ) -> None:
     past_us, soon_us = now_us() - 60_000_000, now_us() + 60_000_000
-    assert watcher.index.contested("10.0.0.1", past_us), "nothing is known yet"
+    assert watcher.index.owners.contested("10.0.0.1", past_us), "nothing is known yet"
     server.pods.put(pod("a", "10.0.0.1"))
     watcher.index.start()
-    server.wait_for(watcher.index.current)
-    assert not watcher.index.contested("10.0.0.1", soon_us)
+    server.wait_for(watcher.index.owners.current)
+    assert not watcher.index.owners.contested("10.0.0.1", soon_us)
     server.pods.put(pod("starting"))
-    server.wait_for(lambda: watcher.index.contested("10.0.0.1", soon_us))
-    assert not watcher.index.contested("10.0.0.1", past_us), "news of then would have arrived"
+    server.wait_for(lambda: watcher.index.owners.contested("10.0.0.1", soon_us))
+    assert not watcher.index.owners.contested("10.0.0.1", past_us), "news of then would have arrived"
     server.pods.put(pod("starting", "10.0.0.2"))
-    server.wait_for(lambda: not watcher.index.contested("10.0.0.1", soon_us))
+    server.wait_for(lambda: not watcher.index.owners.contested("10.0.0.1", soon_us))
     server.pods.put(pod("elsewhere", node="worker-4"))
     server.pods.put(pod("twin", "10.0.0.1"))
     server.wait_for(lambda: watcher.owner("10.0.0.1") == ["a", "twin"])
-    assert watcher.index.contested("10.0.0.1", soon_us), "one of them may turn out to be leaving"
-    assert not watcher.index.contested("10.0.0.2", soon_us)
+    assert watcher.index.owners.contested("10.0.0.1", soon_us), "one of them may turn out to be leaving"
+    assert not watcher.index.owners.contested("10.0.0.2", soon_us)
 
 
 def test_up_to_when_all_is_known_moves_on_with_what_the_server_says(server: ApiServer, watcher: Watcher) -> None:
-    watcher.index.restore([], seen_us=7)
+    watcher.index.local.restore([], seen_us=7)
     assert watcher.index.fresh_us() == 7
     begin_us = now_us()
     watcher.index.start()
@@ -306,24 +312,24 @@ def test_a_pod_that_went_while_nobody_watched_had_its_address_until_the_watch_br
     server: ApiServer, watcher: Watcher
 ) -> None:
     long_ago = Interval("uid-a", PodRef("team-a", "a", "uid-a"), 1_000_000, 2_000_000, None, None, local=True)
-    watcher.index.restore([("10.0.0.1", long_ago)], seen_us=now_us())
+    watcher.index.local.restore([("10.0.0.1", long_ago)], seen_us=now_us())
     server.pods.put(pod("a", "10.0.0.1", uid="uid-a"))
     watcher.index.start()
-    server.wait_for(watcher.index.current)
+    server.wait_for(watcher.index.owners.current)
     before_us = now_us()
     with server.faults.reset(path="/api/v1/pods"):
         server.disturb(Disturbance.RESET)
         server.pods.delete("a", namespace="team-a")
         server.compact()
         broken_us = now_us()
-    server.wait_for(lambda: len(watcher.index) == 0)
-    (interval,) = watcher.index.intervals("10.0.0.1")
+    server.wait_for(lambda: len(watcher.index.local) == 0)
+    (interval,) = watcher.index.local.intervals("10.0.0.1")
     assert interval.unseen_end
     assert interval.held_us is not None
     assert before_us - 1_000_000 <= interval.held_us <= broken_us
     assert interval.until_us is not None
     assert interval.until_us >= broken_us
-    assert watcher.index.hands("10.0.0.1").changes[-1] == interval.until_us
+    assert watcher.index.owners.hands("10.0.0.1").changes[-1] == interval.until_us
 
 
 def test_pods_of_this_node_are_known_by_their_probes(server: ApiServer, watcher: Watcher) -> None:
@@ -334,7 +340,7 @@ def test_pods_of_this_node_are_known_by_their_probes(server: ApiServer, watcher:
     watcher.index.start()
     server.wait_for(watcher.index.ready)
     asked = [("10.0.0.1", 8080), ("10.0.0.1", 80), ("10.0.0.2", 8080), ("10.0.0.3", 8080)]
-    assert [watcher.index.probed(*each) for each in asked] == [True, False, False, False]
+    assert [watcher.index.owners.probed(*each) for each in asked] == [True, False, False, False]
 
 
 def test_after_random_histories_and_interruptions_the_index_equals_the_server(
@@ -358,10 +364,10 @@ def test_after_random_histories_and_interruptions_the_index_equals_the_server(
     expected = {f"10.0.0.{n}": sorted(name for name, at in alive.items() if at == f"10.0.0.{n}") for n in range(1, 60)}
 
     def found() -> dict[str, list[str]]:
-        return {a: sorted(ref.name for ref in watcher.index.owned(a, later).pods) for a in expected}
+        return {a: sorted(ref.name for ref in watcher.index.owners.owned(a, later).pods) for a in expected}
 
     # As many pods are known for a moment also while the last of them are still to come.
-    server.wait_for(lambda: len(watcher.index) == len(alive) and found() == expected)
+    server.wait_for(lambda: len(watcher.index.local) == len(alive) and found() == expected)
 
 
 class Torment:
@@ -428,8 +434,8 @@ def test_a_tormented_watch_ends_equal_to_the_servers_state(tmp_path: Path, monke
         watcher.notices_silence_after(1.5, monkeypatch)
         watcher.index.start()
         server.wait_for(watcher.follows)
-        assert watcher.index._thread.ident is not None
-        clock = time.pthread_getcpuclockid(watcher.index._thread.ident)
+        assert watcher.index._reflector._thread.ident is not None
+        clock = time.pthread_getcpuclockid(watcher.index._reflector._thread.ident)
         torment, alive = Torment(server, watcher), dict[str, str]()
         begin, cpu_begin = time.monotonic(), time.clock_gettime(clock)
         torment_at = 0.0
@@ -449,8 +455,8 @@ def test_a_tormented_watch_ends_equal_to_the_servers_state(tmp_path: Path, monke
         later = now_us() + 3600 * 1_000_000
 
         def equal() -> bool:
-            owners = {ref.name: a for a in set(alive.values()) for ref in watcher.index.owned(a, later).pods}
-            return len(watcher.index) == len(alive) and owners == alive
+            owners = {ref.name: a for a in set(alive.values()) for ref in watcher.index.owners.owned(a, later).pods}
+            return len(watcher.index.local) == len(alive) and owners == alive
 
         server.wait_for(equal, timeout=20)
         cpu = (time.clock_gettime(clock) - cpu_begin) / seconds

@@ -52,26 +52,28 @@ def load(directory: Path, items: list[Any], kind: str = "List") -> SnapshotIndex
 
 
 def owner(index: SnapshotIndex, address: str) -> list[str]:
-    return [ref.name for ref in index.owned(address, 1_800_000_000_000_000).pods]
+    return [ref.name for ref in index.owners.owned(address, 1_800_000_000_000_000).pods]
 
 
 def test_nodes_and_services_in_the_list_give_names_as_the_cluster_does(tmp_path: Path) -> None:
     index = load(tmp_path, [SERVICE, WEB, NODE, HEADLESS])
-    names = {address: index.name(address) for address in ("198.51.100.9", "10.96.0.7", "fd00:96::7", "192.0.2.7")}
+    names = {
+        address: index.owners.name(address) for address in ("198.51.100.9", "10.96.0.7", "fd00:96::7", "192.0.2.7")
+    }
     assert names == {
         "198.51.100.9": "node/worker-9",
         "10.96.0.7": "service team-a/db",
         "fd00:96::7": "service team-a/db",
         "192.0.2.7": "",
     }
-    assert index.name("198.51.100.3") == "node/worker-3", "of a pod's host"
+    assert index.owners.name("198.51.100.3") == "node/worker-3", "of a pod's host"
     assert owner(index, "10.0.0.2") == ["web-0"]
 
 
 def test_a_list_of_the_api_server_names_no_kinds(tmp_path: Path) -> None:
     assert owner(load(tmp_path, [without(WEB, "kind")], "PodList"), "10.0.0.2") == ["web-0"]
-    assert load(tmp_path, [without(NODE, "kind")], "NodeList").name("198.51.100.9") == "node/worker-9"
-    assert load(tmp_path, [without(SERVICE, "kind")], "ServiceList").name("10.96.0.7") == "service team-a/db"
+    assert load(tmp_path, [without(NODE, "kind")], "NodeList").owners.name("198.51.100.9") == "node/worker-9"
+    assert load(tmp_path, [without(SERVICE, "kind")], "ServiceList").owners.name("10.96.0.7") == "service team-a/db"
 
 
 def test_one_pod_needs_no_list(tmp_path: Path) -> None:

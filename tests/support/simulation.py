@@ -25,12 +25,12 @@ from kiptail.flows.intake import Follower
 from kiptail.flows.ledger import Ledger
 from kiptail.journal.position import Position
 from kiptail.netfilter.prefixes import Prefixes
-from kiptail.pods import index, reflector
-from kiptail.pods.index import NodeIndex
+from kiptail.pods import freshness, live, reflector
+from kiptail.pods.live import LiveIndex, NodeMode
 from kiptail.pods.memory import PodMemory
 from kiptail.pods.ownership import Pod
 from kiptail.pods.ranges import PodRanges
-from kiptail.pods.reflector import ClusterIndex, PodWatch
+from kiptail.pods.reflector import Hooks
 from kiptail.state.store import Store
 from tests.support.clock import Clock, Machine
 from tests.support.pods import NoNames
@@ -55,8 +55,8 @@ class WallClock(Clock):
 def virtual_time(patch: pytest.MonkeyPatch, clock: WallClock) -> None:
     """Have the pod index tell the time by ``clock``."""
     stand_in = SimpleNamespace(monotonic=clock, time_ns=lambda: clock.us() * 1000)
-    patch.setattr(reflector, "time", stand_in)
-    patch.setattr(index, "time", stand_in)
+    for module in (freshness, live, reflector):
+        patch.setattr(module, "time", stand_in)
 
 
 @dataclass
@@ -170,12 +170,14 @@ class Kiptail:
         self.own_clock = machine.clock(clock, Timeline(times))
         self.own_clock.others = clock.us
         self.changed: set[str] = set()
-        self.index, self.watch = self._made(index)
-        self.memory = PodMemory(self.index, store)
+        self.index = self._made(index)
+        self.freshness = self.index.local.freshness
+        self.memory = PodMemory(self.index.local, store, current=self.index.owners.current, forget=self.index.forget)
         self.heard = -1
+        self._live_at = 0.0
         self.recorder = Recorder(
             sink=events,
-            locate=Locator(self.index, lambda _: ""),
+            locate=Locator(self.index.owners, lambda _: ""),
             outbox=store,
             style=STYLE,
             repeat_interval=repeat_interval,
@@ -211,28 +213,23 @@ class Kiptail:
         )
         self._saved_at = clock()
 
-    def _made(self, kind: str) -> tuple[NodeIndex | ClusterIndex, PodWatch]:
-        options: dict[str, Any] = {
-            "label": None,
-            "node": "node1",
-            "ranges": PodRanges(),
-            "names": NoNames(),
-            "on_change": self._note,
-            "on_ready": lambda: None,
-            "clock": self.own_clock,
-        }
-        if kind == "cluster":
-            index = ClusterIndex(self.cluster, **options)
-            return index, index
-        node = NodeIndex(
+    def _made(self, kind: str) -> LiveIndex:
+        node_mode = NodeMode(
+            on_found=lambda addresses: self.recorder.awaiting.reattribute(set(addresses)), how_to_grant=lambda: ""
+        )
+        index = LiveIndex(
             self.cluster,
-            **options,
-            on_found=lambda addresses: self.recorder.awaiting.reattribute(set(addresses)),
-            how_to_grant=lambda: "",
+            node="node1",
+            label=None,
+            ranges=PodRanges(),
+            names=NoNames(),
+            hooks=Hooks(self._note, lambda: None, lambda: None, lambda _: None),
+            clock=self.own_clock,
+            node_mode=node_mode if kind == "node" else None,
         )
         # There are no other nodes, and look-ups have threads, which live by the real time.
-        vars(node._lookups)["ask"] = lambda *_: False
-        return node, node._watch
+        vars(index._others)["ask"] = lambda *_: False
+        return index
 
     def _note(self, addresses: set[str]) -> None:
         self.changed |= addresses
@@ -247,19 +244,18 @@ class Kiptail:
     def listen(self) -> None:
         """Hear what the API server has said by now."""
         now = self.clock()
-        watch: Any = self.watch
+        watch: Any = self.index._reflector
         if self.cluster.is_broken(now):
-            if watch._connected:
-                watch._watched_us = self.own_clock.now_us()
-            watch._connected = False
+            self.freshness.interrupted()
             return
         if self.heard < 0:
             state, self.heard = self.cluster.state(now)
-            pods: list[Pod] = [pod for obj in state if (pod := watch._feed._reduced(obj))]
+            pods: list[Pod] = [pod for obj in state if (pod := watch._feed._reducer.reduced(obj))]
             watch._feed = _Listed(watch._feed, pods)
             watch._list()
-        if not watch._connected:
-            watch._connected, watch._live_at = True, now + 1.0
+        if not self.freshness.current():
+            self.freshness.follow(True)
+            self._live_at = now + 1.0
         while self.heard < len(self.cluster.changes):
             at, kind, pod = self.cluster.changes[self.heard]
             if self.cluster.heard_at(at) > now:
@@ -267,7 +263,7 @@ class Kiptail:
             self.heard += 1
             version = {"metadata": pod["metadata"] | {"resourceVersion": str(1 + self.heard)}}
             obj = pod | {"kind": "Pod", "apiVersion": "v1"} | version
-            watch._take(json.dumps({"type": kind, "object": obj}).encode())
+            watch._take(json.dumps({"type": kind, "object": obj}).encode(), self._live_at)
             assert not watch.refused
 
     def step(self) -> None:
@@ -279,14 +275,14 @@ class Kiptail:
         self.deliver()
 
     def settle(self) -> None:
-        if self.changed and self.watch.ready():
+        if self.changed and self.index.ready():
             addresses, self.changed = self.changed, set()
-            self.follower.hand_over({address: self.index.hands(address) for address in addresses})
+            self.follower.hand_over({address: self.index.owners.hands(address) for address in addresses})
             self.memory.save(self.own_clock.now_us())
             self.recorder.awaiting.reattribute(addresses)
-        if self.watch.ready():
+        if self.index.ready():
             settled_us = self.index.fresh_us() - round(SETTLE_S * 1e6)
-            self.follower.settle(settled_us, blind=not self.index.current())
+            self.follower.settle(settled_us, blind=not self.index.owners.current())
             self.recorder.settled_us = settled_us
         if self.clock() >= self._saved_at + 1.0:
             self.memory.save(self.own_clock.now_us())

@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 
+from kiptail.clock.own import OwnClock
 from kiptail.config.values import network
 from kiptail.kube.api import KubeApi
 from kiptail.names import cluster
 from kiptail.names.cluster import ClusterNames
-from kiptail.pods import dual_stack, lookups, reflector
-from kiptail.pods.index import NodeIndex
+from kiptail.pods import dual_stack, dual_stack_plan, found, lookup_queue, reflector
+from kiptail.pods.live import LiveIndex, NodeMode
 from kiptail.pods.ownership import Hands, Owned
 from kiptail.pods.ranges import PodRanges
+from kiptail.pods.reflector import Hooks
 from tests.apiserver import ApiServer, Request
 from tests.support.pods import pod
 
@@ -32,6 +34,10 @@ def now_us() -> int:
 
 def text(at_us: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_us / 1e6))
+
+
+def _nothing() -> None:
+    pass
 
 
 class Node:
@@ -48,16 +54,15 @@ class Node:
         self.found: list[str] = []
         ranges = PodRanges([network(cidr) for cidr in cidrs])
         self.names = ClusterNames(self.api, ranges=ranges, nodes=True)
-        self.index = NodeIndex(
+        self.index = LiveIndex(
             self.api,
             node=NODE,
             label=None,
             ranges=ranges,
             names=self.names,
-            on_change=self.changes.extend,
-            on_ready=lambda: None,
-            on_found=self._note_found,
-            how_to_grant=lambda: "ask an administrator",
+            hooks=Hooks(self.changes.extend, on_ready=_nothing, on_nodes=_nothing, observe=lambda reason: None),
+            clock=OwnClock(),
+            node_mode=NodeMode(on_found=self._note_found, how_to_grant=lambda: "ask an administrator"),
         )
 
     def _note_found(self, addresses: Iterable[str]) -> None:
@@ -74,12 +79,12 @@ class Node:
         self.api.close()
 
     def owner(self, address: str, at_us: int = 0) -> list[str]:
-        return sorted(ref.name for ref in self.index.owned(address, at_us or now_us()).pods)
+        return sorted(ref.name for ref in self.index.owners.owned(address, at_us or now_us()).pods)
 
     def asked(self, address: str, at_us: int = 0) -> list[str]:
         """Ask for the owner as a flow does, until there is nothing to wait for but news."""
         at_us = at_us or now_us() - 10_000_000
-        self.server.wait_for(lambda: self.owner(address, at_us) or not self.index.awaits(address, at_us))
+        self.server.wait_for(lambda: self.owner(address, at_us) or not self.index.owners.awaits(address, at_us))
         return self.owner(address, at_us)
 
     def lookups(self) -> list[Request]:
@@ -98,7 +103,7 @@ def server() -> Iterator[ApiServer]:
 @pytest.fixture
 def make(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Node]]:
     monkeypatch.setattr(reflector, "BACKOFF_FIRST", 0.05)
-    monkeypatch.setattr(dual_stack, "FIRST_WITHIN", 0.0)
+    monkeypatch.setattr(dual_stack_plan, "FIRST_WITHIN", 0.0)
     made: list[Node] = []
 
     def start(*arguments: Any, **options: Any) -> Node:
@@ -126,14 +131,14 @@ def test_only_the_nodes_own_pods_are_followed(server: ApiServer, node: Node) -> 
     server.pods.put(pod("near", "10.244.1.2"))
     server.wait_for(lambda: node.owner("10.244.1.2") == ["near"])
     assert node.owner("10.244.1.1") == ["local"]
-    assert len(node.index) == 2
+    assert len(node.index.local) == 2
     assert node.index.has_node(NODE)
     assert {r.query["fieldSelector"] for r in server.requests("GET", "/api/v1/pods")} == {"spec.nodeName=worker-3"}
 
 
 def test_a_pod_of_another_node_is_looked_up_once(server: ApiServer, node: Node) -> None:
     server.pods.put(remote("far", "10.244.9.1"))
-    assert node.index.awaits("10.244.9.1", now_us())
+    assert node.index.owners.awaits("10.244.9.1", now_us())
     assert node.asked("10.244.9.1") == ["far"]
     assert node.asked("10.244.9.1") == ["far"]
     (request,) = node.lookups()
@@ -146,7 +151,7 @@ def test_a_pod_of_another_node_is_looked_up_once(server: ApiServer, node: Node) 
 def test_a_miss_answers_for_drops_from_before_it_only(
     server: ApiServer, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookups, "MISS_PAUSE", 0.3)
+    monkeypatch.setattr(found, "MISS_PAUSE", 0.3)
     assert node.asked("10.244.9.1") == []
     assert node.asked("10.244.9.1") == []
     assert len(node.lookups()) == 1
@@ -159,10 +164,10 @@ def test_a_miss_answers_for_drops_from_before_it_only(
 def test_an_address_that_misses_time_and_again_is_asked_for_ever_more_rarely(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookups, "MISS_PAUSE", 0.1)
+    monkeypatch.setattr(found, "MISS_PAUSE", 0.1)
     until = time.monotonic() + 2.0
     while time.monotonic() < until:
-        node.index.awaits("10.244.9.1", now_us())
+        node.index.owners.awaits("10.244.9.1", now_us())
         time.sleep(0.01)
     assert 3 <= len(node.lookups()) <= 6, "after 0.1, 0.3, 0.7, 1.5 seconds"
 
@@ -170,7 +175,7 @@ def test_an_address_that_misses_time_and_again_is_asked_for_ever_more_rarely(
 def test_a_successor_is_not_blamed_and_the_predecessor_no_longer(
     server: ApiServer, make: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookups, "HIT_TTL", 0.2)
+    monkeypatch.setattr(found, "HIT_TTL", 0.2)
     node = make()
     server.pods.put(remote("old", "10.244.9.1"))
     first_us = now_us() - 60_000_000
@@ -185,7 +190,7 @@ def test_a_successor_is_not_blamed_and_the_predecessor_no_longer(
 def test_a_thousand_drops_to_two_hundred_addresses_are_two_hundred_lookups(
     server: ApiServer, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node.index._lookups, "_bucket", lookups.TokenBucket(500.0, 100))
+    monkeypatch.setattr(node.index._others._lookups._queue, "_bucket", lookup_queue.TokenBucket(500.0, 100))
     addresses = [f"10.244.{9 + n // 100}.{n % 100 + 1}" for n in range(200)]
     for n, address in enumerate(addresses[:100]):
         server.pods.put(remote(f"far-{n}", address))
@@ -195,8 +200,8 @@ def test_a_thousand_drops_to_two_hundred_addresses_are_two_hundred_lookups(
     def drops() -> None:
         for _ in range(5):
             for address in (*addresses, *strangers):
-                if not node.index.owned(address, at_us).pods and not node.index.name(address):
-                    node.index.awaits(address, at_us)
+                if not node.index.owners.owned(address, at_us).pods and not node.index.owners.name(address):
+                    node.index.owners.awaits(address, at_us)
 
     threads = [threading.Thread(target=drops) for _ in range(2)]
     for thread in threads:
@@ -211,9 +216,9 @@ def test_a_thousand_drops_to_two_hundred_addresses_are_two_hundred_lookups(
 
 
 def test_lookups_are_paced(server: ApiServer, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node.index._lookups, "_bucket", lookups.TokenBucket(5.0, 3))
+    monkeypatch.setattr(node.index._others._lookups._queue, "_bucket", lookup_queue.TokenBucket(5.0, 3))
     for n in range(30):
-        node.index.awaits(f"10.244.9.{n + 1}", now_us())
+        node.index.owners.awaits(f"10.244.9.{n + 1}", now_us())
     time.sleep(1.0)
     assert 3 <= len(node.lookups()) <= 9
     assert node.index.stats().pending >= 21
@@ -222,8 +227,8 @@ def test_lookups_are_paced(server: ApiServer, node: Node, monkeypatch: pytest.Mo
 def test_pod_cidr_says_what_is_looked_up(make: Callable[..., Node]) -> None:
     node = make(cidrs=("203.0.113.0/24",))
     past_us = now_us() - 10_000_000
-    assert not node.index.awaits("10.244.9.1", past_us)
-    assert node.index.awaits("203.0.113.5", past_us)
+    assert not node.index.owners.awaits("10.244.9.1", past_us)
+    assert node.index.owners.awaits("203.0.113.5", past_us)
 
 
 def test_host_network_pods_name_their_node_and_finished_pods_own_nothing_any_more(
@@ -236,14 +241,14 @@ def test_host_network_pods_name_their_node_and_finished_pods_own_nothing_any_mor
     agent["status"] |= {"hostIP": "10.9.9.9", "hostIPs": [{"ip": "10.9.9.9"}]}
     server.pods.put(agent)
     assert node.asked("10.9.9.9") == []
-    assert node.index.name("10.9.9.9") == "node/worker-9"
+    assert node.index.owners.name("10.9.9.9") == "node/worker-9"
     assert node.asked("10.244.9.1") == []
 
 
 def test_a_kubelets_credential_follows_its_node_and_is_told_once_what_is_missing(
     server: ApiServer, make: Callable[..., Node], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookups, "FORBIDDEN_RETRY", 0.5)
+    monkeypatch.setattr(lookup_queue, "FORBIDDEN_RETRY", 0.5)
     caplog.set_level(logging.INFO)
     server.pods.put(pod("local", "10.244.1.1"))
     server.pods.put(remote("far", "10.244.9.1"))
@@ -251,7 +256,7 @@ def test_a_kubelets_credential_follows_its_node_and_is_told_once_what_is_missing
     assert node.owner("10.244.1.1") == ["local"]
     for _ in range(2):
         assert node.asked("10.244.9.1") == []
-        assert not node.index.awaits("10.244.9.2", now_us() - 10_000_000), "nobody waits for what is forbidden"
+        assert not node.index.owners.awaits("10.244.9.2", now_us() - 10_000_000), "nobody waits for what is forbidden"
         time.sleep(0.6)
     complaints = [record.getMessage() for record in caplog.records if "looked up" in record.getMessage()]
     assert len(complaints) == 1
@@ -280,7 +285,7 @@ def test_a_second_address_is_found_by_one_sweep_and_then_looked_up_by_the_first(
     server: ApiServer, make: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dual_stack, "PAGE_LIMIT", 10)
-    monkeypatch.setattr(dual_stack, "FIRST_WITHIN", 1.0)
+    monkeypatch.setattr(dual_stack_plan, "FIRST_WITHIN", 1.0)
     monkeypatch.setattr(random, "uniform", lambda low, high: high)
     server.pods.put(pod("local", "10.244.1.1", "fd00::1:1"))
     for n in range(30):
@@ -288,7 +293,7 @@ def test_a_second_address_is_found_by_one_sweep_and_then_looked_up_by_the_first(
     node = make()
     at_us = now_us()
     for n in range(10):
-        node.index.awaits(f"fd00::9:{n + 1:x}", at_us)
+        node.index.owners.awaits(f"fd00::9:{n + 1:x}", at_us)
     assert node.asked("fd00::9:1", at_us) == ["far-0"]
     assert [node.asked(f"fd00::9:{n + 1:x}", at_us) for n in range(10)] == [[f"far-{n}"] for n in range(10)]
     assert len(node.sweeps()) == 4, "one, in pages"
@@ -309,10 +314,10 @@ def test_an_address_that_comes_during_a_sweep_need_not_wait_for_the_next(
         server.pods.put(remote(f"far-{n}", f"10.244.9.{n + 1}", f"fd00::9:{n + 1:x}"))
     node = make()
     with server.faults.hang(match=lambda r: r.path == "/api/v1/pods" and "fieldSelector" not in r.query):
-        node.index.awaits("fd00::9:1", now_us())
+        node.index.owners.awaits("fd00::9:1", now_us())
         server.wait_for(node.sweeps)
         at_us = now_us()
-        assert node.index.awaits("fd00::9:2", at_us)
+        assert node.index.owners.awaits("fd00::9:2", at_us)
     assert node.asked("fd00::9:2", at_us) == ["far-1"]
     assert node.asked("fd00::9:1", at_us - 10_000_000) == ["far-0"]
     assert len(node.sweeps()) == 1
@@ -345,18 +350,18 @@ def test_pods_in_the_nodes_network_have_no_nodes_listed_for_them(
     server.pods.put(pod("local", "10.9.0.10"))
     server.pods.put(remote("far", "10.9.0.20"))
     node = make()
-    node.index.name("10.9.0.20")
+    node.index.owners.name("10.9.0.20")
     assert node.asked("10.9.0.20") == ["far"]
-    node.index.name("10.9.0.11")
+    node.index.owners.name("10.9.0.11")
     server.pods.put(pod("younger", "10.9.0.11"))
     server.wait_for(lambda: node.owner("10.9.0.11", now_us() + 10_000_000))
     with pytest.raises(AssertionError):
         server.wait_for(lambda: len(server.requests("GET", "/api/v1/nodes")) > 1, timeout=1.3)
-    assert node.index.name("10.9.0.8") == ""
+    assert node.index.owners.name("10.9.0.8") == ""
     server.nodes.put(
         {"metadata": {"name": "w8"}, "status": {"addresses": [{"type": "InternalIP", "address": "10.9.0.8"}]}}
     )
-    server.wait_for(lambda: node.index.name("10.9.0.8") == "node/w8", timeout=15.0)
+    server.wait_for(lambda: node.index.owners.name("10.9.0.8") == "node/w8", timeout=15.0)
 
 
 def test_nodes_and_services_are_named_and_not_looked_up(server: ApiServer, make: Callable[..., Node]) -> None:
@@ -375,10 +380,10 @@ def test_nodes_and_services_are_named_and_not_looked_up(server: ApiServer, make:
         )
     server.services.put({"metadata": {"name": "headless", "namespace": "team-a"}, "spec": {"clusterIP": "None"}})
     node = make()
-    assert node.index.name("10.9.0.7") == "node/worker-7"
-    assert node.index.name("10.96.0.5") == "service team-a/db"
-    assert not node.index.awaits("10.96.77.77", now_us()), "in the Services' range"
-    assert node.index.awaits("203.0.113.5", now_us()), "in a node's range"
+    assert node.index.owners.name("10.9.0.7") == "node/worker-7"
+    assert node.index.owners.name("10.96.0.5") == "service team-a/db"
+    assert not node.index.owners.awaits("10.96.77.77", now_us()), "in the Services' range"
+    assert node.index.owners.awaits("203.0.113.5", now_us()), "in a node's range"
     assert len(server.requests(verb="list")) == 2
 
 
@@ -388,7 +393,7 @@ def test_names_that_may_not_be_listed_are_no_error(
     caplog.set_level(logging.INFO)
     server.grant("kiptail", "list watch", "pods")
     node = make(user="kiptail")
-    assert node.index.name("10.96.0.5") == ""
+    assert node.index.owners.name("10.96.0.5") == ""
     told = [record for record in caplog.records if "not named" in record.getMessage()]
     assert [record.levelname for record in told] == ["INFO", "INFO"]
 
@@ -405,24 +410,24 @@ def test_an_address_that_a_local_pod_takes_over_is_no_longer_the_other_pods(serv
 def test_what_was_found_long_ago_is_not_taken_for_granted_but_still_known(
     server: ApiServer, make: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookups, "HIT_TTL", 0.2)
+    monkeypatch.setattr(found, "HIT_TTL", 0.2)
     node = make()
     server.pods.put(remote("far", "10.244.9.1", uid="uid-far"))
     at_us = now_us() - 10_000_000
     assert node.asked("10.244.9.1", at_us) == ["far"]
     server.wait_for(lambda: node.owner("10.244.9.1", at_us) == [])
-    assert [ref.name for ref in node.index.recorded("10.244.9.1", at_us).pods] == ["far"]
-    assert node.index.dates("10.244.9.1", "uid-far")
-    assert not node.index.dates("10.244.9.1", "uid-other")
-    assert not node.index.dates("10.244.9.2", "uid-far")
+    assert [ref.name for ref in node.index.owners.recorded("10.244.9.1", at_us).pods] == ["far"]
+    assert node.index.owners.dates("10.244.9.1", "uid-far")
+    assert not node.index.owners.dates("10.244.9.1", "uid-other")
+    assert not node.index.owners.dates("10.244.9.2", "uid-far")
 
 
 def test_an_address_changes_hands_between_nodes(server: ApiServer, node: Node) -> None:
     """What the watch knows and what look-ups found is judged together."""
-    assert node.index.hands("10.244.9.1") == Hands()
+    assert node.index.owners.hands("10.244.9.1") == Hands()
     server.pods.put(remote("far", "10.244.9.1", start=text(now_us() - 3600_000_000)))
     assert node.asked("10.244.9.1") == ["far"]
-    assert len(node.index.hands("10.244.9.1").changes) == 1
+    assert len(node.index.owners.hands("10.244.9.1").changes) == 1
     heir = pod("heir", "10.244.9.1", start=text(now_us()))
     ready_us = now_us() // 1_000_000 * 1_000_000 - 5_000_000
     heir["status"]["conditions"] = [
@@ -430,17 +435,17 @@ def test_an_address_changes_hands_between_nodes(server: ApiServer, node: Node) -
     ]
     server.pods.put(heir)
     server.wait_for(lambda: "heir" in node.owner("10.244.9.1"))
-    assert ready_us in node.index.hands("10.244.9.1").changes
-    assert set(node.index.hands("10.244.9.1").boundaries) >= {ready_us}
-    found = node.index.recorded("10.244.9.1", ready_us + 120_000_000)
+    assert ready_us in node.index.owners.hands("10.244.9.1").changes
+    assert set(node.index.owners.hands("10.244.9.1").boundaries) >= {ready_us}
+    found = node.index.owners.recorded("10.244.9.1", ready_us + 120_000_000)
     assert found == Owned(found.pods, sure=True)
     assert [ref.name for ref in found.pods] == ["heir"]
-    assert [ref.name for ref in node.index.recorded("10.244.9.1", ready_us - 1).pods] == ["far"]
+    assert [ref.name for ref in node.index.owners.recorded("10.244.9.1", ready_us - 1).pods] == ["far"]
 
 
 def test_a_stop_ends_all_threads_while_the_server_hangs(server: ApiServer, node: Node) -> None:
     with server.faults.hang(path="/api/v1/pods"):
-        node.index.awaits("10.244.9.1", now_us())
+        node.index.owners.awaits("10.244.9.1", now_us())
         server.wait_for(node.lookups)
         begin = time.monotonic()
         node.index.stop(timeout=0.2)

@@ -1,0 +1,77 @@
+"""How far what is known of pods keeps up with what happens in the cluster."""
+
+from __future__ import annotations
+
+import time
+
+from kiptail.clock.own import OwnClock
+
+__all__ = ["Freshness"]
+
+#: Who has an address is known so many µs after it was given: the kubelet, the API server and the watch take their time.
+NEWS_US = 2_000_000
+
+
+class Freshness:
+    """Written by the thread that follows pods, read by any. Times are µs since the epoch, by ``clock``."""
+
+    def __init__(self, clock: OwnClock) -> None:
+        """Nothing is known yet."""
+        self._clock = clock
+        self._ready = False
+        self._current = False
+        self._heard_at = time.monotonic()
+        self._fresh_us = 0
+        self._watched_us = 0
+
+    # -- what happens ---------------------------------------------------------------------------------------
+
+    def restored(self, seen_us: int) -> None:
+        """An earlier run knew all up to then, and watched until then."""
+        self._fresh_us = self._watched_us = seen_us
+
+    def heard(self) -> None:
+        """The API server has told all that there was to tell."""
+        self._heard_at = time.monotonic()
+        self._fresh_us = self._clock.now_us()
+
+    def listed(self) -> bool:
+        """All pods are known; True for the first time."""
+        first, self._ready = not self._ready, True
+        return first
+
+    def follow(self, current: bool) -> None:
+        """A watch is open, and what comes by it can be read, or not."""
+        self._current = current
+
+    def interrupted(self) -> None:
+        """The watch is over."""
+        if self._current:
+            self._watched_us = self._clock.now_us()
+        self._current = False
+
+    # -- what is known of it --------------------------------------------------------------------------------
+
+    def ready(self) -> bool:
+        """All pods were listed once."""
+        return self._ready
+
+    def current(self) -> bool:
+        """Changes of pods arrive at present."""
+        return self._current
+
+    def expects(self, at_us: int) -> bool:
+        """What happened to pods at ``at_us`` may not be known yet."""
+        return not self._current or self._clock.now_us() < at_us + NEWS_US
+
+    def fresh_us(self) -> int:
+        """Up to when all that happened is known, as far as the watch does not lag."""
+        return self._fresh_us
+
+    def watched_us(self) -> int:
+        """When pods were watched for the last time."""
+        return self._watched_us
+
+    def age(self) -> float:
+        """Seconds since the API server last said anything; bookmarks come about once a minute."""
+        return time.monotonic() - self._heard_at

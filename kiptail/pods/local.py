@@ -1,0 +1,118 @@
+"""The local copy of the pods that are watched: one thread writes it, any may ask."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from kiptail.clock.own import OwnClock
+from kiptail.pods.freshness import Freshness
+from kiptail.pods.ownership import Interval, Ownership, Pod
+from kiptail.pods.tenancy import owned
+
+__all__ = ["Learned", "LocalPods"]
+
+
+class Learned(NamedTuple):
+    """What a change told that was not known."""
+
+    #: The addresses of which more, or something else, is known than before.
+    addresses: set[str]
+    #: Some address turned out to be a node's.
+    nodes: bool
+
+
+class LocalPods:
+    """:class:`Ownership` of the pods that are watched, behind a lock, and how fresh that is."""
+
+    def __init__(self, *, node: str, clock: OwnClock) -> None:
+        """``node``: this machine's; ``clock`` is what drops' times are told by."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._ownership = Ownership(node=node)
+        #: Whether news arrives, and up to when all is known.
+        self.freshness = Freshness(clock)
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._ownership)
+
+    # -- changes, by the thread that follows pods -----------------------------------------------------------
+
+    def replace(self, pods: Iterable[Pod]) -> Learned:
+        """These are all pods there are."""
+        pods = list(pods)
+        with self._lock:
+            nodes = self._tell_of_nodes(pods)
+            seen_us = self.freshness.watched_us()
+            return Learned(self._ownership.replace(pods, now_us=self._clock.now_us(), seen_us=seen_us), nodes)
+
+    def change(self, pod: Pod | None, gone: str, *, live: bool) -> Learned:
+        """A pod as it is now or was last, and the UID of one that is gone, or ""; ``live`` as :meth:`Ownership.put`."""
+        now_us = self._clock.now_us()
+        changed: set[str] = set()
+        nodes = False
+        with self._lock:
+            if pod is not None:
+                nodes = self._tell_of_nodes((pod,))
+                changed |= self._ownership.put(pod, now_us=now_us, live=live)
+            if gone:
+                changed |= self._ownership.remove(gone, now_us=now_us, live=live)
+        return Learned(changed, nodes)
+
+    def _tell_of_nodes(self, pods: Iterable[Pod]) -> bool:
+        """Whether these pods tell of nodes' addresses that were not known, with the lock held and before they are."""
+        return any(self._ownership.node(a) != pod.node for pod in pods for a in pod.host_addresses)
+
+    # -- questions ------------------------------------------------------------------------------------------
+
+    def intervals(self, address: str) -> tuple[Interval, ...]:
+        """As :meth:`IntervalRegister.intervals`."""
+        with self._lock:
+            return self._ownership.register.intervals(address)
+
+    def contested(self, address: str, at_us: int) -> bool:
+        """Another one than the likely owner may turn out to have had an address then: it is worth waiting."""
+        if not self.freshness.current():
+            return True
+        if not self.freshness.expects(at_us):
+            return False
+        with self._lock:
+            return (
+                self._ownership.claimed(at_us)
+                or len(owned(self._ownership.register.intervals(address), at_us).pods) > 1
+            )
+
+    def probed(self, address: str, port: int) -> bool:
+        """A pod of this node that has the address now is probed on this port."""
+        with self._lock:
+            return any(port in self._ownership.probes(i.key) for i in self._ownership.register.intervals(address))
+
+    def node(self, address: str) -> str:
+        """As :meth:`Ownership.node`."""
+        with self._lock:
+            return self._ownership.node(address)
+
+    def has_node(self, name: str) -> bool:
+        """As :meth:`Ownership.has_node`."""
+        with self._lock:
+            return self._ownership.has_node(name)
+
+    # -- memory ---------------------------------------------------------------------------------------------
+
+    def restore(self, intervals: Iterable[tuple[str, Interval]], *, seen_us: int) -> None:
+        """As :meth:`Ownership.restore`; before pods are followed."""
+        self.freshness.restored(seen_us)
+        with self._lock:
+            self._ownership.restore(intervals, seen_us=seen_us)
+
+    def take_local(self) -> dict[str, tuple[Interval, ...]]:
+        """As :meth:`IntervalRegister.take_local`."""
+        with self._lock:
+            return self._ownership.register.take_local()
+
+    def forget(self, before_us: int) -> None:
+        """As :meth:`IntervalRegister.forget`."""
+        with self._lock:
+            self._ownership.register.forget(before_us)

@@ -1,0 +1,108 @@
+"""The answers of an index, whoever knows the pods."""
+
+from __future__ import annotations
+
+from kiptail.clock.own import OwnClock
+from kiptail.pods.local import LocalPods
+from kiptail.pods.other_nodes import NoOtherNodes, OtherPods
+from kiptail.pods.owners import LiveOwners
+from kiptail.pods.ownership import Interval, Pod, PodRef
+from kiptail.pods.ranges import PodRanges
+from tests.support.pods import NoNames
+
+SECOND = 1_000_000
+T0 = 1_800_000_000 * SECOND
+NEAR = Pod("a", PodRef("team-a", "a", "a"), ("10.0.0.1",), T0, T0, None, False, "here", ("198.51.100.3",))
+FAR = Interval("b", PodRef("team-b", "b", "b"), T0, T0, None, None)
+
+
+class Found(NoOtherNodes):
+    """One pod of another node, at one address; what it is asked is noted."""
+
+    def __init__(self) -> None:
+        self.known = True
+        self.asked: list[tuple[str, int]] = []
+
+    def pending(self) -> bool:
+        return True
+
+    def knows(self, address: str, at_us: int) -> bool:
+        return self.known
+
+    def ask(self, address: str, at_us: int) -> bool:
+        self.asked.append((address, at_us))
+        return True
+
+    def intervals(self, address: str) -> tuple[Interval, ...]:
+        return (FAR,) if address == "10.9.0.1" else ()
+
+    def node(self, address: str) -> str:
+        return "elsewhere" if address == "198.51.100.9" else ""
+
+
+class Names(NoNames):
+    """Names of a Service, once they have come."""
+
+    def __init__(self) -> None:
+        self.come = True
+
+    def settled(self) -> bool:
+        return self.come
+
+    def name(self, address: str) -> str:
+        return "service a/b" if address == "10.96.0.1" else ""
+
+    def no_pod(self, address: str) -> bool:
+        return address.startswith("10.96.")
+
+
+def answers(others: OtherPods, *, names: Names | None = None, unhurried: bool = False) -> LiveOwners:
+    local = LocalPods(node="here", clock=OwnClock())
+    local.replace([NEAR])
+    local.freshness.follow(True)
+    return LiveOwners(local, others, ranges=PodRanges(), names=names or Names(), unhurried=unhurried)
+
+
+def test_who_was_found_counts_while_that_answers_and_is_on_record_afterwards() -> None:
+    found = Found()
+    owners = answers(found)
+    assert owners.owned("10.9.0.1", T0 + SECOND).pods == (FAR.ref,)
+    found.known = False
+    assert owners.owned("10.9.0.1", T0 + SECOND).pods == ()
+    assert owners.recorded("10.9.0.1", T0 + SECOND).pods == (FAR.ref,)
+    assert owners.owned("10.0.0.1", T0 + SECOND).pods == (NEAR.ref,)
+    assert owners.dates("10.9.0.1", "b")
+    assert not owners.dates("10.9.0.1", "a")
+    assert owners.hands("10.9.0.1").changes == (T0,)
+
+
+def test_only_what_could_be_a_pods_is_asked_for_and_not_before_names_are_known() -> None:
+    found, names = Found(), Names()
+    owners = answers(found, names=names)
+    names.come = False
+    assert owners.awaits("10.9.0.1", 0)
+    assert found.asked == []
+    names.come = True
+    assert owners.awaits("10.9.0.1", 0)
+    assert not owners.awaits("10.96.0.1", 0)
+    assert not owners.awaits("203.0.113.9", 0), "no private range, and none that pods have shown"
+    assert found.asked == [("10.9.0.1", 0)]
+
+
+def test_without_other_nodes_only_late_news_is_waited_for() -> None:
+    owners = answers(NoOtherNodes())
+    assert not owners.awaits("10.9.0.1", 0)
+    assert owners.awaits("10.9.0.1", T0 * 2)
+    assert not owners.awaits("203.0.113.9", T0 * 2)
+
+
+def test_a_look_up_is_worth_waiting_for_when_nobody_is_in_a_hurry() -> None:
+    assert answers(Found()).current()
+    assert not answers(Found(), unhurried=True).current()
+    assert answers(NoOtherNodes(), unhurried=True).current()
+
+
+def test_a_nodes_address_is_called_by_the_node_whoever_told_of_it() -> None:
+    owners = answers(Found())
+    names = [owners.name(a) for a in ("198.51.100.3", "198.51.100.9", "10.96.0.1", "192.0.2.1")]
+    assert names == ["node/here", "node/elsewhere", "service a/b", ""]
