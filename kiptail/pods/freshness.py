@@ -44,10 +44,10 @@ class Freshness:
         """A watch is open, and what comes by it can be read, or not."""
         self._current = current
 
-    def interrupted(self) -> None:
-        """The watch is over."""
+    def interrupted(self, *, expired: bool = False) -> None:
+        """The watch is over; ``expired``: the server could not go on from where it was, and something was missed."""
         if self._current:
-            self._watched_us = self._clock.now_us()
+            self._watched_us = max(self._watched_us, self._fresh_us) if expired else self._clock.now_us()
         self._current = False
 
     # -- what is known of it --------------------------------------------------------------------------------

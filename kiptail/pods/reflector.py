@@ -151,7 +151,7 @@ class Reflector:
             self._hooks.on_ready()
 
     def _watch(self) -> None:
-        lines, begin = 0, time.monotonic()
+        lines, begin, expired = 0, time.monotonic(), False
         was_garbled = self._feed.changes.garbled
         try:
             with self._feed.watch(self._resource_version) as stream:
@@ -168,13 +168,14 @@ class Reflector:
                 raise bad_answer("cannot watch pods", "is no watch")
             self._recovered()
         except ApiError as error:
+            expired = error.status == 410
             if error.silent and not lines:
                 # Neither a change nor a bookmark: the server may have been restored to an older version, and a
                 # watch from its future stays silent for ever. A list tells.
                 self._resource_version = ""
             raise
         finally:
-            self._pods.freshness.interrupted()
+            self._pods.freshness.interrupted(expired=expired)
             if self._gaps.due(self._feed.changes.gaps):
                 self._resource_version = ""
                 self._hooks.observe("garbage")

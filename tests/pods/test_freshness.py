@@ -73,3 +73,21 @@ def test_the_age_is_that_of_the_servers_last_word(fresh: Freshness, monkeypatch:
     fresh.heard()
     at = 107.5
     assert fresh.age() == 7.5
+
+
+def test_a_watch_that_cannot_go_on_has_watched_only_what_it_showed(clock: Clock, fresh: Freshness) -> None:
+    fresh.follow(True)
+    clock.us = T0 + 1
+    fresh.heard()
+    clock.us = T0 + 5
+    fresh.interrupted()
+    clock.us = T0 + 9
+    fresh.follow(True)
+    fresh.interrupted(expired=True)
+    assert fresh.watched_us() == T0 + 5, "nothing was heard since"
+    fresh.follow(True)
+    clock.us = T0 + 12
+    fresh.heard()
+    clock.us = T0 + 20
+    fresh.interrupted(expired=True)
+    assert fresh.watched_us() == T0 + 12, "something may be missing from then on"

@@ -321,7 +321,9 @@ def test_a_pod_that_went_while_nobody_watched_had_its_address_until_the_watch_br
         server.disturb(Disturbance.RESET)
         server.pods.delete("a", namespace="team-a")
         server.compact()
+        server.wait_for(lambda: not watcher.index.owners.current())
         broken_us = now_us()
+        time.sleep(1.1)  # longer than what a time cut to whole seconds hides
     server.wait_for(lambda: len(watcher.index.local) == 0)
     (interval,) = watcher.index.local.intervals("10.0.0.1")
     assert interval.unseen_end
