@@ -10,7 +10,7 @@ import os
 import socket
 from contextlib import suppress
 
-__all__ = ["Notifier"]
+__all__ = ["Notifier", "watchdog_interval"]
 
 
 class Notifier:
@@ -33,3 +33,9 @@ class Notifier:
         """Let the socket go."""
         if self._socket is not None:
             self._socket.close()
+
+
+def watchdog_interval() -> float:
+    """Half of what systemd asks for in $WATCHDOG_USEC, in seconds; 0.0 when it does not watch."""
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    return int(microseconds) / 2e6 if microseconds.isdigit() else 0.0

@@ -1,1 +1,1 @@
-"""Whose drops they are, in which words their owners are told, and how that gets to the API server."""
+"""Whose drops they are, in which words their owners read of them, and how that gets to the API server."""

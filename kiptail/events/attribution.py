@@ -22,7 +22,7 @@ class Locate(Protocol):
     """Who is at an address."""
 
     def ready(self) -> bool:
-        """The index is complete; before, nobody can be told from a stranger."""
+        """The index is complete; before, everybody may be a stranger."""
 
     def current(self) -> bool:
         """Changes of pods arrive at present."""

@@ -52,7 +52,7 @@ class Owners(Protocol):
     """What is asked of ownership."""
 
     def ready(self) -> bool:
-        """All pods are known; before, nobody can be told from a stranger."""
+        """All pods are known; before, everybody may be a stranger."""
 
     def current(self) -> bool:
         """Changes of pods arrive at present."""
@@ -127,7 +127,7 @@ class Locator:
         name = self._owners.name(address) or self._own_name(address, when)
         if name:
             return Endpoint(Kind.NOBODY, address, name=name)
-        # Asked also when nobody waits any longer: what turns out later is told then.
+        # Asked also when nobody waits any longer: what turns out later is posted then.
         awaited = self._owners.awaits(address, when.at_us)
         if awaited and patient:
             return None

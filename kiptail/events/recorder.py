@@ -152,7 +152,7 @@ class Recorder:
         self.delivery.plan(tracked)
         self._retire(tracked)
         if self.stages.count(Stage.ENDED) > self._most_ended:
-            self._give_up(self.stages.first(Stage.ENDED), "too many flows wait to be told")
+            self._give_up(self.stages.first(Stage.ENDED), "too many flows wait to be posted")
 
     # -- what is done ---------------------------------------------------------------------------------------
 

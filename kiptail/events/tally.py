@@ -2,7 +2,7 @@
 
 Namespaces are known when a flow is attributed, not when a drop is counted, so it is flows that are tallied: once their
 ends are decided, and again when their count has grown, by the difference. Each side that a flow tells counts by
-itself, as sent by one pod or received by another: a drop is told at each side by one flow at most, so nothing is
+itself, as sent by one pod or received by another: a drop is reported at each side by one flow at most, so nothing is
 counted twice, folded or not.
 """
 

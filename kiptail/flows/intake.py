@@ -172,20 +172,22 @@ class _Announcer:
         for flow in changes.flows:
             if flow.spread is not None and flow.id >= self._next_flow_id:
                 address, does = (flow.key.src, "sends") if "src" in flow.sides else (flow.key.dst, "receives")
-                log.info("%s %s more flows than its budget allows: further ones are told in one Event", address, does)
+                log.info(
+                    "%s %s more flows than its budget allows: further ones are counted in one Event", address, does
+                )
         self._next_flow_id = changes.next_flow_id
         if self._ledger.denied > self._denied and now >= self._denied_at:
             limits, sender = self._ledger.limits, self._ledger.spender
             if sender:
                 log.warning(
-                    "%s sends %d flows that are dropped: at others' ends, no more are told; see --flows-per-address",
+                    "%s sends %d flows that are dropped: at others' ends, no more are posted; see --flows-per-address",
                     sender,
                     limits.flows_per_sender,
                 )
             else:
                 log.warning(
                     "packets of %d new addresses or more were dropped within one window: those of further addresses"
-                    " are told at their other end only; see --new-addresses",
+                    " are reported at their other end only; see --new-addresses",
                     limits.new_addresses,
                 )
             self._ledger.spender = ""

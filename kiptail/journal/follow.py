@@ -41,7 +41,7 @@ class Journal(Generic[Known]):
     ``needle``, and may give what is known to stand in it. ``position`` is where an earlier Journal had got to and wins
     over ``since_us`` (realtime of the first entry, inclusive); without both the journal is read from its head. Without
     ``follow`` it is read to its end once: inotify, whose end takes 20 ms, is not asked for. ``clock``'s timeline is
-    what the lines' times are told by; without it, this reader has one of its own.
+    what the lines' times are reckoned by; without it, this reader has one of its own.
 
     JournalError when the journal cannot be read at the start. When that happens later it is tried again each
     second and :attr:`trouble` says why. Belongs to one thread, and does not survive a fork.

@@ -33,7 +33,7 @@ class Position:
     boot_id: str
     monotonic_us: int
     realtime_us: int
-    #: printk's clock; None where no line has told of it yet.
+    #: printk's clock; None where no line has shown it yet.
     clock: SourceClock | None = None
     #: What was seen of the machine's clocks until then; None where an earlier version stored it. Says nothing of where
     #: the entry is.

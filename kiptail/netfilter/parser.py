@@ -232,7 +232,7 @@ def _last_header(fields: str) -> str:
     an AH of which there is no more; it goes on after any other AH, so that one is not the protocol even where
     the line ends. Without `--log-ip-options` it prints no groups, and for later IPv4 fragments of AH nothing
     at all. Such a line is a drop nevertheless: who lost a packet to whom is known, and that is what its owner
-    is told.
+    wants to know.
     """
     if " OPT ( ESP " in fields:
         return "ESP"

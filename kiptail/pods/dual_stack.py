@@ -74,7 +74,7 @@ class DualStackList:
         """Both callbacks run in the thread.
 
         ``found(pods, awaited)`` takes those of a page's pods that have two addresses; ``on_answer(awaited)`` follows
-        at the end: what awaited these addresses can be told.
+        at the end: what awaited these addresses can be answered.
         """
         self._api = api
         self._label = label

@@ -31,7 +31,7 @@ class Freshness:
         self._fresh_us = self._watched_us = seen_us
 
     def heard(self) -> None:
-        """The API server has told all that there was to tell."""
+        """The API server has sent all that there was to send."""
         self._heard_at = time.monotonic()
         self._fresh_us = self._clock.now_us()
 

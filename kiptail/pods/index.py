@@ -15,7 +15,7 @@ class PodOwners(Protocol):
     """The answers: who owned an address at a time, in µs since the epoch. Any thread may ask."""
 
     def ready(self) -> bool:
-        """All pods are known; before, nobody can be told from a stranger."""
+        """All pods are known; before, everybody may be a stranger."""
 
     def current(self) -> bool:
         """Changes of pods arrive at present, and nothing else is worth waiting for."""

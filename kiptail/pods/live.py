@@ -51,7 +51,7 @@ class LiveIndex:
         clock: OwnClock,
         node_mode: NodeMode | None,
     ) -> None:
-        """``node`` is this node's name; ``clock`` is what drops' times are told by.
+        """``node`` is this node's name; ``clock`` is what drops' times are reckoned by.
 
         Without ``node_mode`` all pods of the cluster are watched. The hooks run in the index's threads.
         """

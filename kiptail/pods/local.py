@@ -15,7 +15,7 @@ __all__ = ["Learned", "LocalPods"]
 
 
 class Learned(NamedTuple):
-    """What a change told that was not known."""
+    """What a change brought that was not known."""
 
     #: The addresses of which more, or something else, is known than before.
     addresses: set[str]
@@ -27,7 +27,7 @@ class LocalPods:
     """:class:`Ownership` of the pods that are watched, behind a lock, and how fresh that is."""
 
     def __init__(self, *, node: str, clock: OwnClock) -> None:
-        """``node``: this machine's; ``clock`` is what drops' times are told by."""
+        """``node``: this machine's; ``clock`` is what drops' times are reckoned by."""
         self._clock = clock
         self._lock = threading.Lock()
         self._ownership = Ownership(node=node)

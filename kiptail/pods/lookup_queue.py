@@ -71,7 +71,7 @@ class LookupQueue:
         return address, 0.0
 
     def answered(self, address: str) -> None:
-        """The API server told who has the address."""
+        """The API server answered who has the address."""
         self._under_way.discard(address)
         self._failures.pop(address, None)
         self._backoff.reset()

@@ -87,7 +87,7 @@ class Lookups:
         """The callbacks run in the pool's threads.
 
         ``found(address, pods, asked_us)`` takes the pods whose first address that is, or was, and tells which
-        addresses they have now. ``on_answer(addresses)`` follows: what awaited these can be told. ``how_to_grant()``
+        addresses they have now. ``on_answer(addresses)`` follows: what awaited these is answered. ``how_to_grant()``
         says, when the right to list pods is missing, what to do; it may take a request.
         """
         self._query = _Query(api, label)
@@ -166,11 +166,11 @@ class Lookups:
             try:
                 pods = self._query.pods(address)
             except ApiError as error:
-                told = self._failed(address, error)
+                settled = self._failed(address, error)
             else:
-                told = self._answered(address, pods, asked_us)
-            if told is not None and not self._closed:
-                self._on_answer(told)
+                settled = self._answered(address, pods, asked_us)
+            if settled is not None and not self._closed:
+                self._on_answer(settled)
 
     def _next(self) -> str | None:
         """Wait for an address whose turn it is; None at the end."""

@@ -14,7 +14,7 @@ Network = IPv4Network | IPv6Network
 PRIVATE: tuple[Network, ...] = tuple(
     ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 )
-#: Around a pod with another address, that much is taken for pods': a CNI's own IPAM tells nobody its ranges.
+#: Around a pod with another address, that much is taken for pods': a CNI's own IPAM does not publish its ranges.
 AROUND = {4: 16, 6: 48}
 #: So many such ranges are kept; a cluster has a few.
 MAX_SEEN = 64

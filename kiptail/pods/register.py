@@ -54,7 +54,7 @@ class IntervalRegister:
         self._touch(address, renamed)
 
     def close(self, address: str, key: str, held_us: int | None, until_us: int, *, unseen: bool = False) -> bool:
-        """The pod no longer has the address; what an earlier change told of its end is more exact.
+        """The pod no longer has the address; what an earlier change said of its end is more exact.
 
         ``unseen``: nobody saw that end. False when the pod did not have it.
         """

@@ -238,8 +238,8 @@ def test_folding_is_said_once_for_each_address_and_direction(caplog: pytest.LogC
         stage.follower.step()
         stage.clock.now += 1.1
     assert sorted(record.getMessage() for record in caplog.records) == [
-        "10.0.0.1 sends more flows than its budget allows: further ones are told in one Event",
-        "10.0.0.2 receives more flows than its budget allows: further ones are told in one Event",
+        "10.0.0.1 sends more flows than its budget allows: further ones are counted in one Event",
+        "10.0.0.2 receives more flows than its budget allows: further ones are counted in one Event",
     ]
     folded = {flow.sides: flow.count for flow in stage.offered if flow.spread}
     assert folded == {("src",): 7, ("dst",): 7}
