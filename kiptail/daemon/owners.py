@@ -92,8 +92,7 @@ class Owners:
         """Begin to list what the cluster has."""
         if self._names is not None:
             self._names.start()
-        if self._cluster.api is not None:
-            self.index.start()
+        self.index.start()
 
     # -- called by the index' threads -----------------------------------------------------------------------
 

@@ -214,7 +214,7 @@ def _index_readings(stats: IndexStats) -> Iterator[Reading]:
         yield Reading("kiptail_index_pods", "Pods that are known, by how.", pods, {"by": how}, counter=False)
     for name, text, gauge in (
         ("kiptail_index_age_seconds", "Since the API server last said anything about pods.", stats.age_s),
-        ("kiptail_lookups_pending", "Addresses that wait for a look-up or a sweep.", stats.pending),
+        ("kiptail_lookups_pending", "Addresses that wait for a look-up or a dual-stack list.", stats.pending),
     ):
         yield Reading(name, text, gauge, counter=False)
     for result in ("hit", "miss", "forbidden", "failed", "overflow"):

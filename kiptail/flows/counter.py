@@ -131,9 +131,10 @@ class LineCounter:
         kinds: Counter[tuple[str, str]] = Counter()
         for line in known:
             kinds[line.kind] += counts[line]
+            if line.counted:
+                self.uncommitted += counts[line]
         for kind, number in kinds.items():
             self._seen(kind, number)
-        self.uncommitted += second.number()
 
     def _count_known(self, line: KnownLine, time_us: int, horizon_us: int) -> None:
         if time_us < horizon_us:

@@ -166,7 +166,6 @@ class Ledger:
         """Count what :meth:`together` found."""
         for flow, drops in second.own():
             self._grow(flow, drops)
-            self._watermark_us = max(self._watermark_us, drops.last_us)
         for way in second.folded():
             total = way.total
             for flow in way.many:
@@ -178,7 +177,8 @@ class Ledger:
             if way.denied:
                 self.denied += total.number
                 self.spender = total.key.src
-            self._watermark_us = max(self._watermark_us, total.last_us)
+        # The latest of all, for the others are added by now.
+        self._watermark_us = max(self._watermark_us, second.latest_us)
 
     def _grow(self, flow: Flow, drops: Drops) -> None:
         """Count drops of one second, which is the flow's newest or later."""

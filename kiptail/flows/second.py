@@ -77,10 +77,6 @@ class Second:
         """Those that are counted in folded flows."""
         return [way for way in self._ways.values() if way is not None]
 
-    def number(self) -> int:
-        """How many drops are counted together."""
-        return sum(drops.number for _, drops in self._own) + sum(way.total.number for way in self.folded())
-
     def leave_all(self) -> None:
         """Decide all of them one by one."""
         self.others.update(drops.key for _, drops in self._own)

@@ -109,7 +109,7 @@ class DualStackList:
                 return False
             self._changed.notify()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="pod-sweep", daemon=True)
+                self._thread = threading.Thread(target=self._work, name="dual-stack-list", daemon=True)
                 self._thread.start()
             return True
 

@@ -180,7 +180,7 @@ class Reflector:
                 self._resource_version = ""
                 self._hooks.observe("garbage")
                 log.warning(
-                    "some of what the watch of pods told was passed over, for it made no sense; listing all anew"
+                    "some of what the watch of pods showed was passed over, for it made no sense; listing all anew"
                 )
             if time.monotonic() - begin > WATCH_THAT_WORKS:
                 self._backoff.reset()

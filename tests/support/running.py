@@ -20,17 +20,19 @@ ROOT = Path(__file__).parents[2]
 NO_NAME_SERVER = "127.255.255.53"
 #: Run in a mount namespace of its own: puts a file over another for the rest of the command line.
 WITH_FILE = 'mount --bind "$1" "$2"; shift 2; exec "$@"'
-#: The same, with a full disk for /tmp and /var/tmp; what is in the first argument's directory stays where it is.
+#: The same, with a full disk for /tmp and /var/tmp; what is in the first two arguments' directories stays where it is.
 WITHOUT_ROOM = """
-kept=$1; shift
 mount -t tmpfs tmpfs /mnt
-mkdir /mnt/kept
-mount --bind "$kept" /mnt/kept
+mkdir /mnt/1 /mnt/2
+mount --bind "$1" /mnt/1
+mount --bind "$2" /mnt/2
 for full in /var/tmp /tmp; do
   mount -t tmpfs -o size=4k tmpfs "$full"
 done
-mkdir -p "$kept"
-mount --bind /mnt/kept "$kept"
+mkdir -p "$1" "$2"
+mount --bind /mnt/1 "$1"
+mount --bind /mnt/2 "$2"
+shift 2
 for full in /var/tmp /tmp; do
   head -c 4096 /dev/zero >"$full/full"
 done
@@ -52,8 +54,19 @@ def with_file(path: Path, over: Path) -> tuple[str, ...]:
 
 
 def without_room(directory: Path) -> tuple[str, ...]:
-    """What to run a command ``within`` that cannot make a temporary file; ``directory`` is as it was."""
-    return ("unshare", "--mount", "--propagation", "private", "sh", "-ec", WITHOUT_ROOM, "sh", str(directory))
+    """What to run a command ``within`` that cannot make a temporary file; ``directory`` and the project stay."""
+    return (
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-ec",
+        WITHOUT_ROOM,
+        "sh",
+        str(ROOT),
+        str(directory),
+    )
 
 
 def without_names(directory: Path) -> tuple[str, ...]:
