@@ -16,6 +16,8 @@ from kiptail.text import one_line
 
 __all__ = ["KUBECONFIG_BYTES", "Chosen", "Entry", "choose", "named_files", "read_kubeconfigs", "usable_server"]
 
+_REMEDY = "make one with `kiptail kubeconfig`, or name another with --kubeconfig"
+
 KUBECONFIG_BYTES = 4 << 20
 #: Longest name of a file (NAME_MAX).
 _NAME_BYTES = 255
@@ -97,16 +99,13 @@ def _read(path: Path, *, alone: bool) -> Json:
             raise ClusterError(f"{where} is empty")
         return {}
     if not isinstance(document, dict):
-        raise ClusterError(f"{path} is not a kubeconfig")
+        raise ClusterError(f"{path} is not a kubeconfig; {_REMEDY}")
     try:
         document = schema.typed(document)
     except ValueError as error:
         raise ClusterError(f"{where}: {error}") from error
     if alone and not document.get("clusters"):
-        raise ClusterError(
-            f"{path} is not a kubeconfig: it lists no clusters; make one with `kiptail kubeconfig`, or name another"
-            " with --kubeconfig"
-        )
+        raise ClusterError(f"{path} is not a kubeconfig: it lists no clusters; {_REMEDY}")
     return document
 
 

@@ -132,7 +132,7 @@ def reason(error: OSError) -> str:
         case NotADirectoryError():
             return "it is not a directory: use --journal-file"
         case FileNotFoundError():
-            return "it does not exist"
+            return "it does not exist: see --journal-directory and --journal-file"
         case OSError(errno=errno.EBADMSG | errno.ENODATA | errno.EPROTONOSUPPORT):
             return f"{error.strerror}: it is damaged, no journal, or of a newer systemd"
     return str(error.strerror)

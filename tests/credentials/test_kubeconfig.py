@@ -146,7 +146,7 @@ def test_what_is_wrong_names_the_file_that_it_is_in(tmp_path: Path) -> None:
     for document, expected in (
         (config(users={"u": {"token": 5}}), f"the kubeconfig {second}: users[0].user.token is not text"),
         ("a: [", f"the kubeconfig {second} is not valid YAML"),
-        ([1], f"{second} is not a kubeconfig"),
+        ([1], f"{second} is not a kubeconfig; make one with `kiptail kubeconfig`, or name another"),
         (config(users={"u": {"tokenFile": "nowhere"}}), f"{second}: tokenFile {second.parent}/nowhere does not exist"),
         (config(users={"u": {"client-certificate-data": "YWJj"}}), f"{second}: the client certificate and key"),
         (config(users={"u": {"as-uid": "5"}}), f"{second}: as-uid, as-groups and as-user-extra are of no use"),
