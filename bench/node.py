@@ -25,7 +25,7 @@ from tests.support.running import Kiptail
 __all__ = ["measure_node", "memory_of"]
 
 _FLOODING, _FLOODED = "10.244.3.1", "10.244.4.1"
-#: Flows that an address may have at each side before they are folded, and the fewest addresses that make flows of it.
+#: Flows that an address may have at each end before they are folded, and the fewest addresses that make flows of it.
 _FLOWS_PER_ADDRESS = 20
 #: A flow loses one packet, with so many seconds between two of them.
 _PAUSE = 0.1

@@ -19,7 +19,7 @@ from kiptail.clock.own import OwnClock
 from kiptail.clock.steady import Timeline
 from kiptail.events.recorder import Recorder
 from kiptail.flows.budget import Limits
-from kiptail.flows.flow import SIDES, Flow, FlowKey
+from kiptail.flows.flow import ENDS, Flow, FlowKey
 from kiptail.flows.intake import Follower, Step
 from kiptail.flows.known_lines import KnownLines
 from kiptail.flows.ledger import Ledger
@@ -85,7 +85,7 @@ LINE = (
 )
 BOOTS = ["b0" * 16, "b1" * 16]
 MINUTE = 60.0
-#: What is compared of a flow: its key, count, whether it has ended, how long it lasted in µs, and the sides it tells.
+#: What is compared of a flow: its key, count, whether it has ended, how long it lasted in µs, and the ends it tells.
 Told = tuple[FlowKey, int, bool, int, tuple[str, ...]]
 
 
@@ -123,7 +123,7 @@ def counted(directory: Path, machines: Sequence[Machine], lines: Sequence[tuple[
             run(
                 directory, machine.clock(lambda at=now: at, timeline_of(store)), store, flows, killed=rng.random() < 0.5
             )
-    told = [(flow.key, flow.count, flow.ended, flow.last_us - flow.first_us, flow.sides) for flow in flows.values()]
+    told = [(flow.key, flow.count, flow.ended, flow.last_us - flow.first_us, flow.ends) for flow in flows.values()]
     store.close()
     return sorted(told, key=repr)
 
@@ -201,8 +201,8 @@ def test_the_same_flows_are_counted(
     *before, last = machines
     wrong = [*before, dataclasses.replace(last, errors=[(since, error), (MIDDLE, 0.0)])]
     found = counted(tmp_path, wrong, LINES, 1)
-    for side in SIDES:
-        assert sum(drops for _, drops, _, _, sides in found if side in sides) == len(LINES)
+    for end in ENDS:
+        assert sum(drops for _, drops, _, _, ends in found if end in ends) == len(LINES)
     # How long a machine was off, only its wall clock tells: flows end, or go on, by that.
     if len(machines) == 1:
         assert found == undisturbed

@@ -213,7 +213,7 @@ class Process:
             own_clock=own_clock(lambda: T0 / 1e6 + clock.now),
         )
         for flow in saved.flows:
-            self.recorder.restore(flow.flow.copy(), flow.ends, flow.records)
+            self.recorder.restore(flow.flow.copy(), flow.endpoints, flow.records)
         ledger = Ledger(
             (saved_flow.flow for saved_flow in saved.flows),
             next_id=saved.next_flow_id,

@@ -15,7 +15,7 @@ from kiptail.config.options import REPEAT_INTERVAL
 from kiptail.events.schedule import FIRST_UPDATES
 from kiptail.events.writer import Sender
 from kiptail.flows.budget import Limits
-from kiptail.flows.flow import SIDES, Flow, FlowKey
+from kiptail.flows.flow import ENDS, Flow, FlowKey
 from kiptail.flows.ledger import IDLE_US, Ledger
 from kiptail.pods.ownership import Hands
 from kiptail.state.store import Store
@@ -141,9 +141,9 @@ def test_neighbours_are_told_all_the_same(node: Node, attack: str, again: bool) 
     untold: Counter[str] = Counter()
     for kind, drops in NEIGHBOURS.items():
         end = "dst" if kind == "servers" else "src"
-        flows = (flow for flow in node.flows.values() if flow.spread is None and end in flow.sides)
+        flows = (flow for flow in node.flows.values() if flow.spread is None and end in flow.ends)
         told = {flow.key.address(end) for flow in flows}
-        untold[kind] = sum(drop[SIDES.index(end)] not in told for drop in drops)
+        untold[kind] = sum(drop[ENDS.index(end)] not in told for drop in drops)
     # docs/guarantees.md says so of pairs that are both new.
     expected = {"with servers outside": 50} if attack in PAIRS else {}
     assert untold == Counter(expected)
@@ -155,7 +155,7 @@ def test_somebody_who_draws_a_crowd_leaves_room_for_the_crowds_of_others(node: N
     admitted = []
     for number, target in enumerate(targets):
         node.count([(outside(1000 * number + n), target, 80, T0 + SECOND) for n in range(600)])
-        sources = {flow.key.src for flow in node.flows.values() if "src" in flow.sides and flow.key.dst == target}
+        sources = {flow.key.src for flow in node.flows.values() if "src" in flow.ends and flow.key.dst == target}
         admitted.append(len(sources - {CLIENT}))
     assert admitted == [500, 250, 125, 63, 31] + [LIMITS.flows_per_address] * 35
 
@@ -168,7 +168,7 @@ def test_a_busy_node_that_starts_with_everything_new_tells_everybody(node: Node)
     rng.shuffle(pairs)
     node.count([(src, dst, 8080, T0 + n * SECOND // 20) for n, (src, dst) in enumerate(pairs)])
     assert len(pairs) > 1_100
-    assert Counter(flow.sides for flow in node.flows.values()) == {SIDES: len(pairs)}
+    assert Counter(flow.ends for flow in node.flows.values()) == {ENDS: len(pairs)}
     assert node.ledger.denied == 0
 
 
@@ -192,8 +192,8 @@ def test_the_next_owner_of_an_address_does_not_pay_for_the_one_before(
         node.ledger.hand_over(hands)
     peers = [pod_address(3_000 + n) for n in range(15)]
     node.count([(BAD, peer, 443, given_us + n * SECOND) for n, peer in enumerate(peers)])
-    told = {flow.key.dst: flow.sides for flow in node.flows.values() if flow.key.dst in peers}
-    assert told == dict.fromkeys(peers, SIDES)
+    told = {flow.key.dst: flow.ends for flow in node.flows.values() if flow.key.dst in peers}
+    assert told == dict.fromkeys(peers, ENDS)
 
 
 @pytest.mark.parametrize("attack", [*ATTACKS, *PAIRS])
@@ -212,7 +212,7 @@ def test_a_replay_from_any_commit_folds_and_denies_the_same(attack: str) -> None
 
 
 def _told(flow: Flow) -> tuple[Any, ...]:
-    return flow.key, flow.opened_us, flow.last_us, flow.count, flow.ended, flow.sides, flow.stamp
+    return flow.key, flow.opened_us, flow.last_us, flow.count, flow.ended, flow.ends, flow.stamp
 
 
 def test_the_number_of_windows_is_bounded(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +221,7 @@ def test_the_number_of_windows_is_bounded(node: Node, monkeypatch: pytest.Monkey
     assert len(node.ledger._budgets._windows) <= 102
     assert node.ledger.untold > 800
     node.count([(CLIENT, SERVER, 80, T0 + 12 * MINUTE)])
-    assert node.flows[max(node.flows)].sides == SIDES, "there is room again"
+    assert node.flows[max(node.flows)].ends == ENDS, "there is room again"
 
 
 # How much one sender makes, in any hour
@@ -261,15 +261,15 @@ def most_writes_in_an_hour(limits: Limits) -> int:
 def test_one_sender_makes_no_more_events_in_an_hour_than_is_promised(node: Node, scan: str) -> None:
     node.count(SCANS[scan])
     flows = node.flows
-    names = sorted(flow.opened_us for flow in flows.values() for _ in flow.sides)
+    names = sorted(flow.opened_us for flow in flows.values() for _ in flow.ends)
     for n, first_us in enumerate(names):
         assert sum(us <= first_us + 3600 * SECOND for us in names[n:]) <= most_events_in_an_hour(LIMITS) <= 2_000
         if n > 50 and first_us > T0 + MINUTE:
             break
     assert sum(not flow.ended for flow in flows.values()) <= LIMITS.flows_per_sender * 1.1
     # Every packet once at each end: at the sender's all are told.
-    assert sum(flow.count for flow in flows.values() if "src" in flow.sides) == len(SCANS[scan])
-    received = sum(flow.count for flow in flows.values() if "dst" in flow.sides)
+    assert sum(flow.count for flow in flows.values() if "src" in flow.ends) == len(SCANS[scan])
+    received = sum(flow.count for flow in flows.values() if "dst" in flow.ends)
     assert received + node.ledger.denied == len(SCANS[scan])
 
 

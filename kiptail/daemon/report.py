@@ -11,7 +11,7 @@ from kiptail.daemon.machine import logs_all_namespaces
 from kiptail.daemon.observer import Reading
 from kiptail.events.poster import Poster
 from kiptail.events.tally import Tally
-from kiptail.flows.flow import SIDES
+from kiptail.flows.flow import ENDS
 from kiptail.flows.intake import Follower
 from kiptail.flows.known_lines import KnownLine
 from kiptail.flows.ledger import Ledger
@@ -158,12 +158,12 @@ class Report:
         for (verdict, protocol), value in list(intake.drops.items()):
             labels = {"verdict": verdict, "protocol": protocol}
             yield Reading("kiptail_drops", "Packets dropped, rejected or logged.", value, labels)
-        for ends, value in self._tally.items():
+        for kind, value in self._tally.items():
             text = "Drops that a pod sent or was to receive, by its namespace and the peer's; each side by itself."
-            yield Reading("kiptail_pod_drops", text, value, ends._asdict())
-        for side in SIDES:
+            yield Reading("kiptail_pod_drops", text, value, kind._asdict())
+        for end in ENDS:
             text = "Drops that a folded Event counts, by the end that it is posted to."
-            yield Reading("kiptail_drops_folded", text, ledger.folded[side], {"side": side})
+            yield Reading("kiptail_drops_folded", text, ledger.folded[end], {"side": end})
         for name, text, value in (
             ("kiptail_missed_kernel_messages", "Kernel messages that journald missed.", counts.missed),
             ("kiptail_journal_gaps", "Times that unread entries had been vacuumed.", counts.lost),

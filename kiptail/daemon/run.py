@@ -110,7 +110,7 @@ class _Daemon:
         )
         self._owners.inform_poster(self._poster)
         for flow in saved.flows:
-            self._poster.restore(flow.flow.copy(), flow.ends, flow.records)
+            self._poster.restore(flow.flow.copy(), flow.endpoints, flow.records)
         ledger = open_ledger(settings, saved)
         self._follower = Follower(
             journal=self._journal,

@@ -30,8 +30,8 @@ class Locate(Protocol):
     def locate(self, address: str, when: When, *, patient: bool) -> Endpoint | None:
         """The endpoint, or None while it cannot be said."""
 
-    def locate_again(self, end: Endpoint, when: When, *, patient: bool) -> Endpoint | None:
-        """The same, of an end that was decided before."""
+    def locate_again(self, endpoint: Endpoint, when: When, *, patient: bool) -> Endpoint | None:
+        """The same, of one that was found before."""
 
     def contested(self, address: str, when: When) -> bool:
         """What is known at present may soon turn out to be wrong."""
@@ -52,7 +52,7 @@ class Locate(Protocol):
 class Outbox(Protocol):
     """What is kept of decisions and deliveries. All raise :class:`~kiptail.errors.StateError`."""
 
-    def save_endpoints(self, flow_id: int, ends: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
+    def save_endpoints(self, flow_id: int, endpoints: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
         """Store who is at a flow's ends, and their Events, before they are sent."""
 
     def note(self, record: EventRecord) -> None:
@@ -94,7 +94,7 @@ class Attributor:
 
     def contested(self, tracked: Tracked) -> bool:
         """What could be decided now may soon turn out to be wrong."""
-        return any(self._locate.contested(tracked.address(side), tracked.when(side)) for side in tracked.sides)
+        return any(self._locate.contested(tracked.address(end), tracked.when(end)) for end in tracked.ends)
 
     def attribute(self, tracked: Tracked, *, patient: bool) -> bool:
         """Decide who is at the ends of a flow; True when all are decided and none is to be attributed anew.
@@ -102,53 +102,56 @@ class Attributor:
         ``patient``: wait for names, and for changes of pods, instead of deciding without them. Raises
         :class:`~kiptail.errors.StateError`, and then nothing is decided.
         """
-        found = {side: self._at(tracked, side, patient) for side in tracked.sides}
-        undecided = [found[side] for side in tracked.sides if side not in tracked.ends]
-        if patient and any(end is None or end.unnamed for end in undecided):
+        found = {end: self._at(tracked, end, patient) for end in tracked.ends}
+        undecided = [found[end] for end in tracked.ends if end not in tracked.endpoints]
+        if patient and any(endpoint is None or endpoint.unnamed for endpoint in undecided):
             return False
-        left = {side for side in tracked.to_reattribute if found[side] is None}
-        ends = {side: end for side, end in found.items() if end is not None}
-        ends = {side: tracked.ends[side] for side in left} | ends
-        if ends != tracked.ends:
-            self._store(tracked, ends)
+        left = {end for end in tracked.to_reattribute if found[end] is None}
+        endpoints = {end: endpoint for end, endpoint in found.items() if endpoint is not None}
+        endpoints = {end: tracked.endpoints[end] for end in left} | endpoints
+        if endpoints != tracked.endpoints:
+            self._store(tracked, endpoints)
         tracked.to_reattribute = left
         return tracked.attributed and not left
 
     def rename(self, tracked: Tracked) -> bool:
         """Put names that have come late into the Events' texts; True when none is awaited any more."""
-        ends = {side: self._locate.named(end) if end.unnamed else end for side, end in tracked.ends.items()}
-        if ends != tracked.ends:
-            self._store(tracked, ends)
-        return not any(end.unnamed for end in ends.values())
+        endpoints = {
+            end: self._locate.named(endpoint) if endpoint.unnamed else endpoint
+            for end, endpoint in tracked.endpoints.items()
+        }
+        if endpoints != tracked.endpoints:
+            self._store(tracked, endpoints)
+        return not any(endpoint.unnamed for endpoint in endpoints.values())
 
     def rename_strangers(self, tracked: Tracked) -> bool:
         """Put names that the cluster has by now into the texts about addresses that had none; True when it has any."""
-        ends = dict(tracked.ends)
-        for side, end in tracked.ends.items():
-            if end.kind is Kind.NOBODY and (name := self._locate.cluster_name(end.address)):
-                ends[side] = end._replace(name=name, unnamed=False)
-        if ends == tracked.ends:
+        endpoints = dict(tracked.endpoints)
+        for end, endpoint in tracked.endpoints.items():
+            if endpoint.kind is Kind.NOBODY and (name := self._locate.cluster_name(endpoint.address)):
+                endpoints[end] = endpoint._replace(name=name, unnamed=False)
+        if endpoints == tracked.endpoints:
             return False
-        self._store(tracked, ends)
+        self._store(tracked, endpoints)
         return True
 
     def reword(self, tracked: Tracked) -> None:
         """Bring the Events' texts up to what is known by now."""
-        for (side, _uid), record in tracked.records.items():
-            record.message = message(tracked.flow, side, tracked.peer(side), self._style, withdrawn=record.withdrawn)
+        for (end, _uid), record in tracked.records.items():
+            record.message = message(tracked.flow, end, tracked.peer(end), self._style, withdrawn=record.withdrawn)
 
     def refresh(self, tracked: Tracked) -> None:
-        """The flow tells other sides than before, or has lost all its drops to another. Raises StateError."""
-        self._store(tracked, dict(tracked.ends))
+        """The flow tells other ends than before, or has lost all its drops to another. Raises StateError."""
+        self._store(tracked, dict(tracked.endpoints))
 
-    def _at(self, tracked: Tracked, side: str, patient: bool) -> Endpoint | None:
-        end = tracked.ends.get(side)
-        if end is None:
-            found = self._locate.locate(tracked.address(side), tracked.when(side), patient=patient)
-        elif side in tracked.to_reattribute:
-            found = self._locate.locate_again(end, tracked.when(side), patient=patient)
+    def _at(self, tracked: Tracked, end: str, patient: bool) -> Endpoint | None:
+        endpoint = tracked.endpoints.get(end)
+        if endpoint is None:
+            found = self._locate.locate(tracked.address(end), tracked.when(end), patient=patient)
+        elif end in tracked.to_reattribute:
+            found = self._locate.locate_again(endpoint, tracked.when(end), patient=patient)
         else:
-            return end
+            return endpoint
         if found is None or not found.stranger:
             return found
         # The pod began while nobody watched, and the drops are of its first second. Only somebody who was there
@@ -165,36 +168,37 @@ class Attributor:
             for tracked in self._flows
         )
 
-    def _store(self, tracked: Tracked, ends: dict[str, Endpoint]) -> None:
-        """Take these ends over, with their Events."""
+    def _store(self, tracked: Tracked, endpoints: dict[str, Endpoint]) -> None:
+        """Take these endpoints over, with their Events."""
         flow = tracked.flow
-        src, dst = ends.get("src"), ends.get("dst")
+        src, dst = endpoints.get("src"), endpoints.get("dst")
         if src is not None and dst is not None and flow.key.protocol == "TCP" and flow.key.port and not flow.key.reply:
-            ends["src"] = src._replace(probes=self._locate.probes(src, dst, flow.key.port))
-        decided = Tracked(flow, tracked.since, ends, {key: replace(record) for key, record in tracked.records.items()})
+            endpoints["src"] = src._replace(probes=self._locate.probes(src, dst, flow.key.port))
+        records = {key: replace(record) for key, record in tracked.records.items()}
+        decided = Tracked(flow, tracked.since, endpoints, records)
         self._assign(decided)
         self.reword(decided)
         self._remember()
         # What may still turn out is asked again after a restart.
-        final = {side: end for side, end in ends.items() if not end.open}
+        final = {end: endpoint for end, endpoint in endpoints.items() if not endpoint.open}
         self._outbox.save_endpoints(flow.id, final, decided.records.values())
-        tracked.ends, tracked.records = decided.ends, decided.records
+        tracked.endpoints, tracked.records = decided.endpoints, decided.records
 
     def _assign(self, tracked: Tracked) -> None:
-        """Give each side's Event to the pod there, and take it from whoever else had it."""
+        """Give each end's Event to the pod there, and take it from whoever else had it."""
         flow = tracked.flow
-        for side in flow.sides:
-            end = tracked.ends.get(side)
-            if end is None:
+        for end in flow.ends:
+            endpoint = tracked.endpoints.get(end)
+            if endpoint is None:
                 continue
-            owner = end.pods[0] if end.kind is Kind.POD and flow.count else None
+            owner = endpoint.pods[0] if endpoint.kind is Kind.POD and flow.count else None
             for (other, uid), record in list(tracked.records.items()):
-                if other != side:
+                if other != end:
                     continue
                 record.withdrawn = owner is None or record.pod[:3] != owner[:3]
                 if record.withdrawn and not record.tried:
                     del tracked.records[other, uid]
             # Who was made as a mirror of another pod's UID and comes to its address has no Event beside that one's.
-            if owner is not None and (side, owner.uid) not in tracked.records:
-                name = event_name(flow, side, owner, self._style.node_name)
-                tracked.records[side, owner.uid] = EventRecord(flow.id, side, owner, name, "")
+            if owner is not None and (end, owner.uid) not in tracked.records:
+                name = event_name(flow, end, owner, self._style.node_name)
+                tracked.records[end, owner.uid] = EventRecord(flow.id, end, owner, name, "")

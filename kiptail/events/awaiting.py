@@ -189,22 +189,22 @@ class Awaiting:
                 continue
             if self._is_uncut(tracked):
                 continue  # it may be several flows
-            known, before = tracked.attributed, tracked.ends
+            known, before = tracked.attributed, tracked.endpoints
             try:
                 decided = self.attributor.attribute(tracked, patient=not final and now - tracked.since < patience)
             except StateError:
                 self._look_at = now + _STATE_RETRY  # nothing uncommitted is sent; the journal loop says why
                 return
-            if known and any(end.pods != before[side].pods for side, end in tracked.ends.items()):
+            if known and any(endpoint.pods != before[end].pods for end, endpoint in tracked.endpoints.items()):
                 self.reattributed += 1
             if decided:
                 self._unattributed.pop(tracked.flow.id, None)
-                if any(end.unnamed for end in tracked.ends.values()):
+                if any(endpoint.unnamed for endpoint in tracked.endpoints.values()):
                     self.names.add(tracked)
             yield Looked(tracked, decided)
 
     def _is_uncut(self, tracked: Tracked) -> bool:
-        return any(self._uncut_at(tracked.address(side)) for side in tracked.sides)
+        return any(self._uncut_at(tracked.address(end)) for end in tracked.ends)
 
     def _next_look(self) -> float:
         """When those that wait are looked at again."""
@@ -213,4 +213,4 @@ class Awaiting:
 
 def _decisive(flow: Flow) -> tuple[object, ...]:
     """What decides whose a flow is and who has an Event; its count does not, unless there is none."""
-    return (flow.sides, flow.opened_us, flow.mixed, not flow.count)
+    return (flow.ends, flow.opened_us, flow.mixed, not flow.count)

@@ -54,8 +54,8 @@ class Counting:
             return
         flow = tracked.flow
         if flow.count > tracked.tallied:
-            self._tally.add(flow, tracked.ends, flow.count - tracked.tallied)
+            self._tally.add(flow, tracked.endpoints, flow.count - tracked.tallied)
             tracked.tallied = flow.count
-        if flow.count > tracked.ambiguous and any(tracked.ends[side].kind is Kind.AMBIGUOUS for side in flow.sides):
+        if flow.count > tracked.ambiguous and any(tracked.endpoints[end].kind is Kind.AMBIGUOUS for end in flow.ends):
             self.ambiguous += flow.count - tracked.ambiguous
             tracked.ambiguous = flow.count

@@ -134,20 +134,20 @@ class Locator:
         called = self._name_of(address)
         return Endpoint(Kind.NOBODY, address, name=called or "", unnamed=called is None, open=awaited)
 
-    def locate_again(self, end: Endpoint, when: When, *, patient: bool) -> Endpoint | None:
+    def locate_again(self, endpoint: Endpoint, when: When, *, patient: bool) -> Endpoint | None:
         """Who was at the address of ``end``, which was decided before; None while that cannot be said yet.
 
         That a pod was found is held to until it is known when that pod had the address: what was found out to know
         it may have been forgotten since.
         """
-        if end.kind is not Kind.POD:
-            return self.locate(end.address, when, patient=patient)
-        if not self._owners.dates(end.address, end.pods[0].uid):
-            return end
-        if patient and self.contested(end.address, when):
+        if endpoint.kind is not Kind.POD:
+            return self.locate(endpoint.address, when, patient=patient)
+        if not self._owners.dates(endpoint.address, endpoint.pods[0].uid):
+            return endpoint
+        if patient and self.contested(endpoint.address, when):
             return None
-        found = self._owned(end.address, when, self._owners.recorded)
-        return found if found is not None else self.locate(end.address, when, patient=patient)
+        found = self._owned(endpoint.address, when, self._owners.recorded)
+        return found if found is not None else self.locate(endpoint.address, when, patient=patient)
 
     def contested(self, address: str, when: When) -> bool:
         """Somebody is known to have been there, but later changes may tell that it was somebody else."""

@@ -113,11 +113,11 @@ def message(flow: Flow, end: str, peer: Endpoint, style: EventStyle, *, withdraw
     what = "a reply" if key.reply else "traffic"
     action = f"sending {what}" if end == "src" else f"receiving {what}"
     preposition = "to" if end == "src" else "from"
-    end_of_text = WITHDRAWN if withdrawn else PROBES if peer.probes else ""
+    ending = WITHDRAWN if withdrawn else PROBES if peer.probes else ""
     if flow.spread is not None:
-        return f"Packets {verb} when {action}{_folded(flow.spread, preposition)}{end_of_text}"
+        return f"Packets {verb} when {action}{_folded(flow.spread, preposition)}{ending}"
     who = f"{_called(peer, style)} ({peer.address})" if _called(peer, style) else peer.address
-    return _cut(f"Packet {verb} when {action} {preposition} {who}{_about(key)}", end_of_text)
+    return _cut(f"Packet {verb} when {action} {preposition} {who}{_about(key)}", ending)
 
 
 def event_body(
@@ -196,11 +196,11 @@ def _step(count: int) -> int:
     return max((step for step in STEPS if step < count), default=0)
 
 
-def _cut(text: str, end: str) -> str:
-    """``text`` without control characters, whatever a label or a name said, and with its ``end`` within the limit."""
+def _cut(text: str, ending: str) -> str:
+    """``text`` without control characters, whatever a label or a name said, and its ``ending``, within the limit."""
     clean = text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
     data = clean.encode("utf-8", "replace")
-    room = MESSAGE_LIMIT - len(end.encode())
+    room = MESSAGE_LIMIT - len(ending.encode())
     if len(data) <= room:
-        return clean + end
-    return data[: room - 3].decode("utf-8", "ignore") + "…" + end
+        return clean + ending
+    return data[: room - 3].decode("utf-8", "ignore") + "…" + ending

@@ -54,9 +54,9 @@ class Poster:
 
     # -- called from other threads --------------------------------------------------------------------------
 
-    def restore(self, flow: Flow, ends: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
+    def restore(self, flow: Flow, endpoints: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
         """Take up a stored flow; before :meth:`start`."""
-        self._recorder.restore(flow, ends, records)
+        self._recorder.restore(flow, endpoints, records)
 
     def start(self) -> None:
         """Begin to deliver."""

@@ -114,10 +114,10 @@ class Recorder:
 
     # -- what comes in --------------------------------------------------------------------------------------
 
-    def restore(self, flow: Flow, ends: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
+    def restore(self, flow: Flow, endpoints: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
         """Take up a stored flow, a copy as for :meth:`arrive`."""
         stored = {(record.end, record.pod.uid): record for record in records}
-        tracked = Tracked(flow, self._clock(), dict(ends), stored)
+        tracked = Tracked(flow, self._clock(), dict(endpoints), stored)
         self.delivery.restore(tracked)
         self._counting.restored(tracked)
         if flow.last_us >= self.settled_us:

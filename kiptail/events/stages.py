@@ -12,7 +12,7 @@ from enum import Enum, auto
 
 from kiptail.events.endpoint import Endpoint, Kind, When
 from kiptail.events.event import EventRecord
-from kiptail.flows.flow import SIDES, Flow
+from kiptail.flows.flow import ENDS, Flow
 from kiptail.pods.ownership import PodRef
 
 __all__ = ["Stage", "Stages", "Tracked"]
@@ -36,11 +36,11 @@ class Tracked:
     flow: Flow
     #: When it was first seen here, or began to be reattributed, by the recorder's clock, in seconds.
     since: float
-    #: What is known of each side that has an address; a side that is missing is undecided.
-    ends: dict[str, Endpoint] = field(default_factory=dict)
-    #: The Events of those sides that the flow tells and that are, or were taken for, pods: by side and the pod's UID.
+    #: What is known of each end that has an address; an end that is missing is undecided.
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    #: The Events of those ends that the flow tells and that are, or were taken for, pods: by end and the pod's UID.
     records: dict[tuple[str, str], EventRecord] = field(default_factory=dict)
-    #: Decided sides of which something else may be known by now.
+    #: Decided ends of which something else may be known by now.
     to_reattribute: set[str] = field(default_factory=set)
     #: How many of its drops are in the tally of namespaces, and in the count of those that nobody could be blamed for.
     tallied: int = 0
@@ -49,50 +49,51 @@ class Tracked:
     stage: Stage = Stage.OPEN
 
     @property
-    def sides(self) -> tuple[str, ...]:
-        """The sides where somebody is: one of a folded flow, else both."""
-        return tuple(side for side in SIDES if self.address(side))
+    def ends(self) -> tuple[str, ...]:
+        """The ends where somebody is: one of a folded flow, else both."""
+        return tuple(end for end in ENDS if self.address(end))
 
     @property
     def attributed(self) -> bool:
         """All ends are decided."""
-        return len(self.ends) == len(self.sides)
+        return len(self.endpoints) == len(self.ends)
 
     @property
     def settled(self) -> bool:
         """All ends are decided, and nothing is known that could change that."""
-        return self.attributed and not self.to_reattribute and not any(end.open for end in self.ends.values())
+        may_change = self.to_reattribute or any(endpoint.open for endpoint in self.endpoints.values())
+        return self.attributed and not may_change
 
     def ask_again(self) -> bool:
         """Leave open again who is at those ends where an owner may still turn out; True when there are any."""
-        self.ends = {side: end for side, end in self.ends.items() if not end.open}
+        self.endpoints = {end: endpoint for end, endpoint in self.endpoints.items() if not endpoint.open}
         return not self.attributed
 
     def reattribute(self, addresses: set[str] | None, now: float) -> bool:
         """Something else may be known of these addresses, of all if None; True when that concerns this flow."""
-        sides = {side for side, end in self.ends.items() if addresses is None or end.address in addresses}
-        if sides and self.attributed:
+        ends = {end for end, endpoint in self.endpoints.items() if addresses is None or endpoint.address in addresses}
+        if ends and self.attributed:
             self.since = now
-        self.to_reattribute |= sides
-        return bool(sides)
+        self.to_reattribute |= ends
+        return bool(ends)
 
-    def address(self, side: str) -> str:
-        """The flow's address at this side."""
-        return self.flow.key.address(side)
+    def address(self, end: str) -> str:
+        """The flow's address at this end."""
+        return self.flow.key.address(end)
 
-    def when(self, side: str) -> When:
-        """What the owner of a side's address is asked for by."""
+    def when(self, end: str) -> When:
+        """What the owner of an end's address is asked for by."""
         flow = self.flow
-        return When(flow.opened_us, flow.last_us if flow.mixed else None, flow.key.here == side)
+        return When(flow.opened_us, flow.last_us if flow.mixed else None, flow.key.here == end)
 
-    def peer(self, side: str) -> Endpoint:
-        """Who is at the other side, as far as it is known."""
-        other = "dst" if side == "src" else "src"
-        return self.ends.get(other) or Endpoint(Kind.NOBODY, self.address(other))
+    def peer(self, end: str) -> Endpoint:
+        """Who is at the other end, as far as it is known."""
+        other = "dst" if end == "src" else "src"
+        return self.endpoints.get(other) or Endpoint(Kind.NOBODY, self.address(other))
 
-    def peer_pod(self, side: str) -> PodRef | None:
-        """The pod at the other side, when it is one."""
-        peer = self.peer(side)
+    def peer_pod(self, end: str) -> PodRef | None:
+        """The pod at the other end, when it is one."""
+        peer = self.peer(end)
         return peer.pods[0] if peer.kind is Kind.POD else None
 
     def is_pending(self) -> bool:

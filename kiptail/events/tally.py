@@ -1,8 +1,8 @@
 """Drops by the namespaces at their ends, for the metrics, in a bounded number of label sets (pure).
 
 Namespaces are known when a flow is attributed, not when a drop is counted, so it is flows that are tallied: once their
-ends are decided, and again when their count has grown, by the difference. Each side that a flow tells counts by
-itself, as sent by one pod or received by another: a drop is reported at each side by one flow at most, so nothing is
+ends are decided, and again when their count has grown, by the difference. Each end that a flow tells counts by
+itself, as sent by one pod or received by another: a drop is reported at each end by one flow at most, so nothing is
 counted twice, folded or not.
 """
 
@@ -52,18 +52,18 @@ class Tally:
         """All counts."""
         return list(self._counts.items())
 
-    def add(self, flow: Flow, ends: Mapping[str, Endpoint], count: int) -> None:
+    def add(self, flow: Flow, endpoints: Mapping[str, Endpoint], count: int) -> None:
         """``count`` more drops of a flow whose ends are decided."""
-        for side in flow.sides:
-            end = ends.get(side)
-            if end is None or end.kind is not Kind.POD:
+        for end in flow.ends:
+            endpoint = endpoints.get(end)
+            if endpoint is None or endpoint.kind is not Kind.POD:
                 continue
             labels = Labels(
                 flow.key.verdict,
                 SEVERAL if flow.spread is not None else protocol_label(flow.key.protocol),
-                "sent" if side == "src" else "received",
-                end.pods[0].namespace,
-                SEVERAL if flow.spread is not None else _namespace(ends.get("dst" if side == "src" else "src")),
+                "sent" if end == "src" else "received",
+                endpoint.pods[0].namespace,
+                SEVERAL if flow.spread is not None else _namespace(endpoints.get("dst" if end == "src" else "src")),
             )
             known = self._counts.get(labels)
             # Room is left for the sets of all others: a verdict (three) and a direction (two) each.
@@ -73,8 +73,8 @@ class Tally:
             self._counts[labels] = (known or 0) + count
 
 
-def _namespace(end: Endpoint | None) -> str:
-    namespaces = {pod.namespace for pod in end.pods} if end is not None else set()
+def _namespace(endpoint: Endpoint | None) -> str:
+    namespaces = {pod.namespace for pod in endpoint.pods} if endpoint is not None else set()
     if not namespaces:
         return EXTERNAL
     return namespaces.pop() if len(namespaces) == 1 else SEVERAL

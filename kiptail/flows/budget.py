@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
 
-from kiptail.flows.flow import SIDES, Flow, FlowKey
+from kiptail.flows.flow import ENDS, Flow, FlowKey
 
 __all__ = ["Admission", "BudgetState", "Budgets", "Limits", "NodeWindow", "Window"]
 
@@ -36,7 +36,7 @@ OWNERS_US = 3_600 * 1_000_000
 #: While so many windows last, no new addresses are taken notice of: a bound of memory, far beyond what nodes have.
 MAX_WINDOWS = 65_536
 
-#: Kept like the flows at a side: the new addresses that sent to this one.
+#: Kept like the flows at an end: the new addresses that sent to this one.
 GUESTS = "guests"
 
 
@@ -66,10 +66,10 @@ class Limits:
 
 @dataclass(slots=True)
 class Window:
-    """One address and side: the flows that were admitted since the window began. Or its :data:`GUESTS`."""
+    """One address and end: the flows that were admitted since the window began. Or its :data:`GUESTS`."""
 
     address: str
-    side: str
+    end: str
     since_us: int
     #: Digests of the flows' keys, or of the guests' addresses: one that comes back has its place already.
     flows: set[bytes]
@@ -96,7 +96,7 @@ class BudgetState:
 
 
 class Admission(NamedTuple):
-    """What a flow gets: at each side its own Event, a part in the folded one, or nothing."""
+    """What a flow gets: at each end its own Event, a part in the folded one, or nothing."""
 
     own: tuple[str, ...]
     folded: tuple[str, ...]
@@ -139,7 +139,7 @@ class Budgets:
 
     def __init__(self, limits: Limits, state: BudgetState) -> None:
         self._limits = limits
-        self._windows = {(window.address, window.side): window for window in state.windows}
+        self._windows = {(window.address, window.end): window for window in state.windows}
         self._changed: dict[tuple[str, str], Window] = {}
         self._node = state.node
         self._over_us = 0
@@ -176,13 +176,13 @@ class Budgets:
 
     def admit(self, key: FlowKey, reported: Mapping[str, int], now_us: int, time_us: int) -> Admission:
         """Decide on a flow whose first drop was at ``time_us``; ``reported``: addresses that have open flows."""
-        known = [side for side in SIDES if self.knows(key.address(side), reported, now_us)]
-        if len(known) < len(SIDES) and self._takes(key, known, now_us, time_us):
-            known = [*SIDES]
+        known = [end for end in ENDS if self.knows(key.address(end), reported, now_us)]
+        if len(known) < len(ENDS) and self._takes(key, known, now_us, time_us):
+            known = [*ENDS]
         if self.spent(key.src, time_us):
             return Admission((), tuple(known))
-        own = tuple(side for side in known if self.charge(key, side, now_us, time_us))
-        return Admission(own, tuple(side for side in known if side not in own))
+        own = tuple(end for end in known if self.charge(key, end, now_us, time_us))
+        return Admission(own, tuple(end for end in known if end not in own))
 
     def refuses(self, key: FlowKey, now_us: int, time_us: int) -> bool:
         """Whether :meth:`admit` gives the flow nothing of its own up to ``now_us``, and nothing changes by that.
@@ -190,8 +190,8 @@ class Budgets:
         For one whose ends are known, and whose sender's account is not full.
         """
         digest, most = _digest(key.identity()), self._limits.flows_per_address
-        for side in SIDES:
-            window = self._windows.get((key.address(side), side))
+        for end in ENDS:
+            window = self._windows.get((key.address(end), end))
             if window is None or digest in window.flows or len(window.flows) < most:
                 return False
             if window.since_us < self._owners.since(window.address, time_us) or not self._lasts(
@@ -204,7 +204,7 @@ class Budgets:
         """Whether the address was taken notice of and still is."""
         if reported.get(address):
             return True
-        windows = (self._windows.get((address, side)) for side in SIDES)
+        windows = (self._windows.get((address, end)) for end in ENDS)
         return any(window is not None and self._lasts(window.since_us, now_us) for window in windows)
 
     def forget(self, now_us: int) -> None:
@@ -244,10 +244,10 @@ class Budgets:
             self._node = node
         return takes
 
-    def charge(self, key: FlowKey, side: str, now_us: int, time_us: int) -> bool:
+    def charge(self, key: FlowKey, end: str, now_us: int, time_us: int) -> bool:
         """Whether the flow, opened at ``time_us``, has a place in the window of its address, or gets one."""
         most = self._limits.flows_per_address
-        return self._enter((key.address(side), side), _digest(key.identity()), most, now_us, time_us)
+        return self._enter((key.address(end), end), _digest(key.identity()), most, now_us, time_us)
 
     def _enter(self, place: tuple[str, str], digest: bytes, most: int, now_us: int, time_us: int) -> bool:
         """Whether ``digest`` is in the window at this place, or there are fewer than ``most`` and it is from now on."""

@@ -80,13 +80,13 @@ class LineCounter:
             return
         # Second by second: the ledger remembers how many drops there were in each.
         begin = 0
-        for end in _ends_of_seconds(times_us):
-            part, times = lines[begin:end], times_us[begin:end]
-            if end - begin < MANY:
+        for stop in _stops_of_seconds(times_us):
+            part, times = lines[begin:stop], times_us[begin:stop]
+            if stop - begin < MANY:
                 self._count_each(part, times, horizon_us)
             else:
                 self._count_together(part, times, horizon_us)
-            begin = end
+            begin = stop
 
     def _count_each(self, lines: Sequence[KnownLine | str], times_us: Sequence[int], horizon_us: int) -> None:
         for line, time_us in zip(lines, times_us, strict=True):
@@ -178,13 +178,13 @@ class LineCounter:
         self.uncommitted += 1  # decided once: a position behind it is committed soon
 
 
-def _ends_of_seconds(times_us: Sequence[int]) -> Iterator[int]:
-    """Where, among these, drops of another second begin; and their end."""
+def _stops_of_seconds(times_us: Sequence[int]) -> Iterator[int]:
+    """Where the drops of each second stop: where, among these, others begin, and behind the last."""
     if times_us == sorted(times_us):
-        end = 0
-        while end < len(times_us):
-            end = bisect_left(times_us, (times_us[end] // SECOND_US + 1) * SECOND_US, end)
-            yield end
+        stop = 0
+        while stop < len(times_us):
+            stop = bisect_left(times_us, (times_us[stop] // SECOND_US + 1) * SECOND_US, stop)
+            yield stop
     else:
         seconds = [time_us // SECOND_US for time_us in times_us]
         yield from (at for at in range(1, len(seconds)) if seconds[at] != seconds[at - 1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kiptail.flows.budget import Budgets
-from kiptail.flows.flow import SIDES, Flow, FlowKey, Spread, folded_key
+from kiptail.flows.flow import ENDS, Flow, FlowKey, Spread, folded_key
 from kiptail.flows.hands import LATE_US, ChangesOfHands
 from kiptail.flows.register import Register
 from kiptail.flows.trail import Part, Trail
@@ -51,7 +51,7 @@ class Cuts:
         if was_open:
             register.end(flow)
         flow.count, flow.trail, flow.mixed = first.drops, whole.of(first), first.mixed
-        flow.last_us = max(flow.first_us, min(last_us, first.end_us - 1))
+        flow.last_us = max(flow.first_us, min(last_us, first.until_us - 1))
         # The drop that opened it may have been read before those that are left: its owner is asked for by this time.
         flow.opened_us = min(flow.opened_us, flow.last_us)
         register.changed[flow.id] = flow
@@ -70,11 +70,11 @@ class Cuts:
             flow.key,
             opened_us=first_us,
             first_us=first_us,
-            last_us=max(first_us, min(last_us, part.end_us - 1)),
+            last_us=max(first_us, min(last_us, part.until_us - 1)),
             seen_us=flow.seen_us,
             count=part.drops,
             ended=True,
-            sides=flow.sides,
+            ends=flow.ends,
             # How many peers and ports these drops stand for, nobody knows.
             spread=Spread() if flow.spread is not None else None,
             stamp=stamp,
@@ -93,22 +93,22 @@ class Cuts:
             if flow.spread is not None:
                 folded.setdefault(flow.key, []).append(flow)
         for flow in flows:
-            for side in SIDES if flow.spread is None and not flow.mixed else ():
-                address = flow.key.address(side)
-                if side in flow.sides or address not in hands:
+            for end in ENDS if flow.spread is None and not flow.mixed else ():
+                address = flow.key.address(end)
+                if end in flow.ends or address not in hands:
                     continue
                 begun_us = max((at_us for at_us in hands[address].changes if at_us <= watermark_us), default=0)
                 many = next(
                     (
                         other
-                        for other in folded.get(folded_key(side, flow.key), ())
+                        for other in folded.get(folded_key(end, flow.key), ())
                         if min(other.opened_us, flow.opened_us) >= begun_us and other.count >= flow.count
                     ),
                     None,
                 )
-                if many is not None and self._budgets.charge(flow.key, side, watermark_us, flow.opened_us):
+                if many is not None and self._budgets.charge(flow.key, end, watermark_us, flow.opened_us):
                     register.opened = True
                     many.take_out(flow)
-                    flow.sides = tuple(s for s in SIDES if s == side or s in flow.sides)
+                    flow.ends = tuple(one for one in ENDS if one == end or one in flow.ends)
                     register.reported[address] += not flow.ended
                     register.changed[many.id], register.changed[flow.id] = many, flow

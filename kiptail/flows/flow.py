@@ -10,13 +10,13 @@ from zlib import crc32
 from kiptail.flows.trail import SECOND_US, Trail
 from kiptail.netfilter.parser import PacketDrop
 
-__all__ = ["SIDES", "Distinct", "Flow", "FlowKey", "Spread", "flow_key", "folded_key"]
+__all__ = ["ENDS", "Distinct", "Flow", "FlowKey", "Spread", "flow_key", "folded_key"]
 
 #: First port of the usual ephemeral range (net.ipv4.ip_local_port_range begins here).
 EPHEMERAL_PORT = 32768
 
 #: The two ends of a flow: who sends the packets, and whom they are for.
-SIDES = ("src", "dst")
+ENDS = ("src", "dst")
 
 
 class FlowKey(NamedTuple):
@@ -33,12 +33,12 @@ class FlowKey(NamedTuple):
     reply: bool
     prefix: str
     verdict: str
-    #: The side that is this machine itself, by the line's interfaces: ``src``, ``dst``, or "" when it only forwards.
+    #: The end that is this machine itself, by the line's interfaces: ``src``, ``dst``, or "" when it only forwards.
     here: str = ""
 
-    def address(self, side: str) -> str:
-        """The address at this side."""
-        return self.src if side == "src" else self.dst
+    def address(self, end: str) -> str:
+        """The address at this end."""
+        return self.src if end == "src" else self.dst
 
     def identity(self, *more: object) -> bytes:
         """The key, and what else is given, as bytes that no other has."""
@@ -81,9 +81,9 @@ def _here(drop: PacketDrop) -> str:
     return "dst" if drop.in_interface else "src"
 
 
-def folded_key(side: str, key: FlowKey) -> FlowKey:
-    """The folded flow that ``key``'s drops go to at this side when its address has too many flows for itself."""
-    src, dst = (key.src, "") if side == "src" else ("", key.dst)
+def folded_key(end: str, key: FlowKey) -> FlowKey:
+    """The folded flow that ``key``'s drops go to at this end when its address has too many flows for itself."""
+    src, dst = (key.src, "") if end == "src" else ("", key.dst)
     return FlowKey(src, dst, "", None, None, None, reply=False, prefix="", verdict=key.verdict)
 
 
@@ -127,10 +127,10 @@ class Spread:
     peers: Distinct = field(default_factory=Distinct)
     ports: Distinct = field(default_factory=Distinct)
 
-    def add(self, key: FlowKey, side: str) -> None:
-        """A drop of ``key`` was folded at ``side``."""
+    def add(self, key: FlowKey, end: str) -> None:
+        """A drop of ``key`` was folded at ``end``."""
         # Not hash(), which differs from process to process: a replay has to come to the same numbers.
-        self.peers.add(crc32((key.dst if side == "src" else key.src).encode()))
+        self.peers.add(crc32((key.dst if end == "src" else key.src).encode()))
         if key.port is not None:
             self.ports.add(key.port)
 
@@ -163,8 +163,8 @@ class Flow:
     seen_us: int
     count: int
     ended: bool = False
-    #: The sides that are reported by this flow's own Event; those left out are reported by a folded flow's, if at all.
-    sides: tuple[str, ...] = SIDES
+    #: The ends that are reported by this flow's own Event; those left out are reported by a folded flow's, if at all.
+    ends: tuple[str, ...] = ENDS
     #: Of a folded flow only.
     spread: Spread | None = None
     #: When it was opened, by the ledger's watermark, but later than any flow before it: what names are made of.
@@ -192,10 +192,10 @@ class Flow:
         """The drops of ``other``, which were counted here as well, are that one's alone."""
         self.trail.take_out(self.count, other.trail, other.count)
         self.count -= other.count
-        first_us, end_us = self.trail.extent(self.count)
+        first_us, until_us = self.trail.extent(self.count)
         self.first_us = min(max(self.first_us, first_us or 0), self.last_us)
-        if end_us is not None:
-            self.last_us = max(self.first_us, min(self.last_us, end_us - 1))
+        if until_us is not None:
+            self.last_us = max(self.first_us, min(self.last_us, until_us - 1))
         self.opened_us = min(max(self.opened_us, self.first_us), self.last_us)
 
     def copy(self) -> Flow:
@@ -203,5 +203,5 @@ class Flow:
         return replace(self, spread=self.spread and self.spread.copy(), trail=_NO_TRAIL)
 
     def reported_addresses(self) -> Iterable[str]:
-        """The addresses at the sides that this flow reports."""
-        return (self.key.address(side) for side in self.sides)
+        """The addresses at the ends that this flow reports."""
+        return (self.key.address(end) for end in self.ends)

@@ -163,7 +163,7 @@ class _Announcer:
     def __init__(self, ledger: Ledger, now: float) -> None:
         self._ledger = ledger
         self._denied_at = now
-        #: The first flow that was not committed yet, and how many sides of drops had been denied till then.
+        #: The first flow that was not committed yet, and how many ends of drops had been denied till then.
         self._next_flow_id = ledger.changes().next_flow_id
         self._denied = 0
 
@@ -171,7 +171,7 @@ class _Announcer:
         """Say which flows are reported together from now on, or not at all."""
         for flow in changes.flows:
             if flow.spread is not None and flow.id >= self._next_flow_id:
-                address, does = (flow.key.src, "sends") if "src" in flow.sides else (flow.key.dst, "receives")
+                address, does = (flow.key.src, "sends") if "src" in flow.ends else (flow.key.dst, "receives")
                 log.info(
                     "%s %s more flows than its budget allows: further ones are counted in one Event", address, does
                 )

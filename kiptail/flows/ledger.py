@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from kiptail.flows.budget import Budgets, BudgetState, Limits
 from kiptail.flows.cuts import Cuts
-from kiptail.flows.flow import SIDES, Flow, FlowKey, Spread, folded_key
+from kiptail.flows.flow import ENDS, Flow, FlowKey, Spread, folded_key
 from kiptail.flows.hands import LATE_US, ChangesOfHands
 from kiptail.flows.register import Register, Slot
 from kiptail.flows.second import Drops, Second
@@ -77,14 +77,14 @@ class Ledger:
         self._watermark_us = watermark_us
         self._sweep_at_us = _next_sweep(watermark_us)
         self._idle_us = idle_us
-        #: Drops that a folded flow counted, by the side it reports.
+        #: Drops that a folded flow counted, by the end it reports.
         self.folded: Counter[str] = Counter()
-        #: Sides of drops that are reported to nobody: their address came when there were too many, or their sender has
+        #: Ends of drops that are reported to nobody: their address came when there were too many, or their sender has
         #: too many flows.
         self.denied = 0
         #: The latest sender of which that was so, or "".
         self.spender = ""
-        #: Drops of which both sides were denied.
+        #: Drops of which both ends were denied.
         self.untold = 0
         self._register.restore(flows)
 
@@ -127,21 +127,19 @@ class Ledger:
             flow.count += 1
             flow.seen_us = watermark_us
             self._changed[flow.id] = flow
-            if flow.sides == SIDES:
+            if flow.ends == ENDS:
                 return flow
             # Whoever has become known since the flow opened gets a part in what is folded from now on.
-            own: tuple[str, ...] = flow.sides
-            others = (side for side in SIDES if side not in own)
+            own: tuple[str, ...] = flow.ends
+            others = (end for end in ENDS if end not in own)
             reported = self._register.reported
-            folded = tuple(
-                side for side in others if self._budgets.knows(key.address(side), reported, self._watermark_us)
-            )
+            folded = tuple(end for end in others if self._budgets.knows(key.address(end), reported, self._watermark_us))
         else:
             own, folded = self._budgets.admit(key, self._register.reported, self._watermark_us, time_us)
             if own:
                 flow = self._opened(slot, key, time_us, own)
-        counted = sum([self._fold(key, side, time_us) for side in folded])
-        self.denied += len(SIDES) - len(own) - counted
+        counted = sum([self._fold(key, end, time_us) for end in folded])
+        self.denied += len(ENDS) - len(own) - counted
         self.untold += not own and not counted
         return flow
 
@@ -169,9 +167,9 @@ class Ledger:
         for way in second.folded():
             total = way.total
             for flow in way.many:
-                self.folded[flow.sides[0]] += total.number
+                self.folded[flow.ends[0]] += total.number
                 if flow.spread is not None:
-                    flow.spread.add(total.key, flow.sides[0])
+                    flow.spread.add(total.key, flow.ends[0])
                     flow.spread.add_ports(drops.key.port for drops in way.drops)
                 self._grow(flow, total)
             if way.denied:
@@ -243,33 +241,33 @@ class Ledger:
             return slot, self._register.late.get(slot)
         return key, flow
 
-    def _fold(self, key: FlowKey, side: str, time_us: int) -> bool:
+    def _fold(self, key: FlowKey, end: str, time_us: int) -> bool:
         """Count a drop in the folded flow of its address and direction.
 
         False where there is none, and its sender has caused so many Events at others that this is not one more.
         """
-        many = folded_key(side, key)
+        many = folded_key(end, key)
         slot, flow = self._find(many, time_us)
-        if flow is None and side == "dst" and self._budgets.spent(key.src, time_us):
+        if flow is None and end == "dst" and self._budgets.spent(key.src, time_us):
             self.spender = key.src
             return False
-        self.folded[side] += 1
+        self.folded[end] += 1
         if flow is None:
-            flow = self._opened(slot, many, time_us, (side,), Spread())
+            flow = self._opened(slot, many, time_us, (end,), Spread())
         else:
             flow.add(time_us, self._watermark_us, blind=self.blind)
             self._changed[flow.id] = flow
         if flow.spread is not None:
-            flow.spread.add(key, side)
+            flow.spread.add(key, end)
         return True
 
     def _opened(
-        self, slot: Slot, key: FlowKey, time_us: int, sides: tuple[str, ...], spread: Spread | None = None
+        self, slot: Slot, key: FlowKey, time_us: int, ends: tuple[str, ...], spread: Spread | None = None
     ) -> Flow:
         register, trail = self._register, Trail.begun(time_us)
         flow_id, stamp = register.next_flow(self._watermark_us)
         flow = Flow(
-            flow_id, key, time_us, time_us, time_us, self._watermark_us, 1, False, sides, spread, stamp, trail
+            flow_id, key, time_us, time_us, time_us, self._watermark_us, 1, False, ends, spread, stamp, trail
         )  # fmt: skip
         register.add(slot, flow)
         if len(register) > self.limits.open_flows:

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from kiptail.flows.budget import Budgets
-from kiptail.flows.flow import SIDES, Flow, FlowKey, folded_key
+from kiptail.flows.flow import ENDS, Flow, FlowKey, folded_key
 from kiptail.flows.hands import ChangesOfHands
 from kiptail.flows.trail import SECOND_US
 
@@ -62,9 +62,9 @@ class Second:
         self.others: set[FlowKey] = set()
         #: Drops that are counted in a flow of their own only …
         self._own: list[tuple[Flow, Drops]] = []
-        #: … and those that are folded, by addresses, verdict and the sides of their own flow; None: one by one.
+        #: … and those that are folded, by addresses, verdict and the ends of their own flow; None: one by one.
         self._ways: dict[tuple[str, str, str, tuple[str, ...]], Together | None] = {}
-        #: By side, address and verdict: the folded flow, None where it cannot be used.
+        #: By end, address and verdict: the folded flow, None where it cannot be used.
         self._many: dict[tuple[str, str, str], Flow | None] = {}
         self._spent: dict[str, bool] = {}
         self._sort(drops)
@@ -98,23 +98,23 @@ class Second:
         for drop in drops:
             key, first_us = drop.key, drop.first_us
             own = self._open.get(key)
-            sides: tuple[str, ...] = ()
+            ends: tuple[str, ...] = ()
             fits = first_us >= begin_us
             if own is not None:
                 fits = fits and self._goes_on(own, first_us)
-                sides = own.sides
+                ends = own.ends
             elif not self._is_spent(key.src, first_us):
                 fits = fits and self._budgets.refuses(key, self.latest_us, first_us)
             if not fits:
                 self.others.add(key)
-            elif own is not None and sides == SIDES:
+            elif own is not None and ends == ENDS:
                 self._own.append((own, drop))
             else:
-                at = (key.src, key.dst, key.verdict, sides)
+                at = (key.src, key.dst, key.verdict, ends)
                 try:
                     way = self._ways[at]
                 except KeyError:
-                    way = self._ways[at] = self._way(key, sides, first_us)
+                    way = self._ways[at] = self._way(key, ends, first_us)
                 if way is None:
                     self.others.add(key)
                     continue
@@ -122,20 +122,20 @@ class Second:
                 if own is not None:
                     way.own.append((own, drop))
 
-    def _way(self, key: FlowKey, sides: tuple[str, ...], first_us: int) -> Together | None:
-        """What counts the drops of this key, and others, at the sides where they have no flow of their own."""
+    def _way(self, key: FlowKey, ends: tuple[str, ...], first_us: int) -> Together | None:
+        """What counts the drops of this key, and others, at the ends where they have no flow of their own."""
         many: list[Flow] = []
         denied = False
-        for side in SIDES:
-            if side in sides:
+        for end in ENDS:
+            if end in ends:
                 continue
-            flow = self._folded(side, key, first_us)
+            flow = self._folded(end, key, first_us)
             if flow is not None:
                 many.append(flow)
             elif (
-                side == "dst"
-                and (sides or many)
-                and folded_key(side, key) not in self._open
+                end == "dst"
+                and (ends or many)
+                and folded_key(end, key) not in self._open
                 and self._is_spent(key.src, first_us)
             ):
                 denied = True
@@ -143,12 +143,12 @@ class Second:
                 return None
         return Together(tuple(many), denied)
 
-    def _folded(self, side: str, key: FlowKey, first_us: int) -> Flow | None:
-        place = (side, key.address(side), key.verdict)
+    def _folded(self, end: str, key: FlowKey, first_us: int) -> Flow | None:
+        place = (end, key.address(end), key.verdict)
         try:
             return self._many[place]
         except KeyError:
-            flow = self._open.get(folded_key(side, key))
+            flow = self._open.get(folded_key(end, key))
             flow = self._many[place] = flow if flow is not None and self._goes_on(flow, first_us) else None
             return flow
 

@@ -29,7 +29,7 @@ class Part(NamedTuple):
     #: The first second, and the end of the last one, in µs since the epoch; None for the oldest part's first second,
     #: which is that of the flow.
     first_us: int | None
-    end_us: int
+    until_us: int
     drops: int
     #: It may hold drops from before and after a cut, and nobody can tell which.
     mixed: bool = False
@@ -135,33 +135,33 @@ class Trail:
             return [Part(None, 0, count)]
         if self._befores[0]:
             parts.append(Part(None, self._starts[0] * SECOND_US, self._befores[0]))
-        ends = [*self._befores[1:], count]
-        for at, (start, before, after) in enumerate(zip(self._starts, self._befores, ends, strict=True)):
+        afters = [*self._befores[1:], count]
+        for at, (start, before, after) in enumerate(zip(self._starts, self._befores, afters, strict=True)):
             if before == after:
                 continue
-            begin_us, end_us = start * SECOND_US, (start + 1) * SECOND_US
+            begin_us, until_us = start * SECOND_US, (start + 1) * SECOND_US
             if at < self._coarse and at + 1 < len(self._starts):
-                end_us = self._starts[at + 1] * SECOND_US
-            mixed = any(begin_us < cut < end_us for cut in cuts)
+                until_us = self._starts[at + 1] * SECOND_US
+            mixed = any(begin_us < cut < until_us for cut in cuts)
             last = parts[-1] if parts else None
-            if last is None or mixed or last.mixed or any(last.end_us <= cut <= begin_us for cut in cuts):
-                parts.append(Part(begin_us if parts else None, end_us, after - before, mixed))
+            if last is None or mixed or last.mixed or any(last.until_us <= cut <= begin_us for cut in cuts):
+                parts.append(Part(begin_us if parts else None, until_us, after - before, mixed))
             else:
-                parts[-1] = last._replace(end_us=end_us, drops=last.drops + after - before)
+                parts[-1] = last._replace(until_us=until_us, drops=last.drops + after - before)
         return parts
 
     def of(self, part: Part) -> Trail:
         """The spans of a part, for the flow that its drops become."""
         begin = 0 if part.first_us is None else bisect_left(self._starts, part.first_us // SECOND_US)
-        end = bisect_left(self._starts, part.end_us // SECOND_US)
+        stop = bisect_left(self._starts, part.until_us // SECOND_US)
         offset = 0 if part.first_us is None else self._befores[begin]
         trail = Trail()
-        trail._starts = self._starts[begin:end]
-        trail._befores = array("q", (before - offset for before in self._befores[begin:end]))
-        trail._coarse = min(max(0, self._coarse - begin), end - begin)
+        trail._starts = self._starts[begin:stop]
+        trail._befores = array("q", (before - offset for before in self._befores[begin:stop]))
+        trail._coarse = min(max(0, self._coarse - begin), stop - begin)
         if trail._coarse == len(trail._starts):
             # Nothing is a single second, and the last span would seem to be one: where it ends has to be said.
-            trail._starts.append(part.end_us // SECOND_US)
+            trail._starts.append(part.until_us // SECOND_US)
             trail._befores.append(part.drops)
         trail.edge_us = (trail._starts[-1] + 1) * SECOND_US
         return trail
@@ -193,13 +193,13 @@ class Trail:
         """When the first second of the flow's ``count`` drops begins and the last one ends; None if nothing tells."""
         if not self._starts:
             return None, None
-        ends = [*self._befores[1:], count]
-        held = [at for at, (before, after) in enumerate(zip(self._befores, ends, strict=True)) if before < after]
+        afters = [*self._befores[1:], count]
+        held = [at for at, (before, after) in enumerate(zip(self._befores, afters, strict=True)) if before < after]
         first_us = None if self._befores[0] or not held else self._starts[held[0]] * SECOND_US
-        end = self._starts[held[-1]] + 1 if held else self._starts[0]
+        stop = self._starts[held[-1]] + 1 if held else self._starts[0]
         if held and held[-1] < self._coarse and held[-1] + 1 < len(self._starts):
-            end = self._starts[held[-1] + 1]
-        return first_us, end * SECOND_US
+            stop = self._starts[held[-1] + 1]
+        return first_us, stop * SECOND_US
 
     def _before(self, second: int, count: int) -> int:
         """How many of ``count`` drops were before this second."""

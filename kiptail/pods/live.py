@@ -97,8 +97,8 @@ class LiveIndex:
     def stop(self, timeout: float = 2.0) -> None:
         """End the threads; requests under way are not waited for any longer than ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
-        for end in (self._reflector.stop, self._others.close):
-            end(max(0.0, deadline - time.monotonic()))
+        for stop in (self._reflector.stop, self._others.close):
+            stop(max(0.0, deadline - time.monotonic()))
 
     @property
     def trouble(self) -> str:

@@ -178,8 +178,8 @@ class OtherNodes:
     def close(self, timeout: float) -> None:
         """End the threads; requests under way are not waited for any longer than ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
-        for end in (self._lookups.close, self._dual_stack.close):
-            end(max(0.0, deadline - time.monotonic()))
+        for close in (self._lookups.close, self._dual_stack.close):
+            close(max(0.0, deadline - time.monotonic()))
 
     def add_to(self, stats: IndexStats) -> IndexStats:
         """``stats`` with what these pods cost."""

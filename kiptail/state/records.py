@@ -13,7 +13,7 @@ from kiptail.clock.steady import Times
 from kiptail.events.endpoint import Endpoint, Kind
 from kiptail.events.event import EventRecord
 from kiptail.flows.budget import DIGEST, BudgetState, NodeWindow, Window
-from kiptail.flows.flow import SIDES, Distinct, Flow, FlowKey, Spread
+from kiptail.flows.flow import ENDS, Distinct, Flow, FlowKey, Spread
 from kiptail.flows.ledger import Changes
 from kiptail.flows.trail import Trail
 from kiptail.journal.position import Position
@@ -40,7 +40,7 @@ class SavedFlow:
     """A stored flow, who was found at its ends, and the pods' Events."""
 
     flow: Flow
-    ends: dict[str, Endpoint]
+    endpoints: dict[str, Endpoint]
     records: tuple[EventRecord, ...]
 
 
@@ -62,14 +62,14 @@ def load(connection: sqlite3.Connection) -> Saved:
     _id, watermark_us, next_id, last_stamp, *node = next(LEDGER.load(connection), (1, 0, 1, 0, *NodeWindow()))
     windows = tuple(map(_window, BUDGET.load(connection)))
     flows = {flow.id: flow for flow in map(_flow, FLOW.load(connection))}
-    ends: dict[int, dict[str, Endpoint]] = {}
-    for flow_id, side, *end in ENDPOINT.load(connection):
-        ends.setdefault(flow_id, {})[side] = _endpoint(flows[flow_id].key.address(side), *end)
+    endpoints: dict[int, dict[str, Endpoint]] = {}
+    for flow_id, end, *endpoint in ENDPOINT.load(connection):
+        endpoints.setdefault(flow_id, {})[end] = _endpoint(flows[flow_id].key.address(end), *endpoint)
     records: dict[int, list[EventRecord]] = {}
     for record in map(_record, EVENT.load(connection)):
         records.setdefault(record.flow_id, []).append(record)
     saved = tuple(
-        SavedFlow(flow, ends.get(flow_id, {}), tuple(records.get(flow_id, ())))
+        SavedFlow(flow, endpoints.get(flow_id, {}), tuple(records.get(flow_id, ())))
         for flow_id, flow in sorted(flows.items())
     )
     budget = BudgetState(windows, NodeWindow(*node))
@@ -107,7 +107,7 @@ def flow_row(flow: Flow) -> Row:
         flow.seen_us,
         flow.count,
         flow.ended,
-        ",".join(flow.sides),
+        ",".join(flow.ends),
         *((bytes(spread.peers), bytes(spread.ports)) if spread else (None, None)),
         flow.stamp,
         bytes(flow.trail),
@@ -136,12 +136,12 @@ def ledger_row(changes: Changes) -> Row:
 
 def window_row(window: Window) -> Row:
     """The row of an address' window."""
-    return window.address, window.side, window.since_us, b"".join(sorted(window.flows))
+    return window.address, window.end, window.since_us, b"".join(sorted(window.flows))
 
 
-def endpoint_row(flow_id: int, side: str, end: Endpoint) -> Row:
+def endpoint_row(flow_id: int, end: str, endpoint: Endpoint) -> Row:
     """The row of who is at one end of a flow."""
-    return flow_id, side, end.kind, json.dumps(end.pods), end.name, end.probes
+    return flow_id, end, endpoint.kind, json.dumps(endpoint.pods), endpoint.name, endpoint.probes
 
 
 def _endpoint(address: str, state: str, pods: str, name: str, probes: int) -> Endpoint:
@@ -157,11 +157,11 @@ def _pod(ref: object) -> PodRef:
 
 
 def _record(row: Row) -> EventRecord:
-    flow_id, side, _uid, pod, name, message, sent_count, sent_message, sent_at_us, *more = row
+    flow_id, end, _uid, pod, name, message, sent_count, sent_message, sent_at_us, *more = row
     writes, rounds, given_up, withdrawn = more
     return EventRecord(
         flow_id,
-        side,
+        end,
         _pod(json.loads(pod)),
         name,
         message,
@@ -177,7 +177,7 @@ def _record(row: Row) -> EventRecord:
 
 def _flow(row: Row) -> Flow:
     key = FlowKey(*row[1:11])
-    opened_us, first_us, last_us, seen_us, count, ended, sides, peers, ports, stamp, trail, mixed = row[11:]
+    opened_us, first_us, last_us, seen_us, count, ended, ends, peers, ports, stamp, trail, mixed = row[11:]
     return Flow(
         row[0],
         key._replace(reply=bool(key.reply)),
@@ -187,7 +187,7 @@ def _flow(row: Row) -> Flow:
         seen_us,
         count,
         bool(ended),
-        tuple(side for side in SIDES if side in sides.split(",")),
+        tuple(end for end in ENDS if end in ends.split(",")),
         Spread(Distinct(peers), Distinct(ports)) if peers is not None else None,
         stamp,
         # Of a flow that an earlier version stored, nothing is told apart.
@@ -197,9 +197,9 @@ def _flow(row: Row) -> Flow:
 
 
 def _window(row: Row) -> Window:
-    address, side, since_us, digests = row
+    address, end, since_us, digests = row
     flows = {digests[at : at + DIGEST] for at in range(0, len(digests), DIGEST)}
-    return Window(address, side, since_us, flows)
+    return Window(address, end, since_us, flows)
 
 
 def _position(row: Row) -> Position:

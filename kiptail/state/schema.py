@@ -11,7 +11,7 @@ import sqlite3
 from kiptail.clock.dates import LATEST_US
 from kiptail.events.endpoint import Kind as Found
 from kiptail.flows.budget import DIGEST, GUESTS
-from kiptail.flows.flow import SIDES
+from kiptail.flows.flow import ENDS
 from kiptail.state.rows import SEAL, Table, blob, can_sum, one_of, text, whole
 
 __all__ = [
@@ -43,7 +43,8 @@ TIME = whole(-86_400_000_000, LATEST_US)
 #: µs since a boot, or the difference of two clocks that count these: as many as journal entries can say.
 MONOTONIC = whole(0, 10**18)
 DIFFERENCE = whole(-(10**18), 10**18)
-SIDE = one_of(*SIDES)
+#: An end of a flow. Its columns are called ``side``; another name would need another version of the file.
+END = one_of(*ENDS)
 #: An address, or "" for everybody.
 ADDRESS = text(64)
 #: The longest are annotations, in which Kubernetes allows 256 KiB.
@@ -96,15 +97,15 @@ FLOW = Table(
         "reply": FLAG,
         "prefix": NAME,
         "verdict": NAME,
-        # The side that is this machine itself.
-        "here": one_of("", *SIDES),
+        # The end that is this machine itself.
+        "here": one_of("", *ENDS),
         "opened_us": TIME,
         "first_us": TIME,
         "last_us": TIME,
         "seen_us": TIME,
         "count": COUNT,
         "ended": FLAG,
-        # The sides it tells, and of a folded flow the bitmaps of its peers and ports.
+        # The ends it tells, and of a folded flow the bitmaps of its peers and ports.
         "sides": one_of("", "src", "dst", "src,dst"),
         "peers": blob(1_024).or_null(),
         "ports": blob(1_024).or_null(),
@@ -124,7 +125,7 @@ ENDPOINT = Table(
     "endpoint",
     {
         "flow_id": ID,
-        "side": SIDE,
+        "side": END,
         "state": one_of(*Found),
         # Of all who may have been there: [[namespace, name, uid, label], …].
         "pods": PODS,
@@ -140,7 +141,7 @@ EVENT = Table(
     "event",
     {
         "flow_id": ID,
-        "side": SIDE,
+        "side": END,
         "uid": NAME,
         # As one of endpoint.pods.
         "pod": PODS,
@@ -163,7 +164,7 @@ BUDGET = Table(
     "budget",
     {
         "address": ADDRESS,
-        "side": one_of(*SIDES, GUESTS),
+        "side": one_of(*ENDS, GUESTS),
         "since_us": TIME,
         "flows": blob(1 << 22, multiple_of=DIGEST),
     },

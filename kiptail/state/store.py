@@ -99,12 +99,12 @@ class Store:
             if position is not None:
                 POSITION.save(connection, [position_row(position)])
 
-    def save_endpoints(self, flow_id: int, ends: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
+    def save_endpoints(self, flow_id: int, endpoints: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
         """Who is at a flow's ends, and all its Events with their names and texts: in place of what was stored."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM endpoint WHERE flow_id=?", (flow_id,))
             connection.execute("DELETE FROM event WHERE flow_id=?", (flow_id,))
-            ENDPOINT.save(connection, [endpoint_row(flow_id, side, end) for side, end in ends.items()])
+            ENDPOINT.save(connection, [endpoint_row(flow_id, end, endpoint) for end, endpoint in endpoints.items()])
             EVENT.save(connection, map(record_row, records))
 
     def note(self, record: EventRecord) -> None:

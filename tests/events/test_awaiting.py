@@ -20,10 +20,10 @@ class Disk(Notebook):
 
     full = False
 
-    def save_endpoints(self, flow_id: int, ends: Mapping[str, Any], records: Any) -> None:
+    def save_endpoints(self, flow_id: int, endpoints: Mapping[str, Any], records: Any) -> None:
         if self.full:
             raise StateError("database or disk is full")
-        super().save_endpoints(flow_id, ends, records)
+        super().save_endpoints(flow_id, endpoints, records)
 
 
 class Hall:
@@ -110,7 +110,7 @@ def test_while_the_state_cannot_be_written_nothing_is_decided() -> None:
     hall.disk.full = True
     tracked = hall.add()
     assert hall.look() == []
-    assert tracked.ends == {}
+    assert tracked.endpoints == {}
     hall.disk.full = False
     assert hall.look_later(0.5) == [], "the disk is given a second"
     assert hall.look_later(0.5) == [(1, True)]
@@ -128,7 +128,7 @@ def test_owners_are_attributed_anew_where_they_may_be_others_and_only_changes_ar
         hall.awaiting.reattribute({"10.0.0.1"})
         assert hall.look() == [(1, True)]
         assert hall.awaiting.reattributed == changes
-    assert tracked.ends["src"].pods == (HEIR,)
+    assert tracked.endpoints["src"].pods == (HEIR,)
 
 
 def test_a_flow_that_is_cut_is_attributed_anew_and_one_that_only_grows_is_not() -> None:
@@ -160,11 +160,11 @@ def test_names_that_come_late_are_put_in() -> None:
     hall.awaiting.look_again()
     assert hall.awaiting.due == hall.clock()
     assert hall.look() == [(1, False)]
-    assert tracked.ends["dst"].name == "db.example.com"
+    assert tracked.endpoints["dst"].name == "db.example.com"
     assert hall.look_later() == []
     hall.directory.cluster_names = {"192.0.2.7": "node/worker-9"}
     assert list(hall.awaiting.names.rename_strangers()) == [tracked]
-    assert tracked.ends["dst"].name == "node/worker-9"
+    assert tracked.endpoints["dst"].name == "node/worker-9"
 
 
 def test_an_owner_that_may_still_turn_out_is_asked_for_again() -> None:

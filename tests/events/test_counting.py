@@ -34,7 +34,7 @@ class Book:
         return tracked
 
     def attributed(self, tracked: Tracked, src: Endpoint = SRC) -> None:
-        tracked.ends = {"src": src, "dst": DST}
+        tracked.endpoints = {"src": src, "dst": DST}
         self.counting.count(tracked)
 
     def received(self) -> int:
@@ -86,7 +86,7 @@ def test_drops_of_either_of_two_pods_are_counted_once_as_nobodys_and_only_where_
     assert book.counting.ambiguous == 3
     book.arrives(flow(count=5), tracked)
     assert book.counting.ambiguous == 5
-    other = book.arrives(replace(flow(2, count=7), sides=("dst",)))
+    other = book.arrives(replace(flow(2, count=7), ends=("dst",)))
     book.attributed(other, EITHER)
     assert book.counting.ambiguous == 5
 

@@ -141,7 +141,7 @@ def test_a_folded_flow_says_how_much_it_stands_for_in_coarse_steps(peers: int, p
         spread.peers.add(n)
     for n in range(ports):
         spread.ports.add(n)
-    flow = Flow(1, key(), 0, 0, 0, 0, 1, sides=(end,), spread=spread)
+    flow = Flow(1, key(), 0, 0, 0, 0, 1, ends=(end,), spread=spread)
     assert message(flow, end, Endpoint(Kind.NOBODY, ""), STYLE) == text
 
 

@@ -132,11 +132,11 @@ class Notebook:
 
     def __init__(self) -> None:
         self.records: dict[tuple[int, str, str], EventRecord] = {}
-        self.ends: dict[int, dict[str, Endpoint]] = {}
+        self.endpoints: dict[int, dict[str, Endpoint]] = {}
         self.forgotten: list[int] = []
 
-    def save_endpoints(self, flow_id: int, ends: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
-        self.ends[flow_id] = dict(ends)
+    def save_endpoints(self, flow_id: int, endpoints: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
+        self.endpoints[flow_id] = dict(endpoints)
         self.records = {key: record for key, record in self.records.items() if key[0] != flow_id}
         for record in records:
             self.note(record)
@@ -244,7 +244,7 @@ def test_nothing_is_judged_before_the_index_is_complete(bench: Bench) -> None:
     bench.directory.is_ready = False
     bench.poster.offer([flow()])
     time.sleep(0.3)
-    assert bench.notebook.ends == {}
+    assert bench.notebook.endpoints == {}
     bench.directory.is_ready = True
     bench.poster.wake()
     bench.sink.wait(lambda: len(bench.sink.events) == 2)
@@ -333,7 +333,7 @@ def test_a_restart_goes_on_with_the_stored_names_and_sends_only_what_is_missing(
     first.poster.finish(1.0)
     second = Bench()
     second.sink.events = first.sink.events
-    second.poster.restore(flow(count=4), first.notebook.ends[1], map(copy, first.notebook.records.values()))
+    second.poster.restore(flow(count=4), first.notebook.endpoints[1], map(copy, first.notebook.records.values()))
     second.start()
     second.sink.wait(lambda: second.sink.counts() == {"client": 4, "web-0": 4})
     assert [call[0] for call in second.sink.calls] == ["update", "update"]
@@ -534,7 +534,7 @@ def test_a_doubt_is_looked_at_before_the_end_that_came_with_it() -> None:
     bench.directory.strangers = {"10.0.0.1", "10.0.0.2"}
     bench.start().poster.offer([flow()])
     deadline = time.monotonic() + 5
-    while not bench.notebook.ends and time.monotonic() < deadline:
+    while not bench.notebook.endpoints and time.monotonic() < deadline:
         time.sleep(0.02)
     bench.directory.strangers = set()
     with bench.poster._wakeup:
@@ -552,7 +552,7 @@ def test_only_so_many_ended_flows_wait_for_the_cluster_and_the_oldest_are_given_
     for number in range(1, 6):
         bench.poster.offer([flow(number, ended=True)])
         deadline = time.monotonic() + 5
-        while number not in bench.notebook.ends and time.monotonic() < deadline:
+        while number not in bench.notebook.endpoints and time.monotonic() < deadline:
             time.sleep(0.01)
     bench.poster.finish(0.1)
     assert bench.notebook.forgotten == [1, 2]
@@ -577,7 +577,7 @@ def folded(number: int, peers: int, count: int) -> Flow:
     for peer in range(peers):
         spread.peers.add(peer)
     key = FlowKey("", "10.0.0.2", "", None, None, None, False, "", "drop")
-    return replace(made, key=key, sides=("dst",), spread=spread)
+    return replace(made, key=key, ends=("dst",), spread=spread)
 
 
 def test_a_folded_flow_is_told_at_its_one_end_and_its_text_follows_its_size(bench: Bench) -> None:
@@ -590,13 +590,13 @@ def test_a_folded_flow_is_told_at_its_one_end_and_its_text_follows_its_size(benc
     assert "related" not in event
 
 
-def test_a_side_that_is_folded_has_no_event_but_is_named_in_the_others(bench: Bench) -> None:
-    bench.poster.offer([replace(flow(), sides=("src",))])
+def test_an_end_that_is_folded_has_no_event_but_is_named_in_the_others(bench: Bench) -> None:
+    bench.poster.offer([replace(flow(), ends=("src",))])
     bench.sink.wait(lambda: bench.sink.counts() == {"client": 1})
     (event,) = bench.sink.events.values()
     assert "to team-a/web-0 (10.0.0.2)" in event["message"]
     assert event["related"]["name"] == "web-0"
-    assert set(bench.notebook.ends[1]) == {"src", "dst"}
+    assert set(bench.notebook.endpoints[1]) == {"src", "dst"}
 
 
 def test_an_owner_that_is_still_looked_for_at_a_stop_is_told_after_the_next_start() -> None:
@@ -605,12 +605,12 @@ def test_an_owner_that_is_still_looked_for_at_a_stop_is_told_after_the_next_star
     first.poster.offer([flow(count=2, ended=True)])
     first.sink.wait(lambda: first.sink.counts() == {"client": 2})
     first.poster.finish(1.0)
-    assert set(first.notebook.ends[1]) == {"src"}
+    assert set(first.notebook.endpoints[1]) == {"src"}
     assert first.notebook.forgotten == []
     second = Bench()
     second.sink.events = first.sink.events
     records = map(copy, first.notebook.records.values())
-    second.poster.restore(flow(count=2, ended=True), first.notebook.ends[1], records)
+    second.poster.restore(flow(count=2, ended=True), first.notebook.endpoints[1], records)
     second.start()
     second.sink.wait(lambda: second.sink.counts() == {"client": 2, "web-0": 2})
     second.sink.wait(lambda: "to team-a/web-0 (10.0.0.2)" in str(second.sink.events))
@@ -669,7 +669,7 @@ def test_packets_that_were_another_pods_are_counted_there_and_nowhere_else(told:
     ]
     assert told.poster.progress.reattributed == 1
     until(lambda: told.notebook.records[1, "src", CLIENT.uid].withdrawn)
-    assert told.notebook.ends[1]["src"].pods == (HEIR,)
+    assert told.notebook.endpoints[1]["src"].pods == (HEIR,)
 
 
 def test_packets_that_may_have_been_either_pods_are_nobodys(told: Bench) -> None:
@@ -688,7 +688,7 @@ def test_packets_that_may_have_been_either_pods_are_nobodys(told: Bench) -> None
 def test_packets_of_an_end_that_the_flow_does_not_tell_are_not_counted_as_nobodys() -> None:
     bench = Bench().start()
     bench.directory.owners["10.0.0.1"] = (CLIENT, HEIR)
-    bench.poster.offer([replace(flow(count=3), sides=("dst",)), flow(2, count=4)])
+    bench.poster.offer([replace(flow(count=3), ends=("dst",)), flow(2, count=4)])
     bench.sink.wait(lambda: len(bench.sink.events) == 2)
     assert bench.poster.progress.ambiguous == 4
     bench.poster.finish(1.0)
@@ -802,7 +802,7 @@ def test_a_flow_that_is_cut_while_its_events_are_there_is_two_and_their_counts_a
 def test_the_drops_of_a_flow_that_are_told_by_others_after_all_are_withdrawn() -> None:
     """Its address had another owner: what was folded are flows of their own."""
     bench = Bench(repeat_interval=60.0).start()
-    bench.poster.offer([folded(1, peers=40, count=41), replace(flow(2, count=41), sides=("src",))])
+    bench.poster.offer([folded(1, peers=40, count=41), replace(flow(2, count=41), ends=("src",))])
     bench.sink.wait(lambda: bench.sink.counts() == {"web-0": 41, "client": 41})
     bench.poster.offer([folded(1, peers=40, count=0), flow(2, count=41)])
     bench.sink.wait(lambda: len(bench.sink.events) == 3)
@@ -834,7 +834,7 @@ def test_names_that_the_cluster_gives_later_are_told(told: Bench) -> None:
     told.sink.wait(lambda: len(told.sink.events) == 3)
     told.directory.cluster_names = {"192.0.2.7": "node/worker-9", "10.0.0.2": "service team-a/db"}
     told.poster.rename()
-    until(lambda: told.notebook.ends[2]["dst"].name == "node/worker-9")
+    until(lambda: told.notebook.endpoints[2]["dst"].name == "node/worker-9")
     told.poster.offer([replace(outside, ended=True)])
     told.sink.wait(lambda: any("to node/worker-9 (192.0.2.7)" in text for text in told.sink.texts("client")))
     assert any("to team-a/web-0 (10.0.0.2)" in text for text in told.sink.texts("client")), "a pod keeps its name"
@@ -882,7 +882,7 @@ def test_whom_news_may_still_contradict_is_left_to_the_next_start(monkeypatch: p
     bench.start().poster.offer([flow(1), flow(2, dst="10.0.0.4")])
     until(lambda: bench.poster.progress.unattributed == 2)
     assert bench.poster.finish(1.0) == 1
-    assert set(bench.notebook.ends) == {2}, "nobody is left to wait where nothing is doubtful"
+    assert set(bench.notebook.endpoints) == {2}, "nobody is left to wait where nothing is doubtful"
     assert bench.sink.counts() == {"client": 1}
 
 
@@ -902,9 +902,9 @@ def test_what_an_earlier_run_decided_is_doubted_while_it_may_turn_out_to_be_wron
     second.directory.owners["10.0.0.1"] = (HEIR,)
     stored = flow(count=3)
     second.poster.settle(stored.last_us + 1 if settled else stored.last_us)
-    second.poster.restore(stored, told.notebook.ends[1], map(copy, told.notebook.records.values()))
+    second.poster.restore(stored, told.notebook.endpoints[1], map(copy, told.notebook.records.values()))
     second.start().poster.offer([flow(2)])
-    until(lambda: 2 in second.notebook.ends and second.poster.progress.unattributed == 0)
+    until(lambda: 2 in second.notebook.endpoints and second.poster.progress.unattributed == 0)
     second.poster.finish(1.0)
     wrong = {(event["involvedObject"]["name"], event["count"]) for event in second.sink.events.values()}
     assert (("client", 3) in wrong) is settled
@@ -922,7 +922,7 @@ def test_what_an_earlier_run_wrote_and_did_not_note_is_not_taken_for_right_by_ch
     # It had told 5 when it died, and noted 3; then two of them turn out to be somebody else's.
     for event in second.sink.events.values():
         event["count"] = 5
-    second.poster.restore(flow(count=5), first.notebook.ends[1], map(copy, first.notebook.records.values()))
+    second.poster.restore(flow(count=5), first.notebook.endpoints[1], map(copy, first.notebook.records.values()))
     assert {record.sent_message for record in second.notebook.records.values()} == {""}, "nor by the next run"
     second.poster.offer([flow(count=3)])
     second.start().poster.finish(5.0)
@@ -934,7 +934,7 @@ def test_nobody_is_looked_for_while_a_flow_may_still_have_to_be_cut() -> None:
     bench = Bench(uncut=uncut.__contains__).start()
     bench.poster.offer([flow(1), flow(2, dst="10.0.0.4")])
     bench.sink.wait(lambda: bench.sink.counts() == {"client": 1})
-    assert set(bench.notebook.ends) == {2}
+    assert set(bench.notebook.endpoints) == {2}
     uncut.clear()
     bench.poster.wake()
     bench.sink.wait(lambda: len(bench.sink.events) == 3)
@@ -974,10 +974,10 @@ def test_a_stranger_is_meant_only_where_somebody_unknown_sent_before(sent_before
     bench.start()
     if sent_before:
         bench.poster.offer([flow(1, age=60)])
-        until(lambda: 1 in bench.notebook.ends)
+        until(lambda: 1 in bench.notebook.endpoints)
     bench.directory.unowned_addresses = bench.directory.strangers
     bench.directory.strangers = set()
     bench.poster.offer([flow(2)])
-    until(lambda: 2 in bench.notebook.ends)
-    assert bench.notebook.ends[2]["src"].kind is (Kind.AMBIGUOUS if sent_before else Kind.POD)
+    until(lambda: 2 in bench.notebook.endpoints)
+    assert bench.notebook.endpoints[2]["src"].kind is (Kind.AMBIGUOUS if sent_before else Kind.POD)
     bench.poster.finish(1.0)

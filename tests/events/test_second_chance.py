@@ -193,7 +193,7 @@ def test_what_an_earlier_run_gave_up_is_tried_anew_when_the_flow_goes_on() -> No
     delivery.minutes(3)
     sink.error = None
     delivery.recorder = delivery.started()
-    delivery.recorder.restore(delivery.flow(), delivery.notebook.ends[1], delivery.notebook.records.values())
+    delivery.recorder.restore(delivery.flow(), delivery.notebook.endpoints[1], delivery.notebook.records.values())
     delivery.minutes(5)
     assert sink.counts() == {"web-0": delivery.count}
     delivery.minutes(15)

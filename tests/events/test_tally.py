@@ -1,4 +1,4 @@
-"""Drops by namespace: bounded, and counted once a side."""
+"""Drops by namespace: bounded, and counted once an end."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from kiptail.flows.flow import Flow, FlowKey, Spread
 from kiptail.pods.ownership import PodRef
 
 
-def end(*namespaces: str, kind: Kind | None = None) -> Endpoint:
+def endpoint(*namespaces: str, kind: Kind | None = None) -> Endpoint:
     pods = tuple(PodRef(namespace, "p", "uid", "") for namespace in namespaces)
     known = Kind.POD if len(pods) == 1 else Kind.AMBIGUOUS if pods else Kind.NOBODY
     return Endpoint(kind or known, "10.0.0.1", pods)
 
 
-def flow(*, sides: tuple[str, ...] = ("src", "dst"), protocol: str = "TCP", folded: bool = False) -> Flow:
+def flow(*, ends: tuple[str, ...] = ("src", "dst"), protocol: str = "TCP", folded: bool = False) -> Flow:
     key = FlowKey("10.0.0.1", "10.0.0.2", protocol, 80, None, None, reply=False, prefix="x:", verdict="drop")
-    return Flow(1, key, 0, 0, 0, 0, 1, sides=sides, spread=Spread() if folded else None)
+    return Flow(1, key, 0, 0, 0, 0, 1, ends=ends, spread=Spread() if folded else None)
 
 
-def test_each_side_counts_by_itself() -> None:
+def test_each_end_counts_by_itself() -> None:
     tally = Tally()
-    tally.add(flow(), {"src": end("a"), "dst": end("b")}, 3)
-    tally.add(flow(), {"src": end("a"), "dst": end("b")}, 2)
+    tally.add(flow(), {"src": endpoint("a"), "dst": endpoint("b")}, 3)
+    tally.add(flow(), {"src": endpoint("a"), "dst": endpoint("b")}, 2)
     assert dict(tally.items()) == {
         Labels("drop", "TCP", "sent", "a", "b"): 5,
         Labels("drop", "TCP", "received", "b", "a"): 5,
@@ -34,14 +34,14 @@ def test_each_side_counts_by_itself() -> None:
 
 def test_strangers_are_external_and_have_no_count_of_their_own() -> None:
     tally = Tally()
-    tally.add(flow(protocol=""), {"src": end("a"), "dst": end()}, 1)
+    tally.add(flow(protocol=""), {"src": endpoint("a"), "dst": endpoint()}, 1)
     assert dict(tally.items()) == {Labels("drop", "unknown", "sent", "a", "external"): 1}
 
 
-def test_a_side_that_the_flow_does_not_tell_is_another_flows() -> None:
+def test_an_end_that_the_flow_does_not_tell_is_another_flows() -> None:
     tally = Tally()
-    tally.add(flow(sides=("dst",)), {"src": end("a"), "dst": end("b")}, 1)
-    tally.add(flow(sides=("src",), protocol="", folded=True), {"src": end("a")}, 1)
+    tally.add(flow(ends=("dst",)), {"src": endpoint("a"), "dst": endpoint("b")}, 1)
+    tally.add(flow(ends=("src",), protocol="", folded=True), {"src": endpoint("a")}, 1)
     assert dict(tally.items()) == {
         Labels("drop", "TCP", "received", "b", "a"): 1,
         Labels("drop", "several", "sent", "a", "several"): 1,
@@ -50,8 +50,8 @@ def test_a_side_that_the_flow_does_not_tell_is_another_flows() -> None:
 
 def test_nobody_is_blamed_where_it_may_have_been_several() -> None:
     tally = Tally()
-    tally.add(flow(), {"src": end("a", "b"), "dst": end("c")}, 1)
-    tally.add(flow(), {"src": end("a", "a"), "dst": end("c")}, 1)
+    tally.add(flow(), {"src": endpoint("a", "b"), "dst": endpoint("c")}, 1)
+    tally.add(flow(), {"src": endpoint("a", "a"), "dst": endpoint("c")}, 1)
     assert dict(tally.items()) == {
         Labels("drop", "TCP", "received", "c", "several"): 1,
         Labels("drop", "TCP", "received", "c", "a"): 1,
@@ -60,15 +60,15 @@ def test_nobody_is_blamed_where_it_may_have_been_several() -> None:
 
 def test_an_end_that_is_not_known_is_external() -> None:
     tally = Tally()
-    tally.add(flow(), {"src": end("a")}, 1)
+    tally.add(flow(), {"src": endpoint("a")}, 1)
     assert dict(tally.items()) == {Labels("drop", "TCP", "sent", "a", "external"): 1}
 
 
 def test_drops_that_come_after_an_end_was_decided_anew_are_the_new_ones() -> None:
     """A counter never falls: what was counted for the pod that was taken for the owner before stays there."""
     tally = Tally()
-    tally.add(flow(sides=("src",)), {"src": end("a"), "dst": end("c")}, 3)
-    tally.add(flow(sides=("src",)), {"src": end("b"), "dst": end("c")}, 2)
+    tally.add(flow(ends=("src",)), {"src": endpoint("a"), "dst": endpoint("c")}, 3)
+    tally.add(flow(ends=("src",)), {"src": endpoint("b"), "dst": endpoint("c")}, 2)
     assert dict(tally.items()) == {
         Labels("drop", "TCP", "sent", "a", "c"): 3,
         Labels("drop", "TCP", "sent", "b", "c"): 2,
@@ -81,8 +81,8 @@ def test_ten_thousand_pairs_of_namespaces_and_as_many_strangers_are_bounded_and_
     pairs = [(source, target) for source in names for target in names]
     random.Random(1).shuffle(pairs)
     for source, target in pairs:
-        tally.add(flow(), {"src": end(source), "dst": end(target)}, 1)
-        tally.add(flow(protocol=str(len(tally))), {"src": end(), "dst": end(target)}, 1)
+        tally.add(flow(), {"src": endpoint(source), "dst": endpoint(target)}, 1)
+        tally.add(flow(protocol=str(len(tally))), {"src": endpoint(), "dst": endpoint(target)}, 1)
     assert len(tally) <= MOST
     counts = dict(tally.items())
     assert sum(counts.values()) == 3 * len(pairs)

@@ -131,12 +131,12 @@ def test_what_was_folded_because_of_the_owner_before_gets_flows_of_its_own_after
     for second, port in enumerate((1, 2, 3, 4)):
         ledger.add(key(src=f"10.0.1.{port}", port=port), T0 + 10 * second * SECOND)
     crowd = next(flow for flow in ledger._register.all() if flow.spread)
-    assert (crowd.sides, crowd.count) == (("dst",), 2)
+    assert (crowd.ends, crowd.count) == (("dst",), 2)
     ledger.hand_over({"10.0.0.2": at(15)})
-    sides = {flow.key.port: flow.sides for flow in ledger._register.all() if flow.spread is None}
-    assert sides == dict.fromkeys((1, 2, 3, 4), ("src", "dst"))
+    ends = {flow.key.port: flow.ends for flow in ledger._register.all() if flow.spread is None}
+    assert ends == dict.fromkeys((1, 2, 3, 4), ("src", "dst"))
     assert crowd.count == 0, "what it told is theirs"
-    told = sum(flow.count for flow in ledger._register.all() if "dst" in flow.sides)
+    told = sum(flow.count for flow in ledger._register.all() if "dst" in flow.ends)
     assert told == 4
 
 
@@ -149,7 +149,7 @@ def test_a_folded_flow_that_has_lost_some_of_its_drops_is_still_cut_rightly() ->
     told = Counter[int]()
     for flow in ledger._register.all():
         assert flow.count >= 0
-        if "src" in flow.sides and flow.count:
+        if "src" in flow.ends and flow.count:
             told[flow.first_us // SECOND >= T0 // SECOND + 35] += flow.count
     assert told == {False: 4, True: 1}
 

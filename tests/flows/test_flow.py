@@ -113,13 +113,13 @@ def test_neighbouring_addresses_count_one_by_one() -> None:
 
 
 def test_a_copy_does_not_change_any_more() -> None:
-    flow = Flow(1, key("", "10.0.0.2"), 5, 5, 5, 5, 1, sides=("dst",), spread=Spread(), trail=Trail.begun(5))
+    flow = Flow(1, key("", "10.0.0.2"), 5, 5, 5, 5, 1, ends=("dst",), spread=Spread(), trail=Trail.begun(5))
     copy = flow.copy()
     assert flow.spread is not None
     flow.spread.add(key(), "dst")
     flow.add(9_000_009, 9_000_009)
     flow.add(3, 9_000_009)
-    assert copy == Flow(1, key("", "10.0.0.2"), 5, 5, 5, 5, 1, sides=("dst",), spread=Spread())
+    assert copy == Flow(1, key("", "10.0.0.2"), 5, 5, 5, 5, 1, ends=("dst",), spread=Spread())
 
 
 def test_drops_stretch_a_flow_both_ways_and_are_told_apart_by_their_seconds() -> None:
@@ -147,6 +147,6 @@ def test_drops_that_are_another_flows_alone_are_taken_out() -> None:
     assert many.first_us <= many.opened_us <= many.last_us
 
 
-def test_the_addresses_that_a_flow_tells_are_those_of_its_sides() -> None:
+def test_the_addresses_that_a_flow_tells_are_those_of_its_ends() -> None:
     assert list(Flow(1, key(), 0, 0, 0, 0, 1).reported_addresses()) == ["10.0.0.1", "10.0.0.2"]
-    assert list(Flow(1, key(), 0, 0, 0, 0, 1, sides=("dst",)).reported_addresses()) == ["10.0.0.2"]
+    assert list(Flow(1, key(), 0, 0, 0, 0, 1, ends=("dst",)).reported_addresses()) == ["10.0.0.2"]

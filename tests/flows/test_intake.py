@@ -16,7 +16,7 @@ from kiptail.events.tally import Tally
 from kiptail.flows import counter as counter_module
 from kiptail.flows.budget import Limits
 from kiptail.flows.counter import MANY, LineCounter
-from kiptail.flows.flow import SIDES, Flow
+from kiptail.flows.flow import ENDS, Flow
 from kiptail.flows.intake import MAX_UNCOMMITTED, Follower, Step
 from kiptail.flows.known_lines import KnownLine, KnownLines
 from kiptail.flows.ledger import IDLE_US, Changes, Ledger
@@ -241,7 +241,7 @@ def test_folding_is_said_once_for_each_address_and_direction(caplog: pytest.LogC
         "10.0.0.1 sends more flows than its budget allows: further ones are counted in one Event",
         "10.0.0.2 receives more flows than its budget allows: further ones are counted in one Event",
     ]
-    folded = {flow.sides: flow.count for flow in stage.offered if flow.spread}
+    folded = {flow.ends: flow.count for flow in stage.offered if flow.spread}
     assert folded == {("src",): 7, ("dst",): 7}
 
 
@@ -446,7 +446,7 @@ def test_what_is_folded_is_counted_together(
     stage.follower.step()
     ledger = stage.follower._ledger
     assert sum(ledger.folded.values()) >= 33
-    told = {side: sum(flow.count for flow in ledger.changes().flows if side in flow.sides) for side in SIDES}
+    told = {end: sum(flow.count for flow in ledger.changes().flows if end in flow.ends) for end in ENDS}
     assert (told["src"], told["dst"] + ledger.denied) == (99 + 3, 99 + 3)
 
 

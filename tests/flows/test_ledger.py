@@ -185,8 +185,8 @@ def test_beyond_its_budget_an_address_has_one_flow_for_each_direction() -> None:
     sent, received = (flow for flow in flows if flow.spread is not None)
     assert len(own) == 20
     assert {flow.count for flow in own} == {1}
-    assert (sent.key.src, sent.key.dst, sent.sides) == ("10.0.0.1", "", ("src",))
-    assert (received.key.src, received.key.dst, received.sides) == ("", "10.0.0.2", ("dst",))
+    assert (sent.key.src, sent.key.dst, sent.ends) == ("10.0.0.1", "", ("src",))
+    assert (received.key.src, received.key.dst, received.ends) == ("", "10.0.0.2", ("dst",))
     assert sent.count == received.count == 1980
     assert sent.spread is not None
     assert (sent.spread.peers.count, sent.spread.ports.count) == (1, 1980)
@@ -199,7 +199,7 @@ def test_a_crowd_is_folded_for_its_target_and_not_for_its_members() -> None:
     for n in range(60):
         ledger.add(key(src=f"10.0.1.{n}"), T0 + n)
     flows = ledger.changes().flows
-    senders = {flow.key.src: flow.sides for flow in flows if flow.key.src}
+    senders = {flow.key.src: flow.ends for flow in flows if flow.key.src}
     assert len(senders) == 60
     assert Counter(senders.values()) == {("src", "dst"): 20, ("src",): 40}
     (crowd,) = [flow for flow in flows if not flow.key.src]
@@ -216,16 +216,16 @@ def test_a_flow_that_has_its_place_comes_back_to_it_and_with_the_next_window_oth
         ledger.add(key(port=port), T0)
     ledger.end_all()
     assert ledger.add(key(port=3), T0 + SECOND) is None
-    assert added(ledger, key(port=2), T0 + SECOND).sides == ("src", "dst")
-    assert added(ledger, key(port=3), T0 + 601 * SECOND).sides == ("src", "dst")
+    assert added(ledger, key(port=2), T0 + SECOND).ends == ("src", "dst")
+    assert added(ledger, key(port=3), T0 + 601 * SECOND).ends == ("src", "dst")
 
 
 def test_a_new_verdict_is_folded_apart() -> None:
     ledger = Ledger(limits=Limits(flows_per_address=1))
     for port, verdict in ((1, "drop"), (2, "drop"), (3, "reject")):
         ledger.add(key(port=port)._replace(verdict=verdict), T0)
-    folded = {(flow.key.verdict, flow.sides): flow.count for flow in ledger.changes().flows if flow.spread}
-    assert folded == {(verdict, (side,)): 1 for verdict in ("drop", "reject") for side in ("src", "dst")}
+    folded = {(flow.key.verdict, flow.ends): flow.count for flow in ledger.changes().flows if flow.spread}
+    assert folded == {(verdict, (end,)): 1 for verdict in ("drop", "reject") for end in ("src", "dst")}
 
 
 def test_made_up_senders_have_no_flows_beyond_the_nodes_budget_and_their_target_counts_all() -> None:
@@ -233,13 +233,13 @@ def test_made_up_senders_have_no_flows_beyond_the_nodes_budget_and_their_target_
     for n in range(5000):
         ledger.add(key(src=f"10.{1 + n // 65536}.{n // 256 % 256}.{n % 256}", dst="10.0.0.2"), T0 + n)
     flows = ledger.changes().flows
-    received = sum(flow.count for flow in flows if "dst" in flow.sides)
+    received = sum(flow.count for flow in flows if "dst" in flow.ends)
     assert received == 5000
     assert len(flows) == 501 + 1, "a new pair, 500 more senders, and the target's folded flow"
     assert ledger.denied == 5000 - 501
     assert ledger.untold == 0
     ledger.add(key(src="10.250.0.1", dst="10.250.0.2"), T0 + 6000)
-    assert len(ledger.changes().flows) == len(flows) + 1, "a pair that is new on both sides still finds room"
+    assert len(ledger.changes().flows) == len(flows) + 1, "a pair that is new on both ends still finds room"
 
 
 def test_an_address_that_has_flows_stays_known_when_its_window_is_over() -> None:
@@ -248,7 +248,7 @@ def test_an_address_that_has_flows_stays_known_when_its_window_is_over() -> None
     ledger.add(key(), T0)
     ledger.add(key(src="10.0.0.8", dst="10.0.0.9"), T0 + 700 * SECOND)
     assert ledger.add(key(src="10.0.0.5", dst="10.0.0.6"), T0 + 700 * SECOND) is None, "the window's room is taken"
-    assert added(ledger, key(port=81), T0 + 700 * SECOND).sides == ("src", "dst")
+    assert added(ledger, key(port=81), T0 + 700 * SECOND).ends == ("src", "dst")
     assert (ledger.denied, ledger.untold) == (2, 1)
 
 
@@ -257,7 +257,7 @@ def test_a_new_owner_has_a_budget_of_its_own_and_what_is_folded_then_is_a_flow_o
     for port in (1, 2):
         ledger.add(key(port=port), T0)
     ledger.hand_over({"10.0.0.2": at(1)})
-    assert added(ledger, key(port=2), T0 + 2 * SECOND).sides == ("dst",)
+    assert added(ledger, key(port=2), T0 + 2 * SECOND).ends == ("dst",)
     ledger.add(key(port=3), T0 + 2 * SECOND)
     received = [flow for flow in ledger.changes().flows if flow.spread and flow.key.dst]
     assert [(flow.count, flow.ended) for flow in received] == [(1, True), (1, False)]
@@ -270,7 +270,7 @@ def test_an_ownership_that_began_and_ended_unseen_has_a_budget_of_its_own() -> N
     ledger = Ledger(limits=Limits(flows_per_address=1))
     ledger.add(key(port=1), T0)
     ledger.hand_over({"10.0.0.2": Hands(changes=(), boundaries=(T0 + SECOND,))})
-    assert added(ledger, key(port=2), T0 + 2 * SECOND).sides == ("dst",)
+    assert added(ledger, key(port=2), T0 + 2 * SECOND).ends == ("dst",)
 
 
 TIGHT = Limits(flows_per_address=2, new_addresses=2, window_us=600 * SECOND, open_flows=9)
@@ -296,15 +296,15 @@ def run(ledger: Ledger, sequence: Drops, known: dict[int, Flow]) -> None:
 
 
 @given(drops, st.sampled_from([TIGHT, MEAN, AMPLE]))
-def test_every_drop_is_counted_once_at_each_side(sequence: Drops, limits: Limits) -> None:
+def test_every_drop_is_counted_once_at_each_end(sequence: Drops, limits: Limits) -> None:
     ledger = Ledger(limits=limits)
     flows: dict[int, Flow] = {}
     run(ledger, sequence, flows)
     told: Counter[tuple[str, str]] = Counter()
     for flow in flows.values():
         assert flow.first_us <= flow.opened_us <= flow.last_us
-        for side in flow.sides:
-            told[side, flow.key.address(side)] += flow.count
+        for end in flow.ends:
+            told[end, flow.key.address(end)] += flow.count
     there = Counter(("src", drop[0]) for drop in sequence) + Counter(("dst", drop[1]) for drop in sequence)
     assert all(told[place] <= there[place] for place in told)
     assert told.total() + ledger.denied == there.total()
@@ -440,11 +440,11 @@ def test_each_owners_drops_are_all_told_whenever_it_is_learned_that_it_was_one(
     told: Counter[tuple[str, str, int]] = Counter()
     for flow in counted(Ledger(limits=limits), sequence, known, truth, learned):
         assert flow.count >= 0
-        for side in flow.sides if flow.count else ():
-            address = flow.key.address(side)
+        for end in flow.ends if flow.count else ():
+            address = flow.key.address(end)
             windows = {window(truth, address, us) for us in (flow.first_us, flow.opened_us, flow.last_us)}
             assert len(windows) == 1, "all of one owner's time"
-            told[side, address, windows.pop()] += flow.count
+            told[end, address, windows.pop()] += flow.count
     there: Counter[tuple[str, str, int]] = Counter()
     for src, dst, _, second, _ in sequence:
         there["src", src, window(truth, src, T0 + second * SECOND)] += 1

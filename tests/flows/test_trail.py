@@ -64,10 +64,10 @@ def test_what_is_told_apart_is_cut_as_if_every_second_had_been_kept(times: list[
     assert parts[0].first_us is None
     for part in parts[1:]:
         assert part.first_us is not None
-        inside = [seconds for seconds in times if part.first_us <= us(seconds) < part.end_us]
+        inside = [seconds for seconds in times if part.first_us <= us(seconds) < part.until_us]
         assert len(inside) == part.drops
         assert us(int(min(inside))) == part.first_us
-        assert us(int(max(inside)) + 1) == part.end_us
+        assert us(int(max(inside)) + 1) == part.until_us
 
 
 @given(st.lists(st.tuples(quarters, st.integers(1, 9)), min_size=1, max_size=40), st.lists(whole, max_size=5))
@@ -115,10 +115,10 @@ def test_whatever_was_merged_all_drops_are_there_and_each_part_has_those_of_its_
     before_us = 0
     for part in parts:
         first_us = part.first_us or 0
-        assert before_us <= first_us < part.end_us
-        assert part.drops == sum(first_us <= us(seconds) < part.end_us for seconds in times) > 0
-        assert part.mixed == any(first_us < us(at) < part.end_us for at in cuts) or part is parts[0]
-        before_us = part.end_us
+        assert before_us <= first_us < part.until_us
+        assert part.drops == sum(first_us <= us(seconds) < part.until_us for seconds in times) > 0
+        assert part.mixed == any(first_us < us(at) < part.until_us for at in cuts) or part is parts[0]
+        before_us = part.until_us
 
 
 @given(long_times, st.data())
@@ -135,12 +135,12 @@ def test_cut_once_more_it_is_as_if_it_had_been_cut_at_once(
     times: list[float], blind: bool, first: list[float], more: list[float]
 ) -> None:
     flow = fed(times, blind=blind)
-    at_once = [(part.drops, part.end_us, part.mixed) for part in cut(flow, [*first, *more])]
+    at_once = [(part.drops, part.until_us, part.mixed) for part in cut(flow, [*first, *more])]
     one_by_one = []
     for part in cut(flow, first):
         rest = flow.trail.of(part)
         again = rest.parts(sorted(map(us, [*first, *more])), part.drops)
-        one_by_one += [(p.drops, p.end_us, p.mixed) for p in again]
+        one_by_one += [(p.drops, p.until_us, p.mixed) for p in again]
     assert one_by_one == at_once
 
 
@@ -174,13 +174,13 @@ def test_drops_that_are_taken_out_are_gone_and_the_others_are_told_apart(
     assert sum(found.drops for found in cut(whole, cuts)) == len(own)
     for found in cut(whole, cuts):
         first_us = found.first_us or 0
-        assert found.drops == sum(first_us <= us(seconds) < found.end_us for seconds in own) > 0
-    first_us, end_us = whole.trail.extent(whole.count)
+        assert found.drops == sum(first_us <= us(seconds) < found.until_us for seconds in own) > 0
+    first_us, until_us = whole.trail.extent(whole.count)
     if own:
         assert first_us is None or first_us == us(int(min(own)))
-        assert end_us is not None
-        assert end_us == us(int(max(own)) + 1) or first_us is None
-        assert end_us > us(max(own))
+        assert until_us is not None
+        assert until_us == us(int(max(own)) + 1) or first_us is None
+        assert until_us > us(max(own))
     whole.add(us(5_000), us(5_000))
     assert [found.drops for found in cut(whole, [4_000])] == [*[len(own)] * bool(own), 1]
 

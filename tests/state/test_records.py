@@ -33,7 +33,7 @@ KEY = FlowKey("10.0.0.1", "fd00::2", "TCP", 80, None, None, True, "calico drop:"
 PODS = (PodRef("team-a", "web-0", "uid", "label"), PodRef("team-a", "web-1", "uid-1"))
 FLOWS = (
     Flow(1, KEY, 100, 90, 110, 120, 3, ended=True, stamp=100, trail=Trail.begun(100), mixed=True),
-    Flow(2, KEY._replace(here=""), 100, 100, 100, 100, 1, sides=("dst",), stamp=101, trail=Trail.begun(100)),
+    Flow(2, KEY._replace(here=""), 100, 100, 100, 100, 1, ends=("dst",), stamp=101, trail=Trail.begun(100)),
     Flow(
         3,
         folded_key("src", KEY),
@@ -42,13 +42,13 @@ FLOWS = (
         100,
         100,
         1,
-        sides=("src",),
+        ends=("src",),
         spread=Spread(Distinct(b"\x05"), Distinct()),
         stamp=102,
         trail=Trail.begun(100),
     ),
 )
-ENDS = {
+ENDPOINTS = {
     "src": Endpoint(Kind.AMBIGUOUS, KEY.src, PODS),
     "dst": Endpoint(Kind.NOBODY, KEY.dst, name="db.example.com", probes=True),
 }
@@ -71,12 +71,12 @@ def test_rows_are_read_as_what_they_were_made_of() -> None:
         POSITION.save(connection, [position_row(POSITION_FOUND)])
         LEDGER.save(connection, [ledger_row(Changes(FLOWS, 120, 9, 103, budget))])
         FLOW.save(connection, map(flow_row, FLOWS))
-        ENDPOINT.save(connection, [endpoint_row(1, side, end) for side, end in ENDS.items()])
+        ENDPOINT.save(connection, [endpoint_row(1, end, endpoint) for end, endpoint in ENDPOINTS.items()])
         EVENT.save(connection, map(record_row, RECORDS))
         BUDGET.save(connection, [window_row(WINDOW)])
         saved = load(connection)
     first, *others = FLOWS
-    flows = (SavedFlow(first, ENDS, RECORDS), *(SavedFlow(flow, {}, ()) for flow in others))
+    flows = (SavedFlow(first, ENDPOINTS, RECORDS), *(SavedFlow(flow, {}, ()) for flow in others))
     assert saved == Saved(POSITION_FOUND, 120, 9, 103, budget, flows)
 
 

@@ -60,9 +60,9 @@ def test_what_was_committed_is_loaded_again(tmp_path: Path) -> None:
     assert (saved.watermark_us, saved.next_flow_id) == (101, 3)
     tcp, ping = saved.flows
     assert tcp.flow == Flow(1, KEY, 100, 100, 100, 100, 1, stamp=100, trail=Trail.begun(100))
-    assert (tcp.ends, tcp.records) == ({"src": SRC, "dst": DST}, (RECORD,))
+    assert (tcp.endpoints, tcp.records) == ({"src": SRC, "dst": DST}, (RECORD,))
     assert ping.flow.key == PING
-    assert (ping.ends, ping.records) == ({}, ())
+    assert (ping.endpoints, ping.records) == ({}, ())
 
 
 def test_folded_flows_and_budgets_are_loaded_again(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_folded_flows_and_budgets_are_loaded_again(tmp_path: Path) -> None:
     with closing(Store.open(tmp_path)) as store:
         saved = store.load()
     assert [s.flow for s in saved.flows] == sorted(ledger._open.values(), key=lambda flow: flow.id)
-    assert [s.flow.sides for s in saved.flows] == [("src", "dst"), ("src",), ("dst",)]
+    assert [s.flow.ends for s in saved.flows] == [("src", "dst"), ("src",), ("dst",)]
     again = Ledger((s.flow for s in saved.flows), next_id=9, watermark_us=100, budget=saved.budget, limits=limits)
     assert again.add(KEY._replace(port=4), 100) is None
     assert again.add(KEY._replace(port=1), 100) is not None
@@ -122,7 +122,7 @@ def test_each_pod_that_was_taken_for_an_end_has_an_event(tmp_path: Path) -> None
         store.note(replace(wrong, sent_count=0))
         store.write_notes()
         (saved, _) = store.load().flows
-    assert saved.ends == {"src": SRC._replace(pods=(other,), probes=True)}
+    assert saved.endpoints == {"src": SRC._replace(pods=(other,), probes=True)}
     assert sorted(saved.records, key=lambda record: record.name) == [replace(wrong, sent_count=0), right]
 
 
@@ -131,7 +131,7 @@ def test_an_event_that_was_never_sent_to_a_pod_is_forgotten_with_the_decision(tm
         filled(store)
         store.save_endpoints(1, {"src": SRC, "dst": DST}, [RECORD])
         store.save_endpoints(1, {"dst": DST}, [])
-        assert (store.load().flows[0].ends, store.load().flows[0].records) == ({"dst": DST}, ())
+        assert (store.load().flows[0].endpoints, store.load().flows[0].records) == ({"dst": DST}, ())
 
 
 def test_windows_that_are_over_leave_the_file(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_a_file_of_version_1_is_brought_up_to_this_one(tmp_path: Path) -> None:
         assert store.load().position == POSITION
         assert store.damaged is None
     assert saved.flow == Flow(1, KEY, 100, 100, 100, 100, 1, stamp=100)
-    assert saved.ends == {"src": SRC, "dst": DST._replace(name="")}
+    assert saved.endpoints == {"src": SRC, "dst": DST._replace(name="")}
     assert saved.records == (replace(RECORD, sent_count=5, sent_message="text", writes=2),)
 
 
@@ -309,17 +309,17 @@ def test_a_file_of_version_2_is_brought_up_to_this_one(tmp_path: Path) -> None:
     assert (saved.position, saved.watermark_us, saved.next_flow_id) == (POSITION, T0 + 6 * SECOND, 6)
     told, ambiguous, own, sent, received = saved.flows
     assert told.flow == Flow(1, KEY, T0, T0, T0 + 2 * SECOND, T0 + 2 * SECOND, 3, stamp=T0)
-    assert told.ends == {"src": SRC, "dst": DST}
+    assert told.endpoints == {"src": SRC, "dst": DST}
     assert told.records == (
         replace(RECORD, sent_count=3, sent_message="text", sent_at_us=T0 + 9 * SECOND, writes=2, rounds=1),
     )
     assert ambiguous.flow.key == PING
-    assert ambiguous.ends == {
+    assert ambiguous.endpoints == {
         "src": Endpoint(Kind.AMBIGUOUS, PING.src, (old, new)),
         "dst": Endpoint(Kind.POD, PING.dst, (new,)),
     }
     assert ambiguous.records == (EventRecord(2, "dst", new, "new.2", "text of new", given_up="no namespace"),)
-    assert [(s.flow.sides, s.flow.count) for s in (own, sent, received)] == [
+    assert [(s.flow.ends, s.flow.count) for s in (own, sent, received)] == [
         (("dst",), 1),
         (("src",), 3),
         (("dst",), 2),
@@ -330,7 +330,7 @@ def test_a_file_of_version_2_is_brought_up_to_this_one(tmp_path: Path) -> None:
     ledger = Ledger((s.flow for s in saved.flows), next_id=6, watermark_us=T0, budget=saved.budget, limits=limits)
     again = ledger.add(KEY, T0 + 60 * SECOND)
     assert again is not None
-    assert (again.id, again.count, again.sides) == (1, 4, ("src", "dst"))
+    assert (again.id, again.count, again.ends) == (1, 4, ("src", "dst"))
     assert ledger.add(KEY._replace(port=4), T0 + 60 * SECOND) is None, "the budget is used up"
 
 
@@ -365,16 +365,14 @@ def test_a_file_of_version_3_is_brought_up_to_this_one(tmp_path: Path) -> None:
         assert (cut.flow.key, cut.flow.count, cut.flow.ended) == (KEY._replace(here="src"), 2, True)
         assert (rest.flow.key, rest.flow.count, rest.flow.opened_us) == (KEY._replace(here="src"), 1, T0 + 2 * SECOND)
         assert len(cut.flow.trail) == 2
-        assert cut.ends == {"src": SRC._replace(probes=True), "dst": DST}
+        assert cut.endpoints == {"src": SRC._replace(probes=True), "dst": DST}
         assert cut.records == (
             replace(RECORD, sent_count=2, sent_message="text", sent_at_us=T0 + 9 * SECOND, writes=2, rounds=1),
             EventRecord(1, "src", old, "old.1", "text", withdrawn=True, given_up="no namespace"),
         )
-        assert ambiguous.ends["src"] == Endpoint(Kind.AMBIGUOUS, "10.0.0.1", (WEB, old))
-        assert own.flow.sides == ("src", "dst")
-        assert [
-            (s.flow.sides, s.flow.count, s.flow.spread and s.flow.spread.ports.count) for s in (sent, received)
-        ] == [
+        assert ambiguous.endpoints["src"] == Endpoint(Kind.AMBIGUOUS, "10.0.0.1", (WEB, old))
+        assert own.flow.ends == ("src", "dst")
+        assert [(s.flow.ends, s.flow.count, s.flow.spread and s.flow.spread.ports.count) for s in (sent, received)] == [
             (("src",), 2, 3),
             (("dst",), 2, 2),
         ]

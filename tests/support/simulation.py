@@ -190,7 +190,7 @@ class Kiptail:
         )
         self.recorder.settled_us = 0
         for flow in saved.flows:
-            self.recorder.restore(flow.flow.copy(), flow.ends, flow.records)
+            self.recorder.restore(flow.flow.copy(), flow.endpoints, flow.records)
         self.ledger = Ledger(
             (flow.flow for flow in saved.flows),
             next_id=saved.next_flow_id,

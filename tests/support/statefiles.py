@@ -74,12 +74,12 @@ def write_states(directory: Path, flows: int = 40) -> Written:
         ledger.committed()
         note()
         if flow is not None:
-            ends = {
+            endpoints = {
                 "src": Endpoint(Kind.POD, key.src, (pod,)),
                 "dst": Endpoint(Kind.NOBODY, key.dst, name="db.example"),
             }
             record = EventRecord(flow.id, "src", pod, f"web-{number}.1", "text " * 20)
-            store.save_endpoints(flow.id, ends, [record])
+            store.save_endpoints(flow.id, endpoints, [record])
             note()
             record.sent_count, record.sent_message, record.sent_at_us = 2, record.message, T0 + number * SECOND
             store.note(record)

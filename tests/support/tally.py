@@ -25,7 +25,7 @@ _TEXT = re.compile(
     r"Packet dropped when (sending|receiving) traffic (?:to|from) .*?\(([0-9a-f.:]+)\) on port (\d+)/UDP"
 )
 #: Both words are in folded texts too.
-_SIDE = {"sending": 0, "receiving": 1}
+_END = {"sending": 0, "receiving": 1}
 
 
 class Lost(NamedTuple):
@@ -81,31 +81,30 @@ def miscounted(lines: Mapping[Lost, int], events: Iterable[Event], pods: Mapping
     singly: Counter[tuple[str, int, Lost]] = Counter()
     for event in events:
         name, count, text = event["involvedObject"]["name"], event["count"], event["message"]
-        side = _SIDE[next(word for word in _SIDE if word in text)]
-        sums[name, side] += count
+        end = _END[next(word for word in _END if word in text)]
+        sums[name, end] += count
         match = _TEXT.fullmatch(text)
         if match:
-            ends = (addresses[name], match[2]) if side == 0 else (match[2], addresses[name])
-            singly[name, side, Lost(*ends, "UDP", int(match[3]))] += count
+            addressed = (addresses[name], match[2]) if end == 0 else (match[2], addresses[name])
+            singly[name, end, Lost(*addressed, "UDP", int(match[3]))] += count
     expected: Counter[tuple[str, int]] = Counter()
     flows: defaultdict[tuple[str, int], dict[Lost, int]] = defaultdict(dict)
     for lost, count in lines.items():
-        for side in (0, 1):
-            if lost[side] in pods:
-                end = (pods[lost[side]], side)
-                expected[end] += count
-                flows[end][lost] = count
+        for end in (0, 1):
+            if lost[end] in pods:
+                expected[pods[lost[end]], end] += count
+                flows[pods[lost[end]], end][lost] = count
     wrong = [
-        f"{name} {('sent', 'received')[side]}: {expected[name, side]} lines, {sums[name, side]} in Events"
-        for name, side in sorted(expected.keys() | sums.keys())
-        if expected[name, side] != sums[name, side]
+        f"{name} {('sent', 'received')[end]}: {expected[name, end]} lines, {sums[name, end]} in Events"
+        for name, end in sorted(expected.keys() | sums.keys())
+        if expected[name, end] != sums[name, end]
     ]
-    for (name, side), by_flow in sorted(flows.items()):
+    for (name, end), by_flow in sorted(flows.items()):
         if len(by_flow) <= TOLD_SINGLY:
             wrong += [
-                f"{name}: {count} lines of {lost}, {singly[name, side, lost]} in Events"
+                f"{name}: {count} lines of {lost}, {singly[name, end, lost]} in Events"
                 for lost, count in by_flow.items()
-                if singly[name, side, lost] != count
+                if singly[name, end, lost] != count
             ]
     return wrong
 
