@@ -39,6 +39,7 @@ PURE = (
     "check/firewall/rulebook",
     "check/firewall/rulesets",
     "check/firewall/targets",
+    "clock/trouble",
     "config/options",
     "config/values",
     "credentials/identity",

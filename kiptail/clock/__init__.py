@@ -1,1 +1,1 @@
-"""Time: steady time, the machine's own clock, and dates as Kubernetes writes them."""
+"""Time: steady time, this machine's clock, dates as text, how soon to try again, and troubles, which begin and end."""

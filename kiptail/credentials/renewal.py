@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kiptail.clock.dates import minute
+from kiptail.clock.trouble import Trouble
 from kiptail.credentials.files import CREDENTIAL_BYTES, why, write_secret
 from kiptail.credentials.identity import Identity, grant_remedy
 from kiptail.credentials.tokens import Claims, choose_token, claims_of, renew_at
@@ -47,8 +48,8 @@ class KeptToken:
         self._path, self._wall = path, wall_clock
         self._refused: set[str] = set()
         self._kept: str | None = None
-        #: Why the file is of no use, as it was said last.
-        self._trouble = ""
+        #: Why the file is of no use.
+        self._trouble = Trouble()
 
     def choose(self, given: str) -> str:
         """The token to use, where the kubeconfig has ``given``."""
@@ -81,13 +82,12 @@ class KeptToken:
         token = data.decode(errors="replace").strip()
         if claims_of(token) is None:
             return self._useless("holds no token")
-        self._trouble = ""
+        self._trouble.ends()
         return token
 
     def _useless(self, trouble: str) -> str:
-        if trouble != self._trouble:
+        if self._trouble.changes(trouble):
             log.warning("the renewed token %s %s; the kubeconfig's is used", self._path, trouble)
-        self._trouble = trouble
         return ""
 
 
@@ -119,8 +119,12 @@ class Renewer:
         self._thread = threading.Thread(target=self._run, name="kiptail-renewal", daemon=True)
         self._retry = RETRY_FIRST
         self._asked: Claims | None = None
-        #: Why the token cannot be renewed at present, or "".
-        self.trouble = ""
+        self._trouble = Trouble()
+
+    @property
+    def trouble(self) -> str:
+        """Why the token cannot be renewed at present, or ""."""
+        return self._trouble.text
 
     def start(self) -> None:
         """Begin to look after the token."""
@@ -140,7 +144,7 @@ class Renewer:
             return LOOK_INTERVAL  # said by those who send requests
         due = renew_at(claims) if claims is not None else None
         if claims is None or claims.account is None or due is None:
-            self.trouble = ""
+            self._trouble.ends()
             return LOOK_INTERVAL
         now = self._wall()
         if now < due:
@@ -158,7 +162,7 @@ class Renewer:
         except ApiError:
             return  # asked again at the next look
         self._asked = claims
-        self.trouble = ""
+        self._trouble.ends()
         if allowed is False:
             self._complain(
                 f"the token of {namespace}/{name} cannot be renewed and expires {_moment(claims.expires)}:"
@@ -181,7 +185,7 @@ class Renewer:
             pause, self._retry = self._retry, min(2 * self._retry, RETRY_LAST)
             return pause
         self._retry = RETRY_FIRST
-        self.trouble = ""
+        self._trouble.ends()
         self._asked = fresh  # it worked just now
         try:
             self._kept.keep(token)
@@ -196,9 +200,8 @@ class Renewer:
         return LOOK_INTERVAL
 
     def _complain(self, text: str) -> None:
-        if text != self.trouble:
+        if self._trouble.changes(text):
             log.warning("%s", text)
-        self.trouble = text
 
     def _how_to_grant(self, claims: Claims) -> str:
         asking = self._api.claimed()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from kiptail.clock.trouble import Trouble
 from kiptail.config.settings import Settings
 from kiptail.daemon.machine import machine_id
 from kiptail.daemon.signals import StopSignal
@@ -34,19 +35,18 @@ def open_store(settings: Settings, stop: StopSignal, waiting: Callable[[str], No
     """
     if settings.dry_run:
         return Store.in_memory()
-    said = False
+    trouble = Trouble()
     while True:
         try:
             store = Store.open(settings.state_directory, machine_id())
         except StoreUnavailableError as error:
             if not settings.follow:
                 raise
-            if not said:
+            if trouble.begins(str(error)):
                 log.error("%s; nothing is read until then, trying every second", error)
-                said = True
             waiting(str(error))
         else:
-            if said:
+            if trouble.ends():
                 log.info("the state can be written again")
             return store
         if stop.wait(RETRY_INTERVAL):

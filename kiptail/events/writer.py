@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from kiptail.clock.pacing import Backoff, TokenBucket
+from kiptail.clock.trouble import Trouble
 from kiptail.errors import ApiError
 from kiptail.events.event import EventRecord
 
@@ -155,8 +156,12 @@ class Sender:
         self.busy_since: float | None = None
         #: Nobody answered the last time.
         self.unreachable = False
-        #: Why requests do not succeed at present, or "".
-        self.trouble = ""
+        self._trouble = Trouble()
+
+    @property
+    def trouble(self) -> str:
+        """Why requests do not succeed at present, or ""."""
+        return self._trouble.text
 
     def wait(self) -> float:
         """Seconds until the next write may be made; 0.0 means now, and takes the place."""
@@ -200,9 +205,8 @@ class Sender:
     def _server_fails(self, outcome: Outcome, error: ApiError, key: tuple[int, str, str]) -> Again:
         self._failures += 1
         asked = min(error.retry_after or 0.0, RETRY_AFTER_CAP)
-        if not self.trouble:
+        if self._trouble.begins(str(error)):
             log.warning("cannot %s Events at present, trying again: %s", outcome.operation, error)
-        self.trouble = str(error)
         if error.unreachable:
             self.paused_until = self._clock() + self._pauses.pause()
             return Again(0.0, unreachable=True)
@@ -216,6 +220,5 @@ class Sender:
         self._failures = 0
         self._pauses.reset()
         self._forbidden.discard(namespace)
-        if self.trouble:
-            self.trouble = ""
+        if self._trouble.ends():
             log.info("the API server takes Events again")

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Protocol
 
 from kiptail.clock.own import OwnClock
+from kiptail.clock.trouble import Trouble
 from kiptail.errors import StoreUnavailableError
 from kiptail.flows.counter import Intake, LineCounter
 from kiptail.flows.flow import Flow
@@ -97,8 +98,12 @@ class Follower:
         self._commit_at = now
         self._position_at = now
         self._committed_position: Position | None = None
-        #: Why the state cannot be written at present, or "".
-        self.trouble = ""
+        self._trouble = Trouble()
+
+    @property
+    def trouble(self) -> str:
+        """Why the state cannot be written at present, or ""."""
+        return self._trouble.text
 
     @property
     def intake(self) -> Intake:
@@ -139,13 +144,11 @@ class Follower:
                 self._book.commit(changes, position)
         except StoreUnavailableError as error:
             self._commit_at = now + RETRY_INTERVAL
-            if not self.trouble:
+            if self._trouble.begins(str(error)):
                 log.error("%s; nothing is sent until it can be, trying every second", error)
-            self.trouble = str(error)
             return False
-        if self.trouble:
+        if self._trouble.ends():
             log.info("the state can be written again")
-            self.trouble = ""
         self._ledger.committed()
         self._committed_position = position
         self._counter.uncommitted = 0

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from kiptail.clock.trouble import Trouble
 from kiptail.errors import JournalError
 from kiptail.journal.reader import Reader, match_kernel
 from kiptail.journal.scanner import JournalCounts
@@ -34,15 +35,19 @@ class OpenJournal:
         self.reader: Reader | None = None
         #: inotify's file descriptor, with a reader. ``_deaf``: there was none to be had.
         self.fd: int | None = None
-        #: Why nothing can be read at the moment, in one line; "" while all is well.
-        self.trouble = ""
         self._source = source
         self._go_there = go_there
         self._counts = counts
         self._asks_inotify = source.grows and follow
         self._deaf = False
+        self._trouble = Trouble()
         #: Of time.monotonic(), seconds.
         self._reopen_due = 0.0
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be read at the moment, in one line; "" while all is well."""
+        return self._trouble.text
 
     def open(self) -> None:
         """Open the journal where reading goes on; OSError, JournalError."""
@@ -83,21 +88,20 @@ class OpenJournal:
         self.close()
         log.debug("%s: %s; opening it anew", self._source, reason(error))
         opened = self.open_again()
-        if not opened:
+        if not opened and not self.trouble:  # why it cannot be opened tells more, where that was tried just now
             self._begin_trouble(error)
         return opened
 
     def end_trouble(self) -> None:
         """A read went well."""
-        if self.trouble:
+        if self._trouble.ends():
             log.info("%s can be read again", self._source)
-            self.trouble = ""
 
     def _begin_trouble(self, error: OSError | JournalError) -> None:
         """Log a trouble when it begins, not each time that it is met."""
-        if not self.trouble:
-            self.trouble = str(error if isinstance(error, JournalError) else unreadable(self._source, error))
-            log.error("%s; trying again every %d s", self.trouble, _REOPEN_SECONDS)
+        why = str(error if isinstance(error, JournalError) else unreadable(self._source, error))
+        if self._trouble.begins(why):
+            log.error("%s; trying again every %d s", why, _REOPEN_SECONDS)
 
     def _inotify(self, reader: Reader) -> int | None:
         """inotify's file descriptor; asking for it is what makes :func:`changed` see new and deleted files."""

@@ -18,6 +18,7 @@ from urllib3._collections import HTTPHeaderDict
 from urllib3.exceptions import ProtocolError
 
 from kiptail import __version__
+from kiptail.clock.trouble import Trouble
 from kiptail.credentials.files import stamp
 from kiptail.errors import ApiError, ClusterError
 from kiptail.kube.calls import Call, Calls, of_this_thread
@@ -81,7 +82,7 @@ class Transport:
         self._closed = threading.Event()
         self.session = opener(self._closed.is_set)
         self._check_at = time.monotonic() + files_check_s
-        self._complaint = ""
+        self._trouble = Trouble()
         #: The ``Date`` of the latest answer, in seconds since the epoch, less what time.monotonic() showed then.
         self.server_time_s: float | None = None
         self._date = ""
@@ -103,7 +104,7 @@ class Transport:
         """With the load lock held."""
         old, self.session = self.session, self._opener(self._closed.is_set)
         old.close()
-        self._complaint = ""
+        self._trouble.ends()
 
     def _renew(self, session: Session, *, refused: bool) -> None:
         """Replace the credentials that got a 401, if no other thread has done so.
@@ -128,9 +129,8 @@ class Transport:
                     if changed or self.session.credential.outdated():
                         self._replace()
                 except ClusterError as error:
-                    if str(error) != self._complaint:
+                    if self._trouble.changes(str(error)):
                         log.warning("still using the old credentials: %s", error)
-                    self._complaint = str(error)
                 # What a plugin took is paused, too: with one that hangs, the old credentials have their turn.
                 now = time.monotonic()
                 self._check_at = now + max(self._files_check_s, now - began)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from kiptail.clock.own import OwnClock
+from kiptail.clock.trouble import Trouble
 from kiptail.errors import ApiError
 from kiptail.kube.pages import items_of, next_page
 from kiptail.pods.found import Found
@@ -99,7 +100,7 @@ class Lookups:
         self._changed = threading.Condition()
         self._answers = Found()
         self._queue = LookupQueue()
-        self._complained = False
+        self._trouble = Trouble()
         self._threads: list[threading.Thread] = []
         self._closed = False
         #: Answers by result: hit, miss, forbidden, failed, overflow.
@@ -188,9 +189,8 @@ class Lookups:
         with self._changed:
             self._queue.answered(address)
             self.results["hit" if hit else "miss"] += 1
-            if self._complained:
+            if self._trouble.ends():
                 log.info("pods of other nodes can be looked up now")
-                self._complained = False
             for other in hits:
                 self._answers.hit(other)
             if not hit:
@@ -220,8 +220,8 @@ class Lookups:
                 return None
             self.results["forbidden"] += 1
             self._queue.refused(address)
-            complained, self._complained = self._complained, True
-        if not complained:
+            begins = self._trouble.begins(str(error))
+        if begins:
             log.warning(
                 "pods of other nodes are named by their addresses, for they cannot be looked up: %s; %s",
                 error,

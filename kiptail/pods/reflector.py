@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from kiptail.clock.own import OwnClock
 from kiptail.clock.pacing import Backoff
+from kiptail.clock.trouble import Trouble
 from kiptail.errors import ApiError
 from kiptail.kube.errors import bad_answer
 from kiptail.pods.listwatch import PodApi, PodFeed
@@ -94,8 +95,7 @@ class Reflector:
         self._suspect = False
         self._gaps = _Gaps()
         self._backoff = Backoff(BACKOFF_FIRST, BACKOFF_CAP)
-        #: Why the pods are not followed at present, or "".
-        self.trouble = ""
+        self._trouble = Trouble()
         self._thread = threading.Thread(target=self._run, name="pod-watcher", daemon=True)
 
     def start(self) -> None:
@@ -108,6 +108,11 @@ class Reflector:
         self._feed.close()
         if self._thread.is_alive():
             self._thread.join(timeout)
+
+    @property
+    def trouble(self) -> str:
+        """Why the pods are not followed at present, or ""."""
+        return self._trouble.text
 
     @property
     def refused(self) -> int:
@@ -232,15 +237,13 @@ class Reflector:
                 pause = max(pause, min(error.retry_after, FORBIDDEN_RETRY))
             if error.status is not None and not error.transient and error.status not in (401, 403):
                 self._resource_version = ""
-            if not self.trouble:
+            if self._trouble.begins(str(error)):
                 log.warning("the pods cannot be followed at present, trying again: %s", error)
-            self.trouble = str(error)
         self._hooks.observe(_reason(error))
         self._pause(pause)
 
     def _recovered(self) -> None:
-        if self.trouble:
-            self.trouble = ""
+        if self._trouble.ends():
             log.info("the pods can be followed again")
 
     def _pause(self, seconds: float) -> None:
