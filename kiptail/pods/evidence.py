@@ -10,7 +10,7 @@ from typing import NamedTuple
 from kiptail.pods.pod import Pod
 from kiptail.pods.tenancy import ALWAYS, RESOLUTION_US, Interval, ceil_s, floor_s
 
-__all__ = ["End", "Seen", "begin", "begin_is_known", "deleted", "end", "has_again", "margin_us"]
+__all__ = ["WATCH_LAG_US", "End", "Seen", "begin", "begin_is_known", "deleted", "end", "has_again", "margin_us"]
 
 #: So far the clocks of two machines may differ: another node's kubelet, or the API server, and this node's kernel.
 CLOCKS_US = 2_000_000
@@ -18,8 +18,8 @@ CLOCKS_US = 2_000_000
 #: A kubelet that kills a pod by force needs so long beyond the grace period.
 KILL_US = 2_000_000
 
-#: What a live watch shows is no older than so many µs, where nothing else tells.
-NEWS_US = 2_000_000
+#: What a live watch shows happened up to so many µs before: the kubelet, the API server and the watch take their time.
+WATCH_LAG_US = 2_000_000
 
 
 class Seen(NamedTuple):
@@ -72,7 +72,7 @@ def begin(pod: Pod, seen: Seen, *, moved: bool) -> tuple[int, int]:
     since_us = ALWAYS if pod.start_us is None else min(pod.start_us, floor_s(now_us))
     if seen.live:
         # Not the start of one that has just appeared: until its sandbox was ready, another may have had it.
-        return max(since_us, floor_s(now_us - NEWS_US)), ceil_s(now_us)
+        return max(since_us, floor_s(now_us - WATCH_LAG_US)), ceil_s(now_us)
     return since_us, floor_s(now_us)  # it was there before it was listed
 
 
@@ -114,7 +114,7 @@ def deleted(pod: Pod, seen: Seen) -> tuple[int | None, int]:
         killed_us = min(seen.now_us, pod.asked_us + CLOCKS_US) + pod.grace_us + KILL_US
         return pod.asked_us - CLOCKS_US, killed_us
     # Without a sandbox it may have had the addresses no longer, although the object was there.
-    held_us = seen.now_us - NEWS_US if seen.live and not pod.leaving else None
+    held_us = seen.now_us - WATCH_LAG_US if seen.live and not pod.leaving else None
     return held_us, seen.now_us + pod.grace_us + KILL_US
 
 

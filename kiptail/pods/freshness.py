@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 
 from kiptail.clock.own import OwnClock
+from kiptail.pods.evidence import WATCH_LAG_US
 
 __all__ = ["Freshness"]
-
-#: Who has an address is known so many µs after it was given: the kubelet, the API server and the watch take their time.
-NEWS_US = 2_000_000
 
 
 class Freshness:
@@ -62,7 +60,7 @@ class Freshness:
 
     def expects(self, at_us: int) -> bool:
         """What happened to pods at ``at_us`` may not be known yet."""
-        return not self._current or self._clock.now_us() < at_us + NEWS_US
+        return not self._current or self._clock.now_us() < at_us + WATCH_LAG_US
 
     def fresh_us(self) -> int:
         """Up to when all that happened is known, as far as the watch does not lag."""

@@ -6,7 +6,8 @@ import pytest
 
 from kiptail.clock.own import OwnClock
 from kiptail.pods import freshness
-from kiptail.pods.freshness import NEWS_US, Freshness
+from kiptail.pods.evidence import WATCH_LAG_US
+from kiptail.pods.freshness import Freshness
 
 T0 = 1_800_000_000_000_000
 
@@ -60,8 +61,8 @@ def test_news_of_a_time_may_come_a_little_later_or_after_an_interruption(clock: 
     assert fresh.expects(0), "nobody watches"
     fresh.follow(True)
     assert fresh.expects(T0)
-    assert not fresh.expects(T0 - NEWS_US)
-    clock.us += NEWS_US
+    assert not fresh.expects(T0 - WATCH_LAG_US)
+    clock.us += WATCH_LAG_US
     assert not fresh.expects(T0)
     fresh.interrupted()
     assert fresh.expects(0)

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from kiptail.clock.own import OwnClock
-from kiptail.pods.freshness import NEWS_US
+from kiptail.pods.evidence import WATCH_LAG_US
 from kiptail.pods.local import Learned, LocalPods
 from kiptail.pods.ownership import Pod, PodRef
 
@@ -72,7 +72,7 @@ def test_an_owner_may_be_contradicted_while_news_is_due(pods: LocalPods, clock: 
     assert not pods.contested("10.0.0.1", clock.us)
     pods.change(B._replace(addresses=A.addresses), "", live=False)
     assert pods.contested("10.0.0.1", clock.us), "two have it"
-    assert not pods.contested("10.0.0.1", clock.us - NEWS_US)
+    assert not pods.contested("10.0.0.1", clock.us - WATCH_LAG_US)
     assert not pods.contested("10.0.0.2", clock.us)
     pods.change(B._replace(addresses=(), ready_us=None, claiming=True), "", live=True)
     assert pods.contested("10.0.0.2", clock.us), "one is about to have some address"
