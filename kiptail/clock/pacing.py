@@ -28,15 +28,15 @@ class TokenBucket:
 
 
 class Backoff:
-    """Pauses in seconds that double up to ``cap``, each shortened by up to half at random."""
+    """Pauses in seconds that double up to ``cap``, each shortened at random by up to ``jitter``, a share of it."""
 
-    def __init__(self, first: float, cap: float) -> None:
-        self._first, self._cap = first, cap
+    def __init__(self, first: float, cap: float, *, jitter: float = 0.5) -> None:
+        self._first, self._cap, self._jitter = first, cap, jitter
         self._next = first
 
     def pause(self) -> float:
         """The pause before the next try."""
-        pause = random.uniform(0.5, 1.0) * self._next  # noqa: S311 - jitter, no secret
+        pause = random.uniform(1.0 - self._jitter, 1.0) * self._next  # noqa: S311 - jitter, no secret
         self._next = min(self._cap, 2 * self._next)
         return pause
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kiptail.clock.dates import minute
+from kiptail.clock.pacing import Backoff
 from kiptail.clock.trouble import Trouble
 from kiptail.credentials.files import CREDENTIAL_BYTES, why, write_secret
 from kiptail.credentials.identity import Identity, grant_remedy
@@ -117,7 +118,7 @@ class Renewer:
         self._api, self._kept, self._wall = api, kept, wall_clock
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kiptail-renewal", daemon=True)
-        self._retry = RETRY_FIRST
+        self._retries = Backoff(RETRY_FIRST, RETRY_LAST, jitter=0.0)
         self._asked: Claims | None = None
         self._trouble = Trouble()
 
@@ -182,9 +183,8 @@ class Renewer:
             end = "expires" if now < expires else "expired"
             hint = f"; {self._how_to_grant(claims)}" if getattr(error, "status", None) == 403 else ""
             self._complain(f"cannot renew the token, which {end} {_moment(expires)}: {error}{hint}")
-            pause, self._retry = self._retry, min(2 * self._retry, RETRY_LAST)
-            return pause
-        self._retry = RETRY_FIRST
+            return self._retries.pause()
+        self._retries.reset()
         self._trouble.ends()
         self._asked = fresh  # it worked just now
         try:

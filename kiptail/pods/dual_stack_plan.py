@@ -7,6 +7,8 @@ import time
 
 from cachetools import TTLCache
 
+from kiptail.clock.pacing import Backoff
+
 __all__ = ["DualStackPlan"]
 
 #: Seconds between two lists, at least; up to a fifth is added, so that a cluster's nodes do not go together.
@@ -32,7 +34,7 @@ class DualStackPlan:
         self._not_before = 0.0
         #: Until then only a small cluster is read.
         self._small_until = 0.0
-        self._retry = FAILED_RETRY
+        self._retries = Backoff(FAILED_RETRY, INTERVAL, jitter=0.0)
         self._off_until = 0.0
 
     def __len__(self) -> int:
@@ -82,7 +84,7 @@ class DualStackPlan:
 
     def reached(self) -> None:
         """The API server answered: the next failure is the first."""
-        self._retry = FAILED_RETRY
+        self._retries.reset()
 
     def complete(self, awaited: frozenset[str], begin_us: int) -> frozenset[str]:
         """A list for these was read, from ``begin_us`` on; returns whom it answers."""
@@ -101,5 +103,4 @@ class DualStackPlan:
 
     def failed(self) -> None:
         """The list came to nothing; those that wait go on waiting."""
-        self._not_before = time.monotonic() + self._retry
-        self._retry = min(2 * self._retry, INTERVAL)
+        self._not_before = time.monotonic() + self._retries.pause()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kiptail.clock.pacing import Backoff
 from kiptail.errors import ApiError
 from kiptail.pods import dual_stack, dual_stack_plan
 from kiptail.pods.dual_stack import DualStackList
@@ -147,7 +148,7 @@ def test_once_the_right_is_there_again_a_failure_leaves_waiting_who_waits(
     asker: Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dual_stack, "FORBIDDEN_RETRY", 0.3)
-    asker.dual_stack._plan._retry = 60.0
+    asker.dual_stack._plan._retries = Backoff(60.0, 60.0)
     asker.api.errors = [ApiError("no", status=403)]
     assert asker.dual_stack.ask("fd00::2", now_us())
     asker.wait(lambda: asker.answers)
