@@ -21,8 +21,9 @@ from kiptail.credentials.identity import NOBODY
 from kiptail.errors import ApiError, ClusterError
 from kiptail.events.sink import ApiSink
 from kiptail.events.writer import Result, deliver
+from kiptail.kube.access import require_rights
 from kiptail.kube.api import KubeApi, WatchStream
-from kiptail.kube.rights import POST_RIGHTS, require_rights
+from kiptail.kube.rights import required_rights
 from tests.support.answers import BODIES, body, damaged, encoded, mutated, status
 from tests.support.fuzzing import cases, source
 from tests.support.kube import EVENT, LIST, RawServer, failure, kubeconfig, raw, reply, watch, write
@@ -288,12 +289,13 @@ def test_statuses_are_counted_in_a_bounded_number_of_series(tmp_path: Path) -> N
 @pytest.mark.parametrize("code", [200, 302, 400, 401, 403, 404, 422, 503])
 def test_a_start_does_not_end_for_a_gateways_page(code: int, tmp_path: Path) -> None:
     with raw(tmp_path, reply(b"<html>", status=f"{code} x")) as (api, server):
-        require_rights(api, POST_RIGHTS, must_answer=False)
+        rights = required_rights(None, posting=True)
+        require_rights(api, rights, must_answer=False)
         with pytest.raises(ClusterError, match="does not answer"):
-            require_rights(api, POST_RIGHTS, must_answer=True)
+            require_rights(api, rights, must_answer=True)
         server.answer = reply(encoded(status(401, "Unauthorized")), status="401 x")
         with pytest.raises(ClusterError, match="does not accept the credential"):
-            require_rights(api, POST_RIGHTS, must_answer=False)
+            require_rights(api, rights, must_answer=False)
 
 
 def test_only_the_api_server_can_refuse_a_token_but_after_any_401_the_credentials_are_read_again(

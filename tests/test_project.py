@@ -55,6 +55,7 @@ PURE = (
     "journal/entry",
     "journal/position",
     "journal/source_clock",
+    "kube/rights",
     "names/unnamed",
     "netfilter/parser",
     "netfilter/prefixes",

@@ -1,18 +1,22 @@
 """RBAC manifests (pure): what a cluster has to grant, as text for ``kubectl apply -f -``.
 
-The one source of truth about rights: packaging/rbac.yaml is what :func:`dedicated` gives, and a test holds the two
-together.
+Their rules are made from the table in :mod:`kiptail.kube.rights`. packaging/rbac.yaml is what :func:`dedicated` gives,
+and a test holds the two together.
 """
 
 from __future__ import annotations
 
-from kiptail.credentials.identity import NAMESPACE
+import json
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+
+from kiptail.credentials.identity import ACCOUNT, NAMESPACE
+from kiptail.kube.rights import PURPOSES, Right, Scope
 
 __all__ = ["dedicated", "kubelet"]
 
 _DEDICATED = """\
-# What kiptail may do in a cluster: list and watch pods, to know whose address a packet had; create Events and update
-# their counts; list nodes and Services, to name their addresses; renew its own token. Nothing else.
+SUMMARY
 #
 #     kiptail manifests | kubectl apply -f -
 #     kiptail kubeconfig --out kiptail.kube.session     # for the nodes: /etc/kiptail/kubeconfig, mode 0600
@@ -33,16 +37,7 @@ metadata:
   labels:
     app.kubernetes.io/name: kiptail
 rules:
-  - apiGroups: [""]
-    resources: [pods]
-    verbs: [list, watch]
-  - apiGroups: [""]
-    resources: [events]
-    verbs: [create, patch]
-  # Optional: without these, Events tell such an address as it is.
-  - apiGroups: [""]
-    resources: [nodes, services]
-    verbs: [list]
+CLUSTER_RULES
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
@@ -69,10 +64,7 @@ metadata:
   labels:
     app.kubernetes.io/name: kiptail
 rules:
-  - apiGroups: [""]
-    resources: [serviceaccounts/token]
-    resourceNames: [kiptail]
-    verbs: [create]
+ACCOUNT_RULES
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
@@ -105,9 +97,7 @@ metadata:
   labels:
     app.kubernetes.io/name: kiptail
 rules:
-  - apiGroups: [""]
-    resources: [pods]
-    verbs: [list]
+KUBELET_RULES
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
@@ -128,9 +118,50 @@ subjects:
 
 def dedicated(namespace: str = NAMESPACE) -> str:
     """A service account for all nodes' kiptails, with what it may do."""
-    return _DEDICATED.replace("NAMESPACE", namespace)
+    doing = "; ".join(purpose.text for purpose in PURPOSES)
+    summary = textwrap.wrap(f"What kiptail may do in a cluster: {doing}. Nothing else.", 118)
+    return _filled(
+        _DEDICATED,
+        SUMMARY="\n".join(f"# {line}" for line in summary),
+        CLUSTER_RULES=_rules(lambda right: right.scope is not Scope.ACCOUNT),
+        ACCOUNT_RULES=_rules(lambda right: right.scope is Scope.ACCOUNT, of=ACCOUNT),
+        NAMESPACE=namespace,
+    )
 
 
 def kubelet() -> str:
     """What the kubelets' own identities lack."""
-    return _KUBELET
+    return _filled(_KUBELET, KUBELET_RULES=_rules(lambda right: right.for_kubelets))
+
+
+def _filled(text: str, **values: str) -> str:
+    for key, value in values.items():
+        text = text.replace(key, value)
+    return text
+
+
+def _rules(granted: Callable[[Right], bool], *, of: str = "") -> str:
+    """The rules of a Role, in YAML; ``of``: the name of the one object that they are about."""
+    lines: list[str] = []
+    for purpose in PURPOSES:
+        rules = list(_merged(filter(granted, purpose.rights)))
+        if rules and purpose.note:
+            lines += [f"  # {purpose.note}"]
+        for group, resources, verbs in rules:
+            lines += [f"  - apiGroups: [{json.dumps(group)}]", f"    resources: [{', '.join(resources)}]"]
+            if of:
+                lines += [f"    resourceNames: [{of}]"]
+            lines += [f"    verbs: [{', '.join(verbs)}]"]
+    return "\n".join(lines)
+
+
+def _merged(rights: Iterable[Right]) -> Iterator[tuple[str, list[str], tuple[str, ...]]]:
+    """An API group, resources of it, and the verbs that each of them has, once for each such set of verbs."""
+    verbs: dict[tuple[str, str], dict[str, None]] = {}
+    for right in rights:
+        verbs.setdefault((right.group, right.resource), {})[right.verb] = None
+    resources: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (group, resource), of_resource in verbs.items():
+        resources.setdefault((group, tuple(of_resource)), []).append(resource)
+    for (group, of_group), plurals in resources.items():
+        yield group, plurals, of_group

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from kiptail.check.firewall.log_rules import LogRule
 from kiptail.credentials.identity import NOBODY, Identity
+from kiptail.kube.rights import Wanted
 from kiptail.netfilter.prefixes import PrefixRule
 
 __all__ = [
@@ -128,19 +129,11 @@ class HostFacts:
 
 
 class Need(NamedTuple):
-    """A right, as it is named, and what does not work without it."""
+    """A right that kiptail needs, and whether it has it."""
 
-    right: str
+    wanted: Wanted
     #: None: that could not be found out.
     allowed: bool | None
-    purpose: str
-    #: kiptail works without it.
-    optional: bool = False
-    verb: str = ""
-    #: A plural of the core group.
-    resource: str = ""
-    #: Only this node's pods are asked for.
-    node: str | None = None
     #: Why it could not be found out; "" where the server does not let this user ask.
     trouble: str = ""
 

@@ -1,8 +1,8 @@
 """Whom the API server takes kiptail for, and what would grant that identity a right it lacks (pure).
 
 A remedy names a command only where running it changes the outcome: ``kiptail manifests`` grants to one service account,
-and ``kiptail manifests --identity kubelet`` grants kubelets one right. What :mod:`kiptail.admin.manifests` prints
-decides.
+and ``kiptail manifests --identity kubelet`` grants kubelets one right. :mod:`kiptail.kube.rights` is what
+both are made from.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ NAMESPACE, ACCOUNT = "kube-system", "kiptail"
 _NODE_USER = "system:node:"
 _NODES = "system:nodes"
 _ACCOUNT_USER = "system:serviceaccount:"
+#: What the node authorizer grants every kubelet, of what kiptail asks for (Kubernetes' auth/authorizer/node and
+#: rbac/bootstrappolicy, NodeRules); pods are those of its own node.
+_NODE_AUTHORIZER = {"events", "pods", "services", "serviceaccounts/token"}
 _OWN = "kiptail's own (`kiptail manifests`, then `kiptail kubeconfig`)"
 
 
@@ -48,7 +51,7 @@ NOBODY = Identity()
 def grant_remedy(
     identity: Identity, verb: str, resource: str, *, node: str | None = None, every_pod: bool = False
 ) -> str:
-    """What gives ``identity`` the right to ``verb`` the ``resource`` (a plural of the core group).
+    """What gives ``identity`` the right to ``verb`` the ``resource`` (a plural, perhaps with a subresource).
 
     ``node``: only pods of the node of this name are asked for. ``every_pod``: all nodes' pods are to be kept, as with
     ``--pod-index cluster``.
@@ -84,8 +87,7 @@ def _kubelet_remedy(identity: Identity, verb: str, resource: str, node: str | No
             return "use --pod-index node, for which a kubelet's credential is enough"
         if node is None and verb == "list":
             return "`kiptail manifests --identity kubelet | kubectl apply -f -` grants it, to all kubelets"
-    if resource == "nodes":
+    if resource not in _NODE_AUTHORIZER:
         return f"no kubelet may by itself; a ClusterRole to {verb} {resource}, bound to the group {_NODES}, grants it"
-    # The node authorizer grants it.
     mode = "add Node to the API server's --authorization-mode, which lets kubelets do this"
     return f"{mode}, or use an account of {_OWN}"

@@ -14,7 +14,7 @@ from kiptail.daemon.signals import StopSignal
 from kiptail.daemon.startup import Stopped, ask_cluster
 from kiptail.daemon.wiring import connect
 from kiptail.errors import ClusterError
-from kiptail.kube.rights import POST_RIGHTS, watch_rights
+from kiptail.kube.rights import required_rights
 
 if TYPE_CHECKING:
     from kiptail.kube.api import KubeApi
@@ -58,8 +58,8 @@ class Cluster:
         if self.api is None:
             return
         dry_run = self._settings.dry_run
-        followed = watch_rights(self.node_name if self._settings.pod_index == "node" else None)
-        rights = followed if dry_run else (*followed, *POST_RIGHTS)
+        node = self.node_name if self._settings.pod_index == "node" else None
+        rights = required_rights(node, posting=not dry_run)
         patience = DRAIN_PATIENCE if dry_run else START_PATIENCE
         ask_cluster(self.api, rights, self._stop, must_answer=dry_run, patience=patience)
 

@@ -12,7 +12,8 @@ from kiptail.config.settings import Settings
 from kiptail.daemon.machine import machine_id
 from kiptail.daemon.signals import StopSignal
 from kiptail.errors import KiptailError, StoreUnavailableError
-from kiptail.kube.rights import Reviewer, Right, require_rights
+from kiptail.kube.access import Reviewer, require_rights
+from kiptail.kube.rights import Wanted
 from kiptail.state.store import Store
 
 __all__ = ["Stopped", "ask_cluster", "open_store"]
@@ -54,7 +55,7 @@ def open_store(settings: Settings, stop: StopSignal, waiting: Callable[[str], No
 
 
 def ask_cluster(
-    api: Reviewer, rights: Sequence[Right], stop: StopSignal, *, must_answer: bool, patience: float
+    api: Reviewer, rights: Sequence[Wanted], stop: StopSignal, *, must_answer: bool, patience: float
 ) -> None:
     """Ask whether the cluster takes us, but wait for its word no longer than ``patience`` seconds.
 

@@ -130,6 +130,7 @@ class KubeApi(Client):
         verb: str,
         resource: str,
         *,
+        group: str = "",
         field_selector: tuple[str, str] | None = None,
         namespace: str = "",
         name: str = "",
@@ -138,12 +139,12 @@ class KubeApi(Client):
 
         Raises ApiError also where the credential may not impersonate that user.
 
-        ``resource`` is a plural of the core group, perhaps with a subresource (``serviceaccounts/token``). Without
-        ``namespace`` it is all of them. Without the ``field_selector`` (key, value) that will be used, a kubelet
-        learns that it may not list pods. Servers before 1.31 do not look at it.
+        ``resource`` is a plural of the API group ``group`` ("" is the core group), perhaps with a subresource
+        (``serviceaccounts/token``). Without ``namespace`` it is all of them. Without the ``field_selector`` (key,
+        value) that will be used, a kubelet learns that it may not list pods. Servers before 1.31 do not look at it.
         """
         plural, _, subresource = resource.partition("/")
-        attributes: Json = {"verb": verb, "resource": plural, "subresource": subresource}
+        attributes: Json = {"verb": verb, "group": group, "resource": plural, "subresource": subresource}
         attributes |= {"namespace": namespace, "name": name}
         attributes = {key: value for key, value in attributes.items() if value}
         if field_selector is not None:

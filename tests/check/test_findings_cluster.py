@@ -10,17 +10,21 @@ import pytest
 from kiptail.check.facts import Answer, ClusterFacts, Finding, Level, Life, Need
 from kiptail.check.findings.cluster import cluster_findings
 from kiptail.credentials.identity import Identity
+from kiptail.kube.rights import Right, Wanted
 from kiptail.text import ago, span
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0
+LIST_PODS = Wanted(Right("list", "pods", "so"))
+PATCH_EVENTS = Wanted(Right("patch", "events", "so x"))
+RENEW = Wanted(Right("create", "serviceaccounts/token", "so", optional=True, called="renew its token"))
 GOOD = ClusterFacts(
     "/etc/kiptail/kubeconfig",
     server="https://s:1",
     identity=Identity("u"),
     life=Life("token", NOW - DAY, NOW + 29 * DAY),
     answer=Answer("ok", "v1.36.0", 0.2, 0.5),
-    needs=(Need("list pods", True, "so"),),
+    needs=(Need(LIST_PODS, True),),
     node_name="n1",
     node_pods=3,
 )
@@ -52,9 +56,9 @@ CASES: list[tuple[str, dict[str, Any], Level, str, str]] = [
     ("away", {"answer": Answer("unreachable", "refused")}, Level.PROBLEM, "refused", "--server"),
     ("a minute", {"answer": Answer("ok", "v", 60.0, 1.0)}, Level.WARNING, "1 minute behind", "timedatectl"),
     ("an hour", {"answer": Answer("ok", "v", -3_590.0, 1.0)}, Level.PROBLEM, "1 hour ahead of", "timedatectl"),
-    ("a right", {"needs": (Need("patch events", False, "so x"),)}, Level.PROBLEM, "may not patch events, so", "manif"),
-    ("optional", {"needs": (Need("renew", False, "so", True),)}, Level.WARNING, "may not renew", "manifests"),
-    ("cannot ask", {"needs": (Need("list pods", None, "so"),)}, Level.WARNING, "may not ask", "system:basic-user"),
+    ("a right", {"needs": (Need(PATCH_EVENTS, False),)}, Level.PROBLEM, "may not patch events, so", "manif"),
+    ("optional", {"needs": (Need(RENEW, False),)}, Level.WARNING, "may not renew its token, so", "manifests"),
+    ("cannot ask", {"needs": (Need(LIST_PODS, None),)}, Level.WARNING, "may not ask", "system:basic-user"),
     ("no pods", {"node_pods": 0}, Level.PROBLEM, "no pod runs on a node named n1", "--node-name"),
     ("no list", {"node_pods": None, "node_trouble": "403"}, Level.WARNING, "could not be listed: 403", "look again"),
 ]  # fmt: skip
@@ -101,6 +105,5 @@ def test_what_is_near_is_now() -> None:
 
 
 def test_a_missing_right_of_a_user_whom_nobody_knows() -> None:
-    needs = (Need("patch events", False, "so x", verb="patch", resource="events"),)
-    (finding,) = bad(replace(GOOD, identity=Identity(), needs=needs))
+    (finding,) = bad(replace(GOOD, identity=Identity(), needs=(Need(PATCH_EVENTS, False),)))
     assert finding.remedy.startswith("bind this credential's user to the ClusterRole kiptail")

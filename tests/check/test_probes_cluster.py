@@ -23,8 +23,9 @@ from kiptail.config.settings import resolve
 from kiptail.credentials.identity import Identity
 from kiptail.credentials.renewal import KeptToken
 from kiptail.errors import ClusterError
+from kiptail.kube.access import require_rights
 from kiptail.kube.api import KubeApi
-from kiptail.kube.rights import POST_RIGHTS, require_rights, watch_rights
+from kiptail.kube.rights import required_rights
 from tests.apiserver import ApiServer
 from tests.apiserver.access import User
 from tests.apiserver.certificates import authority
@@ -73,7 +74,7 @@ class Place:
         """Why the daemon does not start; "" if it would. ``node``: that of --pod-index node; None: cluster."""
         with closing(KubeApi.from_kubeconfig(self.directory / name)) as api:
             try:
-                require_rights(api, (*watch_rights(node), *POST_RIGHTS), must_answer=True)
+                require_rights(api, required_rights(node, posting=True), must_answer=True)
             except ClusterError as error:
                 return str(error)
         return ""

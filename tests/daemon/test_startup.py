@@ -22,7 +22,7 @@ from kiptail.daemon.machine import machine_id
 from kiptail.daemon.signals import StopSignal
 from kiptail.daemon.startup import Stopped, ask_cluster, open_store
 from kiptail.errors import ApiError, ClusterError, StateError, StoreUnavailableError
-from kiptail.kube.rights import Right
+from kiptail.kube.rights import Right, Wanted
 from kiptail.state.store import Store
 from tests.apiserver import ApiServer
 from tests.support.journald import export_to_journal, kernel_entry
@@ -155,7 +155,16 @@ class Cluster:
     def __init__(self, answer: bool | ApiError | threading.Event) -> None:
         self.answer = answer
 
-    def allowed(self, verb: str, resource: str, *, field_selector: tuple[str, str] | None = None) -> bool | None:
+    def allowed(
+        self,
+        verb: str,
+        resource: str,
+        *,
+        group: str = "",
+        field_selector: tuple[str, str] | None = None,
+        namespace: str = "",
+        name: str = "",
+    ) -> bool | None:
         if isinstance(self.answer, threading.Event):
             self.answer.wait(10)
             return None
@@ -167,7 +176,8 @@ class Cluster:
         return NOBODY
 
 
-RIGHTS = (Right("list", "pods"),)
+RIGHTS = (Wanted(Right("list", "pods", "so it is blind")),)
+POSTING = (Wanted(Right("create", "events", "so it is mute")),)
 
 
 def test_a_refusal_ends_the_start(stop: StopSignal) -> None:
@@ -175,7 +185,7 @@ def test_a_refusal_ends_the_start(stop: StopSignal) -> None:
         ask_cluster(Cluster(False), RIGHTS, stop, must_answer=False, patience=5.0)
     assert "kiptail manifests" in str(caught.value), "what grants it"
     with pytest.raises(ClusterError, match="create events") as caught:
-        ask_cluster(Cluster(False), [Right("create", "events")], stop, must_answer=False, patience=5.0)
+        ask_cluster(Cluster(False), POSTING, stop, must_answer=False, patience=5.0)
     assert "kubelet" not in str(caught.value)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from kiptail.check.facts import Answer, ClusterFacts, Finding, Level, Life, Need
 from kiptail.clock.dates import minute
 from kiptail.credentials.identity import Identity, grant_remedy
+from kiptail.kube.rights import what_grants
 from kiptail.text import ago, plural, span
 
 __all__ = ["cluster_findings"]
@@ -105,54 +106,52 @@ def _clock(answer: Answer) -> Finding:
 
 def _rights(facts: ClusterFacts) -> Iterator[Finding]:
     topic = "rights"
-    granted = [need.right for need in facts.needs if need.allowed]
-    unknown = [need.right for need in facts.needs if need.allowed is None and not need.trouble]
+    granted = [need for need in facts.needs if need.allowed]
+    unknown = [need for need in facts.needs if need.allowed is None and not need.trouble]
     unanswered = [need for need in facts.needs if need.allowed is None and need.trouble]
     if granted:
-        yield Finding(topic, Level.OK, f"may {', '.join(granted)}")
+        yield Finding(topic, Level.OK, f"may {_names(granted)}")
     if unknown:
-        text = f"may not ask whether it may {', '.join(unknown)}"
+        text = f"may not ask whether it may {_names(unknown)}"
         yield Finding(topic, Level.WARNING, text, "let it create selfsubjectaccessreviews (system:basic-user does)")
     if unanswered:
-        text = f"no answer to whether it may {', '.join(need.right for need in unanswered)}: {unanswered[0].trouble}"
+        text = f"no answer to whether it may {_names(unanswered)}: {unanswered[0].trouble}"
         yield Finding(topic, Level.WARNING, text, "look again; if that does not help, see the API server's log")
     for need in facts.needs:
         if need.allowed is False and not _is_of_another_node(facts, need):
-            level = Level.WARNING if need.optional else Level.PROBLEM
-            yield Finding(topic, level, f"may not {need.right}, {need.purpose}", _remedy(facts.identity, need))
+            right = need.wanted.right
+            level = Level.WARNING if right.optional else Level.PROBLEM
+            text = f"may not {right.name}, {right.without}"
+            yield Finding(topic, level, text, what_grants(facts.identity, need.wanted))
 
 
-def _remedy(identity: Identity, need: Need) -> str:
-    every_pod = need.node is None and not need.optional
-    return grant_remedy(identity, need.verb, need.resource, node=need.node, every_pod=every_pod)
+def _names(needs: Iterable[Need]) -> str:
+    return ", ".join(need.wanted.right.name for need in needs)
 
 
 def _is_of_another_node(facts: ClusterFacts, need: Need) -> bool:
     """Whether the node's name is what is wrong: :func:`_node` says that, once for all such rights."""
-    return bool(facts.identity.node) and need.node is not None and need.node != facts.identity.node
+    return bool(facts.identity.node) and need.wanted.node not in (None, facts.identity.node)
 
 
 def _node(facts: ClusterFacts) -> Iterator[Finding]:
     topic, own = "node", facts.identity.node
     if own and own != facts.node_name:
-        lacking = [need.verb for need in facts.needs if need.allowed is False and _is_of_another_node(facts, need)]
+        needs = [need for need in facts.needs if need.allowed is False and _is_of_another_node(facts, need)]
         text = f"the node is called {facts.node_name} here, and the credential is that of {own}'s kubelet"
-        if lacking:
-            text += f", which may not {' or '.join(lacking)} the pods of {facts.node_name}"
-            remedy = grant_remedy(facts.identity, "list", "pods", node=facts.node_name)
-            yield Finding(topic, Level.PROBLEM, text, remedy)
+        if needs:
+            verbs = " or ".join(need.wanted.right.verb for need in needs)
+            text += f", which may not {verbs} the pods of {facts.node_name}"
+            yield Finding(topic, Level.PROBLEM, text, _grant_node(facts))
         else:
             level = Level.WARNING if facts.node_pods else Level.PROBLEM
             yield Finding(topic, level, text, f"use {own} (--node-name {own}), if that is this machine")
     elif facts.node_pods is None:
-        reading = [need for need in facts.needs if need.verb == "list" and need.resource == "pods"]
-        if facts.node_forbidden and any(need.allowed is False for need in reading):
+        if facts.node_forbidden and any(need.allowed is False and _lists_pods(need) for need in facts.needs):
             return  # which is said already
-        remedy = "look again; if that does not help, see the API server's log"
-        if facts.node_forbidden:
-            remedy = grant_remedy(facts.identity, "list", "pods", node=facts.node_name)
+        again = "look again; if that does not help, see the API server's log"
         text = f"the pods of node {facts.node_name} could not be listed: {facts.node_trouble}"
-        yield Finding(topic, Level.WARNING, text, remedy)
+        yield Finding(topic, Level.WARNING, text, _grant_node(facts) if facts.node_forbidden else again)
     elif facts.node_pods == 0:
         yield Finding(
             topic,
@@ -163,3 +162,12 @@ def _node(facts: ClusterFacts) -> Iterator[Finding]:
     else:
         verb = "runs" if facts.node_pods == 1 else "run"
         yield Finding(topic, Level.OK, f"{plural(facts.node_pods, 'pod')} {verb} on node {facts.node_name}")
+
+
+def _lists_pods(need: Need) -> bool:
+    right = need.wanted.right
+    return (right.verb, right.resource) == ("list", "pods")
+
+
+def _grant_node(facts: ClusterFacts) -> str:
+    return grant_remedy(facts.identity, "list", "pods", node=facts.node_name)

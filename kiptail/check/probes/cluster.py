@@ -6,7 +6,6 @@ import contextlib
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 from kiptail.check.facts import Answer, ClusterFacts, Life, Need
@@ -14,7 +13,9 @@ from kiptail.config.settings import Settings
 from kiptail.credentials.identity import Identity
 from kiptail.credentials.tokens import Claims
 from kiptail.errors import ApiError, ClusterError
+from kiptail.kube.access import is_allowed
 from kiptail.kube.api import KubeApi, OwnTokens
+from kiptail.kube.rights import checked_rights
 from kiptail.text import one_line
 
 __all__ = ["gather_cluster"]
@@ -119,62 +120,13 @@ def _answer(api: KubeApi) -> Answer:
     return Answer("ok", version, skew, 0.5 + (after - before) / 2)
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    right: str
-    verb: str
-    resource: str
-    purpose: str
-    selector: tuple[str, str] | None = None
-    namespace: str = ""
-    name: str = ""
-    optional: bool = False
-
-
 def _needs(api: KubeApi, settings: Settings, node_name: str, claims: Claims | None) -> Iterator[Need]:
-    for wanted in _wanted(str(settings.pod_index), node_name, claims):
+    node = node_name if settings.pod_index == "node" else None
+    account = claims.account if claims is not None and claims.expires is not None else None
+    for wanted in checked_rights(node, account):
         trouble = ""
         try:
-            allowed = api.allowed(
-                wanted.verb,
-                wanted.resource,
-                field_selector=wanted.selector,
-                namespace=wanted.namespace,
-                name=wanted.name,
-            )
+            allowed = is_allowed(api, wanted)
         except ApiError as error:
             allowed, trouble = None, str(error)
-        yield Need(
-            wanted.right,
-            allowed,
-            wanted.purpose,
-            wanted.optional,
-            wanted.verb,
-            wanted.resource,
-            wanted.selector[1] if wanted.selector else None,
-            trouble,
-        )
-
-
-def _wanted(pod_index: str, node_name: str, claims: Claims | None) -> Iterator[_Wanted]:
-    blind = "so it does not know whose packets they were"
-    if pod_index == "node":
-        of_node = ("spec.nodeName", node_name)
-        yield _Wanted("list pods of its node", "list", "pods", blind, of_node)
-        yield _Wanted("watch pods of its node", "watch", "pods", blind, of_node)
-        bare = "so a pod of another node is called by its address and gets no Event from here"
-        yield _Wanted("list pods", "list", "pods", bare, optional=True)
-    else:
-        yield _Wanted("list pods", "list", "pods", blind)
-        yield _Wanted("watch pods", "watch", "pods", blind)
-    yield _Wanted("create events", "create", "events", "so nobody is told")
-    yield _Wanted("patch events", "patch", "events", "so counts of Events do not grow")
-    for resource in ("nodes", "services"):
-        bare = f"so Events tell the addresses of {resource} as they are"
-        yield _Wanted(f"list {resource}", "list", resource, bare, optional=True)
-    if claims is not None and claims.account and claims.expires is not None:
-        namespace, name = claims.account
-        yield _Wanted(
-            "renew its token", "create", "serviceaccounts/token", "so the credential ends when the token expires",
-            namespace=namespace, name=name, optional=True,
-        )  # fmt: skip
+        yield Need(wanted, allowed, trouble)
