@@ -93,8 +93,8 @@ class OpenJournal:
         return opened
 
     def end_trouble(self) -> None:
-        """A read went well."""
-        if self._trouble.ends():
+        """A read went well, though the journal may have to be opened anew for the next one."""
+        if self.reader is not None and self._trouble.ends():
             log.info("%s can be read again", self._source)
 
     def _begin_trouble(self, error: OSError | JournalError) -> None:

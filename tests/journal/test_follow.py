@@ -1078,6 +1078,37 @@ def test_a_directory_that_was_replaced_is_found(directory: Path, monkeypatch: py
         assert follow(journal) == ["drop 3"]
 
 
+def test_a_trouble_is_not_over_while_a_directory_that_was_replaced_cannot_be_opened(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The read before went well, but nothing is read until it is opened."""
+    monkeypatch.setattr(module, "_PASS_SECONDS", 0.05)
+    monkeypatch.setattr(module, "_UNNOTICED_SECONDS", 0.1)
+    monkeypatch.setattr(recovery, "_REOPEN_SECONDS", 0.05)
+    caplog.set_level(logging.INFO)
+
+    def fail() -> None:
+        raise OSError(24, "Too many open files")
+
+    export_to_journal([drop(1), noise(2)], directory / "a.journal")
+    with Journal(directory=directory, wanted=drop_lines) as journal:
+        assert drain(journal) == ["drop 1"]
+        export_to_journal([drop(3)], directory.with_name("new") / "a.journal")
+        directory.rename(directory.with_name("old"))
+        directory.with_name("new").rename(directory)
+        with monkeypatch.context() as broken:
+            broken.setattr(journal._open_journal, "open", fail)
+            until(lambda: drain(journal) == [] and caplog.records, "the trouble")
+            for _ in range(3):
+                assert "Too many open files" in journal.trouble
+                assert drain(journal) == []
+                journal.wait(0.06, None)
+        assert follow(journal) == ["drop 3"]
+        assert journal.trouble == ""
+    troubles = [record.levelname for record in caplog.records if record.name == "kiptail.journal.recovery"]
+    assert troubles == ["ERROR", "INFO"]
+
+
 # With a real journald
 
 
