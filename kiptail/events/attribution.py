@@ -13,6 +13,8 @@ from typing import Protocol
 from kiptail.events.endpoint import Endpoint, Kind, When
 from kiptail.events.event import EventRecord, EventStyle, event_name, message
 from kiptail.events.stages import Tracked
+from kiptail.flows.flow import Flow
+from kiptail.pods.pod import PodRef
 from kiptail.pods.tenancy import floor_s
 
 __all__ = ["Attributor", "Locate", "Outbox"]
@@ -109,7 +111,7 @@ class Attributor:
         left = {end for end in tracked.to_reattribute if found[end] is None}
         endpoints = {end: endpoint for end, endpoint in found.items() if endpoint is not None}
         endpoints = {end: tracked.endpoints[end] for end in left} | endpoints
-        if endpoints != tracked.endpoints:
+        if endpoints != tracked.endpoints or not _is_assigned(tracked):
             self._store(tracked, endpoints)
         tracked.to_reattribute = left
         return tracked.attributed and not left
@@ -141,7 +143,10 @@ class Attributor:
             record.message = message(tracked.flow, end, tracked.peer(end), self._style, withdrawn=record.withdrawn)
 
     def refresh(self, tracked: Tracked) -> None:
-        """The flow tells other ends than before, or has lost all its drops to another. Raises StateError."""
+        """The flow tells other ends than before, or has lost all its drops to another.
+
+        Raises StateError; then the next :meth:`attribute` does it.
+        """
         self._store(tracked, dict(tracked.endpoints))
 
     def _at(self, tracked: Tracked, end: str, patient: bool) -> Endpoint | None:
@@ -191,14 +196,39 @@ class Attributor:
             endpoint = tracked.endpoints.get(end)
             if endpoint is None:
                 continue
-            owner = endpoint.pods[0] if endpoint.kind is Kind.POD and flow.count else None
+            owner = _owner(flow, endpoint)
             for (other, uid), record in list(tracked.records.items()):
                 if other != end:
                     continue
-                record.withdrawn = owner is None or record.pod[:3] != owner[:3]
+                record.withdrawn = not _is_of(record, owner)
                 if record.withdrawn and not record.tried:
                     del tracked.records[other, uid]
             # Who was made as a mirror of another pod's UID and comes to its address has no Event beside that one's.
             if owner is not None and (end, owner.uid) not in tracked.records:
                 name = event_name(flow, end, owner, self._style.node_name)
                 tracked.records[end, owner.uid] = EventRecord(flow.id, end, owner, name, "")
+
+
+def _is_assigned(tracked: Tracked) -> bool:
+    """Each end's Event is the pod's that is there, and all others are withdrawn."""
+    for end in tracked.flow.ends:
+        endpoint = tracked.endpoints.get(end)
+        if endpoint is None:
+            continue
+        owner = _owner(tracked.flow, endpoint)
+        if owner is not None and (end, owner.uid) not in tracked.records:
+            return False
+        records = (record for (other, _), record in tracked.records.items() if other == end)
+        if any(record.withdrawn == _is_of(record, owner) for record in records):
+            return False
+    return True
+
+
+def _owner(flow: Flow, endpoint: Endpoint) -> PodRef | None:
+    """The pod whose Event tells of the flow's drops, if there are any."""
+    return endpoint.pods[0] if endpoint.kind is Kind.POD and flow.count else None
+
+
+def _is_of(record: EventRecord, owner: PodRef | None) -> bool:
+    """It is this pod's Event."""
+    return owner is not None and record.pod[:3] == owner[:3]

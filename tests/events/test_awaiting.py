@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from kiptail.errors import StateError
 from kiptail.events.attribution import Attributor
 from kiptail.events.awaiting import PATIENCE, PATIENCE_WHILE_BLIND, Awaiting
@@ -147,6 +149,56 @@ def test_a_flow_that_is_cut_is_attributed_anew_and_one_that_only_grows_is_not() 
     tracked.flow = replace(before, count=0)
     hall.awaiting.changed(tracked, before)
     assert all(record.withdrawn for record in tracked.records.values())
+
+
+@pytest.fixture
+def written() -> tuple[Hall, Tracked]:
+    """A flow between two pods whose Events the API server may have."""
+    hall = Hall()
+    hall.directory.strangers = set()
+    tracked = hall.add(count=5)
+    assert hall.look() == [(1, True)]
+    for record in tracked.records.values():
+        record.tried = True
+    return hall, tracked
+
+
+def test_a_flow_that_lost_its_drops_while_the_disk_was_full_has_its_events_withdrawn_later(
+    written: tuple[Hall, Tracked],
+) -> None:
+    """Its ends are whose they were: only its Events are others."""
+    hall, tracked = written
+    before, tracked.flow = tracked.flow, replace(tracked.flow, count=0)
+    hall.disk.full = True
+    hall.awaiting.changed(tracked, before)
+    assert hall.look() == []
+    hall.disk.full = False
+    assert hall.look_later() == [(1, True)]
+    assert [record.withdrawn for record in tracked.records.values()] == [True, True]
+    assert [record.withdrawn for record in hall.disk.records.values()] == [True, True]
+
+
+def test_the_same_where_an_earlier_run_could_not_store_it_any_more(written: tuple[Hall, Tracked]) -> None:
+    hall, tracked = written
+    tracked.flow = replace(tracked.flow, count=0)
+    hall.awaiting.reopen(tracked)
+    assert hall.look() == [(1, True)]
+    assert [record.withdrawn for record in hall.disk.records.values()] == [True, True]
+
+
+def test_a_flow_that_tells_of_another_end_while_the_disk_was_full_gets_that_event_later() -> None:
+    hall = Hall()
+    hall.directory.strangers = set()
+    tracked = hall.add()
+    tracked.flow = before = replace(tracked.flow, ends=("src",))
+    assert hall.look() == [(1, True)]
+    tracked.flow = replace(before, ends=("src", "dst"))
+    hall.disk.full = True
+    hall.awaiting.changed(tracked, before)
+    hall.disk.full = False
+    assert {end for end, _ in tracked.records} == {"src"}
+    assert hall.look() == [(1, True)]
+    assert {end for _, end, _ in hall.disk.records} == {"src", "dst"}
 
 
 def test_names_that_come_late_are_put_in() -> None:
