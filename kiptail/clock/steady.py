@@ -15,7 +15,7 @@ __all__ = ["JITTER_US", "SLACK_US", "Stretch", "Timeline", "Times", "whole"]
 
 SECOND_US = 1_000_000
 
-#: The wall clock may be set by so much without any harm: what depends on the order of drops allows for more.
+#: The wall clock may be set by this much without any harm, in µs: what depends on the order of drops allows for more.
 SLACK_US = 10_000_000
 
 #: journald reads one clock after the other: a difference of less than this is no step.
@@ -24,7 +24,7 @@ JITTER_US = 1_000
 #: A machine is up for 30 years at most.
 LONGEST_UP_US = 30 * 366 * 86_400 * SECOND_US
 
-#: So many settings of the clock are remembered.
+#: The most settings of the clock that are remembered.
 MAX_STRETCHES = 32
 
 
@@ -81,7 +81,7 @@ class Timeline:
     def observe(self, boot_id: str, monotonic_us: int, wall_us: int) -> int:
         """The steady time of something in the journal, by the two clocks of its boot.
 
-        They are believed, unless no machine is up for so long: a damaged file can say anything.
+        They are believed, unless that is longer than any machine is up: a damaged file can say anything.
         """
         if not 0 <= monotonic_us <= LONGEST_UP_US:
             latest = self._of_boot(boot_id) or (self.stretches[-1] if self.stretches else None)

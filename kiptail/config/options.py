@@ -234,8 +234,8 @@ GIVE_UP_AFTER: Option[float] = Option(
     metavar="DURATION",
     default="24h",
     shown_default="24h; with --no-follow: never",
-    help="Give an Event up that could not be delivered so long after its flow's last packet, or after the boot if that"
-    " was later.",
+    help="Give an Event up that could not be delivered within this time after its flow's last packet, or after the boot"
+    " if that was later.",
 )
 FLOWS_PER_ADDRESS: Option[int] = Option(
     "flows-per-address",

@@ -67,7 +67,7 @@ class Settings:
     expire_after_s: float | None
     #: Least time between two updates of one Event, in seconds.
     repeat_interval_s: float
-    #: An Event that could not be delivered is given up so many seconds after its flow's last drop; None: never.
+    #: Seconds after its flow's last drop at which an Event that could not be delivered is given up; None: never.
     give_up_after_s: float | None
     #: Different flows of one address and direction within the budget window, before they are folded.
     flows_per_address: int

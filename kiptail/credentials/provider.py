@@ -12,7 +12,7 @@ import sys
 
 __all__ = ["main"]
 
-#: What is wrong goes to the standard error, in so many characters.
+#: What is wrong goes to the standard error; its longest text, in characters.
 _LONGEST = 300
 
 

@@ -32,9 +32,9 @@ log = logging.getLogger(__name__)
 
 #: The renewed token, in the state directory.
 TOKEN_FILE = "token"  # noqa: S105 - a file name
-#: A renewal that failed is tried again after so many seconds, and after twice as many, up to the second figure.
+#: Seconds until a renewal that failed is tried again: the first pause, which doubles up to the last one.
 RETRY_FIRST, RETRY_LAST = 30.0, 900.0
-#: The clock may be set, and the kubeconfig replaced: look again after so many seconds at the latest.
+#: Seconds until the next look at the latest, for the clock may be set and the kubeconfig replaced.
 LOOK_INTERVAL = 60.0
 #: The API refuses to issue tokens for less than ten minutes.
 SHORTEST = 600

@@ -18,7 +18,7 @@ ALL_NETNS = Path("/proc/sys/net/netfilter/nf_log_all_netns")
 #: What makes of a machine's id one of kiptail's own: machine-id(5) asks not to hand out the id itself.
 _APPLICATION = UUID("8f0d3d5c6f0b4f6fa1b7d9a5a4e2c1b3")
 
-#: The setting is read again after so many seconds.
+#: Seconds until the setting is read again.
 _SETTING_AGE = 10.0
 
 

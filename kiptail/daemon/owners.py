@@ -26,9 +26,9 @@ __all__ = ["Owners"]
 
 log = logging.getLogger(__name__)
 
-#: A change of hands turns up no later than so long after everything before it was known, in µs.
+#: A change of hands turns up at the latest this long after everything before it was known, in µs.
 SETTLE_US = 40_000_000
-#: While pods cannot be followed, flows can be put right for so long, in µs.
+#: How long flows can be put right while pods cannot be followed, in µs.
 BLIND_US = 3_600_000_000
 
 

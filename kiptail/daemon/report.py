@@ -22,9 +22,9 @@ __all__ = ["Index", "Report"]
 
 log = logging.getLogger(__name__)
 
-#: Being so many seconds behind the journal is worth a word.
-LAG_TOLD = 5.0
-#: A journal loop that has not come round for so long hangs, in seconds: the unit's WatchdogSec.
+#: A greater lag behind the journal is logged and stands in STATUS, in seconds.
+LAG_SHOWN = 5.0
+#: A journal loop that has not come round for longer hangs, in seconds: the unit's WatchdogSec.
 HANGS_AFTER = 60.0
 
 
@@ -77,12 +77,12 @@ class Report:
         self.renewal: Troubled | None = None
 
     def beat(self, *, lag: float) -> None:
-        """The journal loop, whose the reader is, tells how far behind it is, and by that that it does not hang.
+        """The journal loop, whose the reader is, says how far behind it is, and thereby that it does not hang.
 
         That it stays behind is logged once, and once that it caught up.
         """
         self.lag, self._beat_at = lag, time.monotonic()
-        late, self._late = self._late, lag > LAG_TOLD
+        late, self._late = self._late, lag > LAG_SHOWN
         if late and self._late and not self._warned:
             self._warned = True
             log.warning(
@@ -117,7 +117,7 @@ class Report:
         parts += self._uncounted()
         if not self._index.ready():
             parts.append(f"{progress.unattributed} flows wait for the list of pods")
-        if self.lag > LAG_TOLD:
+        if self.lag > LAG_SHOWN:
             parts.append(f"{self.lag:.0f} s behind the journal")
         troubles = [self._journal.trouble, follower.trouble, progress.trouble, self._index.trouble]
         if self._all_netns:
@@ -222,6 +222,6 @@ def _index_readings(stats: IndexStats) -> Iterator[Reading]:
         yield Reading("kiptail_lookups", "Look-ups of pods by address, by result.", value, {"result": result})
     text = "Pods and lines of a watch that were not what they should be and were passed over."
     yield Reading("kiptail_index_refused", text, stats.refused)
-    yield Reading("kiptail_sweeps", "Times that all pods were read for second addresses.", stats.sweeps)
-    yield Reading("kiptail_sweep_pods", "Pods that were read for that.", stats.sweep_pods)
-    yield Reading("kiptail_sweep_seconds", "Seconds that this took.", stats.sweep_s)
+    yield Reading("kiptail_sweeps", "Times that all pods were read for second addresses.", stats.dual_stack_lists)
+    yield Reading("kiptail_sweep_pods", "Pods that were read for that.", stats.dual_stack_pods)
+    yield Reading("kiptail_sweep_seconds", "Seconds that this took.", stats.dual_stack_s)

@@ -34,13 +34,13 @@ __all__ = ["run"]
 
 log = logging.getLogger(__name__)
 
-#: So much time the last counts have on a stop, in seconds; the unit's TimeoutStopSec is 30.
+#: The time that the last counts have on a stop, in seconds; the unit's TimeoutStopSec is 30.
 STOP_PATIENCE = 6.0
-#: What is known of pods is stored so often at most, in seconds.
+#: The shortest time between two writes of what is known of pods, in seconds.
 SAVE_INTERVAL = 1.0
-#: While the state cannot be written, the journal loop rests so long, in seconds.
+#: The pause of the journal loop while the state cannot be written, in seconds.
 STALL_PAUSE = 0.25
-#: STATUS is renewed so often, in seconds.
+#: The interval at which STATUS is renewed, in seconds.
 STATUS_INTERVAL = 5.0
 
 
@@ -54,7 +54,7 @@ def run(settings: Settings) -> int:
 
 
 class _Daemon:
-    """The parts of a running kiptail, of which there are so many. Everything is closed by ``stack``, in reverse."""
+    """The parts of a running kiptail. Everything is closed by ``stack``, in reverse."""
 
     def __init__(self, settings: Settings, stack: ExitStack) -> None:
         self._settings, self._stack = settings, stack
@@ -154,7 +154,7 @@ class _Daemon:
         if self._settings.follow and logs_all_namespaces():
             log.warning(
                 "nf_log_all_netns=1: whoever has CAP_NET_ADMIN in any network namespace can log under any prefix;"
-                " its lines cannot be told from the node's own"
+                " its lines cannot be distinguished from the node's own"
             )
         try:
             if self._begins:

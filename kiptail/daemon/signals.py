@@ -39,7 +39,7 @@ class StopSignal:
         return self._set.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for it at most so long; whether it is set."""
+        """Wait for it at most this long; whether it is set."""
         # Not by the Event: a handler that sets it while this waits for it could find its lock taken.
         select.select([self._read], [], [], seconds)
         return self.is_set()

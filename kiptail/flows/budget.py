@@ -5,9 +5,9 @@ each direction only up to a budget; what is beyond is folded into one. Whoever s
 many Events at their ends: a flow is on its sender's account as long as it is open, and a sender whose account is full
 has its drops counted in what is folded, at its own end, and at the others' where there is such a flow already.
 
-And as senders can be spoofed, only so many new ones are taken notice of. They are charged to the address that they
-send to, which has a few of its own in a window, and beyond as many as all others together have left: a crowd that is
-made up at one address leaves room at others.
+And as senders can be spoofed, there is a bound on the new ones that are taken notice of. They are charged to the
+address that they send to, which has a few of its own in a window, and beyond as many as all others together have left:
+a crowd that is made up at one address leaves room at others.
 
 All of it is decided by the order of the journal and the time of its drops alone, and is stored with the ledger, or
 follows from the open flows: reading the same entries again decides the same. What an owner of an address has used up is
@@ -28,12 +28,13 @@ __all__ = ["Admission", "BudgetState", "Budgets", "Limits", "NodeWindow", "Windo
 #: Bytes of a flow's digest.
 DIGEST = 8
 
-#: So many addresses are remembered with when they changed hands …
+#: The most addresses whose change of hands is remembered.
 MAX_OWNERS = 65_536
-#: … for so long, in µs of event time: by then all flows of the owner before have ended.
+#: How long a change of hands is remembered, in µs of event time: by then all flows of the owner before have ended.
 OWNERS_US = 3_600 * 1_000_000
 
-#: While so many windows last, no new addresses are taken notice of: a bound of memory, far beyond what nodes have.
+#: The most windows at a time; beyond, no new addresses are taken notice of. A bound of memory, far beyond what nodes
+#: have.
 MAX_WINDOWS = 65_536
 
 #: Kept like the flows at an end: the new addresses that sent to this one.
@@ -46,15 +47,15 @@ class Limits:
 
     #: Different flows of one address and direction in a window; further ones are folded.
     flows_per_address: int = 20
-    #: Senders in a window that had no flow before: so many to one address as long as others have few, and to all
-    #: together twice as many, but as many to each as it may have flows in any case. Drops of whoever comes later are
-    #: reported at the other end only. And so many pairs that are both new.
+    #: Most senders in a window that had no flow before: to one address, as long as others have few. To all addresses
+    #: together it is twice as many, but to each at least as many as it may have flows. Drops of senders that come later
+    #: are reported at the other end only. Also the most pairs in a window of which both addresses are new.
     new_addresses: int = 500
     #: How long a window lasts, in µs of event time.
     window_us: int = 600 * 1_000_000
-    #: So many flows may be open; beyond, those that were quiet longest end early.
+    #: Most flows open at a time; beyond, those that were quiet longest end early.
     open_flows: int = 20_000
-    #: A sender's open flows are at most so many times :attr:`flows_per_address`. They are enough for a kubelet whose
+    #: Most open flows of one sender, as a multiple of :attr:`flows_per_address`. They are enough for a kubelet whose
     #: probes of a hundred pods, on a few ports each, are dropped.
     sender_factor: int = 20
 

@@ -9,10 +9,10 @@ from kiptail.pods.ownership import Hands
 
 __all__ = ["LATE_US", "ChangesOfHands"]
 
-#: So long, in µs of event time, drops from before a change of hands may still be read after it was seen.
+#: How long after a change of hands was seen drops from before it may still be read, in µs of event time.
 LATE_US = 10 * 60 * 1_000_000
 
-#: So many addresses are remembered.
+#: The most addresses that are remembered.
 MAX_ADDRESSES = 65_536
 
 

@@ -22,7 +22,7 @@ from kiptail.netfilter.reading import Logged, read
 
 __all__ = ["KnownLine", "KnownLines", "understood"]
 
-#: So many different lines are remembered, about 1 KiB each, and so many shapes, 0.4 KiB each.
+#: The most different lines that are remembered, about 1 KiB each, and the most shapes, 0.4 KiB each.
 MAX_KNOWN = 8_192
 MAX_SHAPES = 2_048
 

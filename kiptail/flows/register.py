@@ -10,7 +10,7 @@ from kiptail.flows.flow import Flow, FlowKey
 
 __all__ = ["Register", "Slot"]
 
-#: So many flows that have ended may still be cut.
+#: The most flows that have ended and may still be cut.
 MAX_PAST = 8_192
 
 #: Where a flow is kept: by its key, or, when its drops were read late, by the change of hands they were after, too.
@@ -126,7 +126,7 @@ class Register:
         self.enter(flow)
 
     def end_quietest(self, number: int) -> None:
-        """End so many flows, those first that were quiet longest."""
+        """End ``number`` flows, those first that were quiet longest."""
         for flow in sorted(self.open_flows(), key=lambda f: (f.seen_us, f.id))[:number]:
             self.end(flow)
 

@@ -15,9 +15,9 @@ __all__ = ["SECOND_US", "Part", "Trail"]
 
 SECOND_US = 1_000_000
 
-#: So many seconds with drops are told apart; what is older is one with all that was before.
+#: The most seconds with drops that are known one by one; what is older is one with all that was before.
 KEPT = 60
-#: So many spans while pods cannot be followed, and nobody knows yet what is to be cut: beyond, the oldest grow longer.
+#: The most spans while pods cannot be followed, and nobody knows yet what is to be cut: beyond, the oldest grow longer.
 KEPT_BLIND = 240
 
 _NO_EDGE = -1
@@ -39,7 +39,7 @@ class Part(NamedTuple):
 class Trail:
     """Spans of time, one after the other, and how many drops of the flow were counted before each.
 
-    The newest spans are single seconds. The oldest drops, before the first span, are not told apart any more.
+    The newest spans are single seconds. The oldest drops, before the first span, are known as a sum only.
     """
 
     __slots__ = ("_befores", "_coarse", "_starts", "edge_us")
@@ -49,7 +49,7 @@ class Trail:
         self._starts = array("q")
         #: … and the flow's count before them.
         self._befores = array("q")
-        #: So many of the oldest spans reach up to the next one; the others are one second.
+        #: How many of the oldest spans reach up to the next one; the others are one second.
         self._coarse = 0
         #: The end of the newest second: a drop from then on begins another span. In µs.
         self.edge_us = _NO_EDGE
@@ -128,7 +128,7 @@ class Trail:
     def parts(self, cuts: Sequence[int], count: int) -> list[Part]:
         """The drops between the ``cuts`` (µs, in their order) of a flow that has counted ``count``.
 
-        Nothing is cut that is older than what is told apart.
+        Nothing is cut that is older than the first span.
         """
         parts: list[Part] = []
         if not self._starts:
@@ -167,15 +167,15 @@ class Trail:
         return trail
 
     def take_out(self, count: int, other: Trail, others: int) -> None:
-        """Of the flow's ``count`` drops, ``others`` are no longer its own: those that ``other`` tells of.
+        """Of the flow's ``count`` drops, ``others`` are no longer its own: those in ``other``.
 
-        What either does not tell apart is not told apart afterwards.
+        Where either is not known by the second, the rest is not either.
         """
         if not self._starts:
             return
         exact = self._starts[-1] + 1
         if other._starts:
-            # Before a trail that is complete there was nothing, so that time is told apart as well.
+            # Before a trail that is complete there was nothing, so that time is known by the second as well.
             trails = (self, other) if other._befores[0] or other._coarse else (self,)
             exact = max(trail._starts[min(trail._coarse, len(trail) - 1)] for trail in trails)
         at = bisect_left(self._starts, exact)
@@ -184,7 +184,7 @@ class Trail:
             before - other._before(second, others) for second, before in zip(starts, self._befores[at:], strict=True)
         ]
         if not starts or befores != sorted(befores) or befores[0] < 0 or befores[-1] > count - others:
-            # Nothing is told apart.
+            # Nothing is known by the second.
             starts, befores = array("q", (max(exact, self._starts[-1] + 1),)), [count - others]
         self._starts, self._befores, self._coarse = starts, array("q", befores), 0
         self.edge_us = (starts[-1] + 1) * SECOND_US

@@ -34,7 +34,7 @@ from kiptail.kube.watch import WatchStream
 
 __all__ = ["KubeApi", "Observe", "OwnTokens", "WatchStream"]
 
-#: A watch that says nothing for so long is taken for dead. Bookmarks come every 45 to 75 s.
+#: A watch that says nothing for longer is taken for dead, in seconds. Bookmarks come every 45 to 75 s.
 WATCH_SILENCE_S = 150.0
 #: A page: 130 KiB for each of 250 pods. Read and parsed it takes ten times as much, at worst.
 LIST_BYTES = 32 << 20
@@ -192,7 +192,7 @@ class KubeApi(Client):
         return reviewed_identity(what, body)
 
     def request_token(self, namespace: str, name: str, *, seconds: int) -> str:
-        """A new token for a service account (a TokenRequest), good for about so long; the server has its own mind."""
+        """A new token for a service account (a TokenRequest), for ``seconds`` or what the server makes of them."""
         path = f"/api/v1/namespaces/{_segment(namespace)}/serviceaccounts/{_segment(name)}/token"
         what = f"cannot get a token for the service account {namespace}/{name}"
         body = {

@@ -109,7 +109,7 @@ class Answer:
         self._connection: _BreakableConnection | None = connection
 
     def read(self, size: int) -> bytes:
-        """At most so many bytes; b"" at the end. Raises IncompleteRead where the connection ends before the body."""
+        """At most ``size`` bytes; b"" at the end. Raises IncompleteRead where the connection ends before the body."""
         data = self._response.read(size)
         if not data and self._response.length:
             raise http.client.IncompleteRead(b"", self._response.length)

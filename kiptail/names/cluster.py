@@ -35,10 +35,10 @@ INTERVAL, INTERVAL_PER_OBJECT = 300.0, 1.0
 FAILED_RETRY, FORBIDDEN_RETRY = 30.0, 1_800.0
 #: A longer list is not read.
 MAX_NODES, MAX_SERVICES = 1_000, 5_000
-#: So long after the start nothing is said of an address, for it may be one of these, in seconds.
+#: How long after the start nothing is said of an address, for it may be one of these, in seconds.
 FIRST_PATIENCE = 3.0
-#: A list that is read early follows the question after so many seconds, at random: a look-up may find a pod meanwhile,
-#: and not all nodes ask at once.
+#: Seconds from the question to a list that is read early, at random between the two: a look-up may find a pod
+#: meanwhile, and not all nodes ask at once.
 EARLY_AFTER = 0.5, 2.0
 
 

@@ -22,18 +22,18 @@ SERVICE_RANGES = {4: 12, 6: 108}
 AROUND_SERVICES = {4: 16, 6: 112}
 #: A network of nodes: a cloud's virtual network at most, and a subnet at least, however few nodes are in it yet.
 NODE_RANGES, AROUND_NODES = {4: 16, 6: 48}, {4: 24, 6: 64}
-#: Where the nodes' addresses are further apart, the subnets around them, and of these the so many with most nodes.
+#: Where the nodes' addresses are further apart, the subnets around them that have most nodes; the most of these.
 MAX_SUBNETS = 8
 
-#: An address without a name has the list read again after so many seconds, then after twice as many, up to …
+#: Seconds until an address without a name has the list read again: the first pause, which doubles up to the last one.
 PAUSE, PAUSE_CAP = 10.0, 300.0
-#: It is forgotten when nobody has asked for it for so long, in seconds: a flow's ends are asked for when it opens.
+#: It is forgotten when nobody has asked for it for longer, in seconds: a flow's ends are asked for when it opens.
 FORGOTTEN_AFTER = 900.0
-#: So many are kept, those that were asked for last. One list is enough for all of them.
+#: The most that are kept, those that were asked for last. One list is enough for all of them.
 MAX_ADDRESSES = 256
 #: Seconds between two lists, at least, and for each object in it …
 PACE, PACE_PER_OBJECT = 10.0, 0.02
-#: … and up to so many times as long while no list brings any name: ever new strangers must not cost that much.
+#: The largest multiple of that while no list brings any name: ever new strangers must not cost that much.
 SLOWEST = 4
 
 
@@ -59,7 +59,7 @@ class Unnamed:
         return len(self._addresses)
 
     def ask(self, address: str, *, now: float, after: float) -> bool:
-        """Somebody asked. True when it was not kept yet; ``after`` so many seconds a list is worth reading then."""
+        """Somebody asked. True when it was not kept yet; a list is worth reading ``after`` seconds then."""
         known = self._addresses.pop(address, None)
         if known is None:
             while len(self._addresses) >= MAX_ADDRESSES:
@@ -88,7 +88,7 @@ class Unnamed:
         self._listing = frozenset(self._addresses)
 
     def listed(self, names: Collection[str], *, objects: int, now: float, jitter: float) -> None:
-        """The list was read: ``names`` have one. It has so many objects; ``jitter`` multiplies the pace."""
+        """The list was read: ``names`` have one. It has that many ``objects``; ``jitter`` multiplies the pace."""
         awaited = self._listing.intersection(self._addresses)
         fruitful = False
         for address in awaited:

@@ -21,9 +21,9 @@ __all__ = ["LINE_LIMIT", "MOST_REPEATS", "LogText"]
 
 #: Longest line that is read, in characters: a document holds a lot around a message.
 LINE_LIMIT = 65_536
-#: A line stands for so many at most: what it says of itself is only text.
+#: The most lines that one may say that it stands for: what it says of itself is only text.
 MOST_REPEATS = 10_000
-#: Documents in texts of documents, and values in values, are looked into so deep.
+#: How deep documents in texts of documents, and values in values, are looked into.
 _MOST_NESTED, _MOST_DEEP = 2, 8
 #: How much of a text before a prefix is looked at, in characters.
 _HEADER_END_LENGTH = 64

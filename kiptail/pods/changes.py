@@ -13,7 +13,7 @@ from kiptail.pods.shape import misfit
 
 __all__ = ["END_OF_LIST", "Change", "ChangeReader"]
 
-#: A stream with so many lines in a row that are not what they should be is no watch.
+#: A stream with this number of lines in a row that are not what they should be is no watch.
 MAX_BAD_LINES = 100
 #: The end of a streamed list is a bookmark with this annotation.
 END_OF_LIST = "k8s.io/initial-events-end"

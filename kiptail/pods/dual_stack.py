@@ -26,12 +26,12 @@ __all__ = ["DualStackApi", "DualStackList"]
 
 log = logging.getLogger(__name__)
 
-#: A cluster of up to so many pods is a small one, which is read soon.
+#: The most pods of a small cluster, which is read soon.
 SMALL_CLUSTER = 500
-#: In a cluster with more pods there is no list; so long later it is tried again, in seconds.
+#: The most pods of a cluster that is listed; a larger one is tried again after this time, in seconds.
 MAX_PODS = 5_000
 OFF_RETRY = 6 * 3600.0
-#: Without the right, so long.
+#: The same without the right, in seconds.
 FORBIDDEN_RETRY = 600.0
 #: Pods a page, and a pause between pages, in seconds: nobody is in a hurry.
 PAGE_LIMIT = 250

@@ -13,9 +13,9 @@ __all__ = ["DualStackPlan"]
 
 #: Seconds between two lists, at least; up to a fifth is added, so that a cluster's nodes do not go together.
 INTERVAL = 600.0
-#: The first one follows its question after up to so many seconds, so that a cluster's nodes do not go together …
+#: Seconds from the first question to its list, at most; at random, so that a cluster's nodes do not go together.
 FIRST_WITHIN = 20.0
-#: … and in a small cluster earlier: how many pods there are is asked after up to so many seconds.
+#: The same in a small cluster; by then it is asked how many pods there are.
 SMALL_FIRST_WITHIN = 3.0
 #: After a failure, in seconds; it is twice as long after each further one, up to the interval.
 FAILED_RETRY = 30.0
@@ -75,7 +75,7 @@ class DualStackPlan:
         self._not_before = self._small_until
 
     def turn_off(self, seconds: float) -> None:
-        """No list is read for so long."""
+        """No list is read for ``seconds``."""
         self._off_until = time.monotonic() + seconds
 
     def is_off(self) -> bool:

@@ -15,10 +15,10 @@ __all__ = ["WATCH_LAG_US", "End", "Seen", "begin", "begin_is_known", "deleted", 
 #: So far the clocks of two machines may differ: another node's kubelet, or the API server, and this node's kernel.
 CLOCKS_US = 2_000_000
 
-#: A kubelet that kills a pod by force needs so long beyond the grace period.
+#: How long beyond the grace period a kubelet needs to kill a pod by force, in µs.
 KILL_US = 2_000_000
 
-#: What a live watch shows happened up to so many µs before: the kubelet, the API server and the watch take their time.
+#: What a live watch shows happened at most this long before, in µs: kubelet, API server and watch take time.
 WATCH_LAG_US = 2_000_000
 
 

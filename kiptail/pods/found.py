@@ -9,12 +9,12 @@ from cachetools import TTLCache
 
 __all__ = ["Found"]
 
-#: A pod that was found is taken for the address's owner so long, in seconds.
+#: How long a pod that was found is taken for the address's owner, in seconds.
 HIT_TTL = 30.0
-#: That none was found is remembered so long; it answers for drops from before the look-up only.
+#: How long it is remembered that none was found, in seconds; it answers for drops from before the look-up only.
 MISS_TTL = 600.0
 MAX_HITS, MAX_MISSES = 4_096, 8_192
-#: An address with new drops and no pod is looked up again after so many seconds, and ever more rarely up to …
+#: Seconds until an address with new drops and no pod is looked up again: the first pause, which grows up to the last.
 MISS_PAUSE, MISS_PAUSE_CAP = 10.0, 300.0
 
 

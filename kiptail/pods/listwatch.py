@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 #: Pods a page: one is in memory as a whole, as 2 MB of JSON and 10 MB of objects.
 PAGE_LIMIT = 250
-#: The server ends a watch after about so many seconds; bookmarks come about once a minute in between.
+#: Seconds after which the server is asked to end a watch; bookmarks come about once a minute in between.
 WATCH_TIMEOUT = 290
-#: A server that streams the list says something at least so often, in seconds; one that does not know how stays silent.
+#: The longest silence of a server that streams the list, in seconds; one that does not know how says nothing.
 STREAM_SILENCE = 5.0
 #: Pods that there can be: Kubernetes is made for 150,000 a cluster and for 110 a node, of which many may have finished.
 MAX_PODS, MAX_PODS_OF_NODE = 200_000, 20_000

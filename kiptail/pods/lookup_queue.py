@@ -16,11 +16,11 @@ __all__ = ["LookupQueue"]
 RATE, BURST, MAX_WAITING = 5.0, 100, 2_048
 #: Pauses while the API server does not answer, in seconds.
 BACKOFF_FIRST, BACKOFF_CAP = 0.5, 5.0
-#: The API server's own wish for a pause is heard up to so many seconds.
+#: The longest pause that the API server may ask for, in seconds.
 MAX_RETRY_AFTER = 60.0
-#: A missing right is tried again after so many seconds.
+#: Seconds until a missing right is tried again.
 FORBIDDEN_RETRY = 600.0
-#: A look-up that fails so often by itself is given up.
+#: A look-up that fails this often by itself is given up.
 MAX_FAILURES = 3
 
 

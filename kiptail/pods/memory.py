@@ -14,10 +14,10 @@ __all__ = ["IntervalBook", "PodMemory", "RememberedPods"]
 
 log = logging.getLogger(__name__)
 
-#: A pod that is gone is remembered until the journal has been read so far beyond its end, in µs: drops are read a
+#: A pod that is gone is remembered until the journal has been read this far beyond its end, in µs: drops are read a
 #: little out of order, and for a minute or two it may turn out that a decision was wrong.
 KEEP_US = 300_000_000
-#: Without changes, the time of the latest news is stored so often, in µs.
+#: The interval at which the time of the latest news is stored where nothing changes, in µs.
 NEWS_INTERVAL_US = 60_000_000
 
 
@@ -93,7 +93,7 @@ class PodMemory:
     def forget(self, read_us: int) -> None:
         """The journal has been read up to ``read_us``: what ended long before it is of no use any more.
 
-        Not so many minutes after the end by the clock on the wall: while a backlog is read, drops come from
+        Not a time after the end by the clock on the wall: while a backlog is read, drops come from
         the time before pods went.
         """
         self._forget(read_us - KEEP_US)

@@ -191,9 +191,9 @@ class OtherNodes:
             refused=stats.refused + self._lookups.refused + self._dual_stack.cost.refused,
             lookups=dict(self._lookups.results),
             pending=self._lookups.pending + self._dual_stack.pending,
-            sweeps=self._dual_stack.cost.lists,
-            sweep_pods=self._dual_stack.cost.pods,
-            sweep_s=self._dual_stack.cost.seconds,
+            dual_stack_lists=self._dual_stack.cost.lists,
+            dual_stack_pods=self._dual_stack.cost.pods,
+            dual_stack_s=self._dual_stack.cost.seconds,
         )
 
     # -- called from the threads ----------------------------------------------------------------------------

@@ -32,10 +32,11 @@ __all__ = ["NEVER", "Hands", "Interval", "Owned", "Ownership", "Pod", "PodRef", 
 #: Nodes' addresses that are known at most; a cluster has 5,000 nodes.
 MAX_NODES = 65_536
 
-#: What happened so long before pods were watched for the last time may not have been heard of, in µs.
+#: What happened in this time before pods were watched for the last time may not have been heard of, in µs.
 GAP_US = 60_000_000
 
-#: A pod that went while nobody watched is taken for the owner so long after it was seen last, if no other shows up.
+#: How long after it was seen last a pod that went while nobody watched is taken for the owner, if no other shows up,
+#: in µs.
 UNWATCHED_US = 3_600_000_000
 
 

@@ -16,7 +16,7 @@ PRIVATE: tuple[Network, ...] = tuple(
 )
 #: Around a pod with another address, that much is taken for pods': a CNI's own IPAM does not publish its ranges.
 AROUND = {4: 16, 6: 48}
-#: So many such ranges are kept; a cluster has a few.
+#: The most such ranges that are kept; a cluster has a few.
 MAX_SEEN = 64
 
 

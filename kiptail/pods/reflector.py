@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 
 #: Pauses between tries, in seconds.
 BACKOFF_FIRST, BACKOFF_CAP = 0.5, 5.0
-#: A watch that lasted so many seconds worked: the next trouble begins with the shortest pause again.
+#: A watch that lasted longer worked, in seconds: the next trouble begins with the shortest pause again.
 WATCH_THAT_WORKS = 5.0
-#: A missing right is tried again after so many seconds.
+#: Seconds until a missing right is tried again.
 FORBIDDEN_RETRY = 60.0
-#: So many seconds after it was opened, a watch shows changes as they happen, and no longer those that were missed.
+#: Seconds after it was opened when a watch shows changes as they happen, and no longer those that were missed.
 CATCHING_UP = 1.0
 #: Where a line of a watch was passed over, a change may be missing, and all pods are listed anew when the watch has
-#: ended; so many seconds apart at least.
+#: ended. The shortest time between two such lists, in seconds.
 GAP_RELIST = 300.0
 
 

@@ -8,13 +8,13 @@ from kiptail.pods.ownership import Interval, Ownership, Pod
 
 __all__ = ["RemotePods"]
 
-#: Pods that no look-up found for so long are dropped, in µs …
+#: Pods that no look-up found for longer are dropped, in µs.
 KEPT_US = 600 * 1_000_000
-#: … and those that were found longest ago, when there are more than so many.
+#: The most pods that are kept; beyond, those are dropped that were found longest ago.
 MAX_PODS = 4_096
-#: Who was found is taken for the owner so long without another look, in µs.
+#: How long who was found is taken for the owner without another look, in µs.
 TRUSTED_US = 30 * 1_000_000
-#: So many second addresses are remembered with the first one of their pod.
+#: The most second addresses that are remembered, with the first one of their pod.
 MAX_SECONDS = 16_384
 
 

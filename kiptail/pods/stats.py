@@ -10,7 +10,7 @@ __all__ = ["IndexStats"]
 
 @dataclass(frozen=True, slots=True)
 class IndexStats:
-    """Values at one time; the mappings and ``sweep…`` count from the start."""
+    """Values at one time; the mappings and ``dual_stack_…`` count from the start."""
 
     #: Pods that are followed, and other pods that are known from look-ups.
     pods: int = 0
@@ -24,7 +24,7 @@ class IndexStats:
     #: Addresses whose look-up, or dual-stack list, has not been answered yet.
     pending: int = 0
     #: Dual-stack lists that were read.
-    sweeps: int = 0
+    dual_stack_lists: int = 0
     #: Pods read in dual-stack lists, and the seconds that took.
-    sweep_pods: int = 0
-    sweep_s: float = 0.0
+    dual_stack_pods: int = 0
+    dual_stack_s: float = 0.0

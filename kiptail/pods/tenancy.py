@@ -2,7 +2,7 @@
 
 Whatever tells of a pod's time is a whole second or comes late, so each beginning and each end is known within bounds.
 An address is given to one pod at a time: what one pod's bounds leave open, another's may close. All bounds are whole
-seconds (or :data:`ALWAYS`), so whoever counts drops by the second can tell them apart later, whenever news arrives.
+seconds (or :data:`ALWAYS`), so whoever counts drops by the second can distinguish them later, whenever news arrives.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ __all__ = [
 
 SECOND_US = 1_000_000
 
-#: Kubernetes' times are cut to whole seconds: what it dates happened within so many µs after.
+#: Kubernetes' times are cut to whole seconds: what it dates happened within this time after, in µs.
 RESOLUTION_US = SECOND_US
 
-#: The bounds of a beginning that was not dated are so far apart, at least, if it matters, in µs.
+#: How far apart the bounds of a beginning that was not dated are, at least, if it matters, in µs.
 UNDATED_US = 6 * SECOND_US
 
 #: Before every time that anything is asked about.
@@ -154,7 +154,7 @@ def _tenures(intervals: Sequence[Interval]) -> list[_Tenure]:
     """All bounds, each as narrow as the others' make it.
 
     Whoever surely had the address ended the time of those before that are gone or leaving. Two that both mean to stay
-    are not told apart. Who came while the one before was still there, as far as is known, came after that one's end.
+    are not distinguished. Who came while the one before was still there, as far as is known, came after that one's end.
     """
     tenures = []
     for interval in intervals:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kiptail.daemon.report import LAG_TOLD, Report
+from kiptail.daemon.report import LAG_SHOWN, Report
 from kiptail.events.tally import Tally
 from kiptail.flows.counter import Intake
 
@@ -23,13 +23,13 @@ def report(*, untrusted: int = 0, **intake: Any) -> Report:
     return Report(journal=parts, follower=parts, ledger=parts, poster=parts, index=parts, tally=Tally(), damaged=False)
 
 
-LATE = LAG_TOLD + 2
+LATE = LAG_SHOWN + 2
 
 
 @pytest.mark.parametrize(
     ("lags", "said"),
     [
-        pytest.param([0.0, LAG_TOLD, LAG_TOLD], [], id="a little behind"),
+        pytest.param([0.0, LAG_SHOWN, LAG_SHOWN], [], id="a little behind"),
         pytest.param([LATE, 0.0, LATE, 0.0], [], id="behind for a moment, as at a start"),
         pytest.param([LATE, LATE, LATE, LATE + 60], ["WARNING"], id="behind for long"),
         pytest.param([LATE, LATE, LATE, 0.0, 0.0], ["WARNING", "INFO"], id="and caught up"),

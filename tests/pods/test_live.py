@@ -90,7 +90,7 @@ class Node:
     def lookups(self) -> list[Request]:
         return [r for r in self.server.requests() if r.query.get("fieldSelector", "").startswith("status.podIP=")]
 
-    def sweeps(self) -> list[Request]:
+    def dual_stack_lists(self) -> list[Request]:
         return [r for r in self.server.requests("GET", "/api/v1/pods", verb="list") if "fieldSelector" not in r.query]
 
 
@@ -281,7 +281,7 @@ def test_a_server_in_trouble_is_asked_again_later(
     assert node.index.stats().lookups == {"failed": 2, "hit": 1}
 
 
-def test_a_second_address_is_found_by_one_sweep_and_then_looked_up_by_the_first(
+def test_a_second_address_is_found_by_one_dual_stack_list_and_then_looked_up_by_the_first(
     server: ApiServer, make: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dual_stack, "PAGE_LIMIT", 10)
@@ -296,17 +296,17 @@ def test_a_second_address_is_found_by_one_sweep_and_then_looked_up_by_the_first(
         node.index.owners.awaits(f"fd00::9:{n + 1:x}", at_us)
     assert node.asked("fd00::9:1", at_us) == ["far-0"]
     assert [node.asked(f"fd00::9:{n + 1:x}", at_us) for n in range(10)] == [[f"far-{n}"] for n in range(10)]
-    assert len(node.sweeps()) == 4, "one, in pages"
+    assert len(node.dual_stack_lists()) == 4, "one, in pages"
     assert node.lookups() == []
     stats = node.index.stats()
-    assert (stats.sweeps, stats.sweep_pods) == (1, 31)
-    assert stats.sweep_s > 0
+    assert (stats.dual_stack_lists, stats.dual_stack_pods) == (1, 31)
+    assert stats.dual_stack_s > 0
     assert node.asked("fd00::9:1e", now_us()) == ["far-29"]
     assert [r.query["fieldSelector"] for r in node.lookups()] == ["status.podIP=10.244.9.30"]
-    assert len(node.sweeps()) == 4
+    assert len(node.dual_stack_lists()) == 4
 
 
-def test_an_address_that_comes_during_a_sweep_need_not_wait_for_the_next(
+def test_an_address_that_comes_during_a_dual_stack_list_need_not_wait_for_the_next(
     server: ApiServer, make: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.pods.put(pod("local", "10.244.1.1", "fd00::1:1"))
@@ -315,16 +315,16 @@ def test_an_address_that_comes_during_a_sweep_need_not_wait_for_the_next(
     node = make()
     with server.faults.hang(match=lambda r: r.path == "/api/v1/pods" and "fieldSelector" not in r.query):
         node.index.owners.awaits("fd00::9:1", now_us())
-        server.wait_for(node.sweeps)
+        server.wait_for(node.dual_stack_lists)
         at_us = now_us()
         assert node.index.owners.awaits("fd00::9:2", at_us)
     assert node.asked("fd00::9:2", at_us) == ["far-1"]
     assert node.asked("fd00::9:1", at_us - 10_000_000) == ["far-0"]
-    assert len(node.sweeps()) == 1
+    assert len(node.dual_stack_lists()) == 1
     assert "fd00::9:2" in node.found
 
 
-def test_no_sweep_in_a_large_cluster(
+def test_no_dual_stack_list_in_a_large_cluster(
     server: ApiServer, make: Callable[..., Node], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dual_stack, "PAGE_LIMIT", 10)
@@ -335,7 +335,7 @@ def test_no_sweep_in_a_large_cluster(
     node = make()
     assert node.asked("fd00::9:1") == []
     assert node.asked("fd00::9:2") == []
-    assert len(node.sweeps()) == 1, "the first page tells how many there are"
+    assert len(node.dual_stack_lists()) == 1, "the first page tells how many there are"
     assert caplog.text.count("--pod-index cluster") == 1
 
 

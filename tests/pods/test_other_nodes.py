@@ -99,10 +99,10 @@ def test_second_addresses_are_found_in_a_list_of_all_and_by_the_first_one_from_t
     assert others.asked("fd00::3") == ["wide"]
     assert others.changed == {"10.0.0.3", "fd00::3"}, "and of others only which first address theirs is"
     stats = others.pods.add_to(IndexStats())
-    assert (stats.sweeps, stats.sweep_pods, stats.lookups) == (1, 3, {"miss": 1})
+    assert (stats.dual_stack_lists, stats.dual_stack_pods, stats.lookups) == (1, 3, {"miss": 1})
     assert others.asked("fd00::2") == ["far"]
     stats = others.pods.add_to(IndexStats())
-    assert (stats.sweeps, stats.lookups) == (1, {"miss": 1, "hit": 1})
+    assert (stats.dual_stack_lists, stats.lookups) == (1, {"miss": 1, "hit": 1})
 
 
 def test_a_pod_of_this_node_takes_an_address_over(others: Others) -> None:

@@ -14,9 +14,9 @@ __all__ = ["SHOW_RULES", "count_of", "prefix_findings", "where"]
 
 SHOW_RULES = "`kiptail rules --for nftables` (or iptables, calico, ufw, firewalld)"
 
-#: So many prefixes that nobody configured have a line of their own.
+#: The most prefixes that nobody configured that have a line of their own.
 _MOST_OTHERS = 5
-#: So long may a proposed line of configuration be, in characters; a finding's text has room for 400.
+#: The longest line of configuration that is proposed, in characters; a finding's text has room for 400.
 _LINE_LIMIT = 300
 _SHOWN_RULES = "`nft list ruleset | grep log` or `iptables-save | grep LOG`"
 

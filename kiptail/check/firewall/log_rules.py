@@ -17,9 +17,9 @@ from kiptail.check.firewall.rulesets import Chains, Change, Decision, Fork, Key,
 
 __all__ = ["Fate", "LogRule", "log_rules"]
 
-#: Jumps are followed so deep; the kernel's own limit is 16.
+#: How deep jumps are followed; the kernel's own limit is 16.
 _DEPTH = 16
-#: And so many rules are looked at for one logging rule, for rules can jump to and fro.
+#: The most rules that are looked at for one logging rule, for rules can jump to and fro.
 _STEPS = 20_000
 
 

@@ -10,7 +10,7 @@ from kiptail.check.firewall.rulesets import Chain, Chains, Change, Decision, For
 
 __all__ = ["Caller", "Possible", "Rulebook"]
 
-#: Jumps are followed so deep; the kernel's own limit is 16.
+#: How deep jumps are followed; the kernel's own limit is 16.
 _DEPTH = 16
 
 
@@ -75,7 +75,7 @@ class Rulebook:
         return found
 
     def is_limited(self, key: Key, depth: int = 0) -> bool:
-        """Whether only so many packets in a time come to a chain, for each jump there has a limit."""
+        """Whether a limit bounds the rate of packets that come to a chain, for each jump there has one."""
         if depth > _DEPTH:
             return False
         if key not in self._limited:

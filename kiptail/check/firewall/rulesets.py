@@ -47,7 +47,7 @@ class Match(NamedTuple):
     steady: bool = True
     #: What is compared, where it is compared with one value: two values at once are impossible.
     point: str = ""
-    #: It takes only so many packets in a time.
+    #: A limit of its own bounds the rate of packets that it takes.
     limit: bool = False
 
 
@@ -64,7 +64,7 @@ class Log(NamedTuple):
     prefix: str = ""
     #: The group of NFLOG, whose packets go to a program and not to the kernel log; None for LOG.
     group: int | None = None
-    #: Only so many packets come to it in a time.
+    #: A limit bounds the rate of packets that come to it.
     limited: bool = False
 
 

@@ -20,7 +20,7 @@ from kiptail.text import one_line
 
 __all__ = ["gather_cluster"]
 
-#: One request may take so long, in seconds.
+#: Timeout of a request, in seconds.
 _TIMEOUT = 5.0
 #: A node runs at most a few hundred pods.
 _PAGE = 500

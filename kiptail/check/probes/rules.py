@@ -22,9 +22,9 @@ from kiptail.text import one_line
 
 __all__ = ["gather_rules"]
 
-#: A program may take so long, in seconds, and print so much, in bytes.
+#: The longest that a program may take, in seconds, and the most that it may print, in bytes.
 _PROGRAM_SECONDS, _PROGRAM_BYTES = 15.0, 64 << 20
-#: `nft list tables` prints "table FAMILY NAME"; so many are read one by one.
+#: `nft list tables` prints "table FAMILY NAME", three words; the most tables that are read, one by one.
 _WORDS_OF_A_TABLE, _MOST_TABLES = 3, 100
 #: Not $PATH: who runs this may be root.
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
