@@ -108,7 +108,7 @@ def drain(directory: Path, position: Position | None) -> tuple[list[int], Positi
                 assert isinstance(line, str)
                 logged = read(line, prefixes)
                 assert isinstance(logged, tuple)
-                ledger.add(flow_key(logged[1], "p:", "drop"), time_us)  # type: ignore[arg-type]
+                ledger.add(flow_key(logged[1], logged[0]), time_us)  # type: ignore[arg-type]
             journal.lag_us()
             if batch.at_end:
                 break

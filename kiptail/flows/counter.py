@@ -18,15 +18,18 @@ from kiptail.flows.ledger import Ledger
 from kiptail.flows.second import Drops
 from kiptail.flows.trail import SECOND_US
 from kiptail.netfilter.parser import Unparsed
-from kiptail.netfilter.prefixes import Prefixes, Verdict, to_json_dict
+from kiptail.netfilter.prefixes import Prefixes
 from kiptail.netfilter.protocols import protocol_label
-from kiptail.netfilter.reading import Untrusted, read
+from kiptail.netfilter.reading import Untrusted, read, to_json_dict
 from kiptail.text import one_line
 
 __all__ = ["Intake", "LineCounter"]
 
 log = logging.getLogger(__name__)
 drop_log = logging.getLogger("kiptail.drops")
+
+#: Policies and verdicts that are counted apart from each other, and what the others are called.
+MOST_POLICIES, OTHER = 500, "other"
 
 #: Fewer lines of one second are not worth counting together.
 MANY = 8
@@ -38,6 +41,8 @@ class Intake:
 
     #: By verdict and the metrics' name for the protocol.
     drops: dict[tuple[str, str], int] = field(default_factory=dict)
+    #: By the policy that the line names and verdict; by :data:`OTHER` beyond :data:`MOST_POLICIES`.
+    policies: dict[tuple[str, str], int] = field(default_factory=dict)
     #: The prefix was wanted, the rest could not be read; why not, of the latest.
     unparsed: int = 0
     unparsed_why: str = ""
@@ -128,7 +133,7 @@ class LineCounter:
                 self._count_each((lines[at],), (times_us[at],), horizon_us)
             known = [line for line in known if line not in apart]
         self._ledger.add_together(second)
-        kinds: Counter[tuple[str, str]] = Counter()
+        kinds: Counter[tuple[str, str, str]] = Counter()
         for line in known:
             kinds[line.kind] += counts[line]
             if line.counted:
@@ -154,7 +159,7 @@ class LineCounter:
             self.intake.untrusted_why = logged.reason
             log.debug("not trusted (%s): %s", logged.reason, one_line(line))
             return
-        rule, drop = logged
+        prefix, drop = logged
         if time_us < horizon_us:
             self._expired()
             return
@@ -163,15 +168,21 @@ class LineCounter:
             self.intake.unparsed_why = drop.reason
             log.debug("not understood (%s): %s", drop.reason, one_line(line))
             return
-        self._seen((rule.verdict.value, protocol_label(drop.protocol)))
+        self._seen((prefix.verdict.value, protocol_label(drop.protocol), prefix.policy))
         if self._log_drops:
-            drop_log.info("%s", json.dumps({"time_us": self._own_clock.wall_us(time_us), **to_json_dict(drop, rule)}))
-        if rule.verdict is not Verdict.LOG:
-            self._ledger.add(flow_key(drop, rule.text, rule.verdict.value), time_us)
+            drop_log.info("%s", json.dumps({"time_us": self._own_clock.wall_us(time_us), **to_json_dict(drop, prefix)}))
+        if prefix.verdict.is_loss:
+            self._ledger.add(flow_key(drop, prefix), time_us)
             self.uncommitted += 1
 
-    def _seen(self, kind: tuple[str, str], count: int = 1) -> None:
-        self.intake.drops[kind] = self.intake.drops.get(kind, 0) + count
+    def _seen(self, kind: tuple[str, str, str], count: int = 1) -> None:
+        verdict, protocol, policy = kind
+        drops, policies = self.intake.drops, self.intake.policies
+        drops[verdict, protocol] = drops.get((verdict, protocol), 0) + count
+        if policy:
+            if (policy, verdict) not in policies and len(policies) >= MOST_POLICIES:
+                policy = OTHER
+            policies[policy, verdict] = policies.get((policy, verdict), 0) + count
 
     def _expired(self) -> None:
         self.intake.expired += 1

@@ -9,6 +9,7 @@ from zlib import crc32
 
 from kiptail.flows.trail import SECOND_US, Trail
 from kiptail.netfilter.parser import PacketDrop
+from kiptail.netfilter.prefixes import PrefixMatch
 
 __all__ = ["ENDS", "Distinct", "Flow", "FlowKey", "Spread", "flow_key", "folded_key"]
 
@@ -35,6 +36,8 @@ class FlowKey(NamedTuple):
     verdict: str
     #: The end that is this machine itself, by the line's interfaces: ``src``, ``dst``, or "" when it only forwards.
     here: str = ""
+    #: The policy that the log line names, or "".
+    policy: str = ""
 
     def address(self, end: str) -> str:
         """The address at this end."""
@@ -43,12 +46,12 @@ class FlowKey(NamedTuple):
     def identity(self, *more: object) -> bytes:
         """The key, and what else is given, as bytes that no other has."""
         # Without what is not always there: names that earlier versions made must stay the same.
-        own = self if self.here else self[:-1]
+        own = self if self.policy else self[:-1] if self.here else self[:-2]
         return "\x1f".join(map(str, (*more, *own))).encode()
 
 
-def flow_key(drop: PacketDrop, prefix: str, verdict: str) -> FlowKey:
-    """The flow that ``drop`` belongs to, logged under the configured ``prefix``.
+def flow_key(drop: PacketDrop, prefix: PrefixMatch) -> FlowKey:
+    """The flow that ``drop`` belongs to, logged under this prefix.
 
     A reply comes from a service port to an ephemeral one; keyed by its destination port, every connection would
     be a flow of its own. Only TCP with ACK and UDP can be replies: a bare SYN always opens a connection.
@@ -68,9 +71,10 @@ def flow_key(drop: PacketDrop, prefix: str, verdict: str) -> FlowKey:
         drop.icmp_type,
         drop.icmp_code,
         reply,
-        prefix,
-        verdict,
+        prefix.prefix,
+        prefix.verdict.value,
         "" if drop.in_interface and drop.out_interface else _here(drop),
+        prefix.policy,
     )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from kiptail.flows.flow import EPHEMERAL_PORT, FlowKey, flow_key
 from kiptail.journal.entry import text_of
 from kiptail.netfilter.parser import Unparsed
-from kiptail.netfilter.prefixes import Prefixes, Verdict
+from kiptail.netfilter.prefixes import Prefixes
 from kiptail.netfilter.protocols import protocol_label
 from kiptail.netfilter.reading import Logged, read
 
@@ -53,9 +53,9 @@ class KnownLine:
     """What all lines with the same constant parts say. Two are equal only when they are the same: that is fast."""
 
     key: FlowKey
-    #: Verdict and protocol, as metrics count them.
-    kind: tuple[str, str]
-    #: The prefix stands for a drop or reject: the ledger counts it.
+    #: Verdict, protocol and policy, as metrics count them.
+    kind: tuple[str, str, str]
+    #: The packet did not arrive: the ledger counts it.
     counted: bool
 
 
@@ -130,7 +130,6 @@ def understood(text: str, prefixes: Prefixes) -> KnownLine | None:
     logged = read(text, prefixes)
     if not isinstance(logged, Logged) or isinstance(logged.packet, Unparsed):
         return None
-    rule, drop = logged.rule, logged.packet
-    verdict = rule.verdict.value
-    kind = (verdict, protocol_label(drop.protocol))
-    return KnownLine(flow_key(drop, rule.text, verdict), kind, rule.verdict is not Verdict.LOG)
+    prefix, drop = logged.prefix, logged.packet
+    kind = (prefix.verdict.value, protocol_label(drop.protocol), prefix.policy)
+    return KnownLine(flow_key(drop, prefix), kind, prefix.verdict.is_loss)

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from kiptail.netfilter.parser import MAX_LINE, Unparsed, parse, split
-from kiptail.netfilter.prefixes import Prefixes, PrefixRule, to_json_dict
+from kiptail.netfilter.parser import MAX_LINE, Unparsed, split
+from kiptail.netfilter.patterns import LONGEST
+from kiptail.netfilter.prefixes import Prefixes
+from kiptail.netfilter.reading import packet_of, to_json_dict
 from kiptail.text import one_line
 
 __all__ = ["LINE_LIMIT", "MOST_REPEATS", "LogText"]
@@ -34,8 +36,8 @@ _PREFIX_SHOWN, _LINE_SHOWN = 60, 1_000
 # field's name, the length of an export's field, a quotation mark, what separates columns or ends the header of
 # /dev/kmsg, the byte order mark before the message of RFC 5424.
 _HEADER_END = re.compile(
-    r"(?:\s|kernel(?:\[\d{1,10}\])?:|<\d{1,3}>|\A\d{1,10}[:-]|(?:MESSAGE|message|msg|log|line)[=:]"
-    r"|[]\"';,|\ufeff\0])\Z"
+    r"\s|kernel(?:\[\d{1,10}\])?:|<\d{1,3}>|\A\d{1,10}[:-]|(?:MESSAGE|message|msg|log|line)[=:]"
+    r"|[]\"';,|\ufeff\0]"
 )
 #: Colours of a terminal: `dmesg --color=always` has one between the prefix and IN=.
 _COLOUR = re.compile(r"\x1b\[[\d;]{0,16}m")
@@ -106,23 +108,20 @@ class LogText:
             if not (looked_like or self._logged):
                 self._first_prefix = one_line(parts[0][-_PREFIX_SHOWN:])
             looked_like = True
-            rule = _rule_at_end(parts[0], self._prefixes)
-            if rule is not None:
+            prefix = self._prefixes.ending(parts[0], _begins(parts[0]))
+            if prefix is not None:
                 self._logged += 1
-                drop = parse(message)
-                return ({"error": drop.reason} if isinstance(drop, Unparsed) else to_json_dict(drop, rule)), times
+                drop = packet_of(message, prefix)
+                return ({"error": drop.reason} if isinstance(drop, Unparsed) else to_json_dict(drop, prefix)), times
         self._logged += looked_like
         return None, 0
 
 
-def _rule_at_end(before: str, prefixes: Prefixes) -> PrefixRule | None:
-    """The rule with the longest prefix that is all of ``before``, or what stands behind a header there."""
-    before = before.strip()
-    for rule in prefixes.ending(before):
-        header = before[: len(before) - len(rule.text.strip())]
-        if not header or _HEADER_END.search(header[-_HEADER_END_LENGTH:]):
-            return rule
-    return None
+def _begins(before: str) -> list[int]:
+    """Where in ``before`` the prefix may begin: at its start, or behind a header."""
+    first = max(0, len(before) - LONGEST)
+    ends = (found.end() for found in _HEADER_END.finditer(before, max(0, first - _HEADER_END_LENGTH)))
+    return [*([] if first else [0]), *(end for end in ends if end >= first)]
 
 
 def _unfolded(text: str) -> tuple[str, int]:

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from kiptail.netfilter.parser import PacketDrop, Unparsed, parse, split
-from kiptail.netfilter.prefixes import Prefixes, PrefixRule
+from kiptail.netfilter.prefixes import Prefixes, PrefixMatch
 from kiptail.netfilter.printed import is_printed
 
-__all__ = ["Logged", "Untrusted", "read"]
+__all__ = ["Logged", "Untrusted", "packet_of", "read", "to_json_dict"]
 
 
 class Logged(NamedTuple):
     """A line that a rule with a wanted prefix logged."""
 
-    rule: PrefixRule
+    prefix: PrefixMatch
     packet: PacketDrop | Unparsed
 
 
@@ -39,9 +39,44 @@ def read(line: str, prefixes: Prefixes) -> Logged | Untrusted | None:
     if parts is None:
         return None
     before, kernel_part = parts
-    rule = prefixes.match(before)
+    prefix = prefixes.match(before)
     if not is_printed(kernel_part):
-        return Untrusted("not what packet logging prints") if rule or prefixes.quoted_in(before) else None
-    if rule is None:
+        return Untrusted("not what packet logging prints") if prefix or prefixes.quoted_in(before) else None
+    if prefix is None:
         return Untrusted("more than the prefix before IN=") if prefixes.is_word_of(before) else None
-    return Logged(rule, parse(line))
+    return Logged(prefix, packet_of(line, prefix))
+
+
+def packet_of(line: str, prefix: PrefixMatch) -> PacketDrop | Unparsed:
+    """What a line with this prefix says of a packet."""
+    drop = parse(line)
+    if prefix.problem and isinstance(drop, PacketDrop):
+        return Unparsed(prefix.problem, drop.prefix)
+    return drop
+
+
+def to_json_dict(drop: PacketDrop, prefix: PrefixMatch) -> dict[str, str | int]:
+    """``drop`` as ``kiptail parse`` prints it; what the line does not say, or leaves empty, has no key."""
+    values: dict[str, str | int | None] = {
+        "prefix": prefix.prefix,
+        "verdict": prefix.verdict.value,
+        "policy": prefix.policy,
+        "direction": prefix.direction,
+        "tier": prefix.tier,
+        "kind": prefix.kind,
+        "rule": prefix.rule,
+        "zone": prefix.zone,
+        "chain": prefix.chain,
+        "label": prefix.label,
+        "limited": True if prefix.limited else None,
+        "in": drop.in_interface,
+        "out": drop.out_interface,
+        "src": drop.src,
+        "dst": drop.dst,
+        "protocol": drop.protocol,
+        "src_port": drop.src_port,
+        "dst_port": drop.dst_port,
+        "icmp_type": drop.icmp_type,
+        "icmp_code": drop.icmp_code,
+    }
+    return {key: value for key, value in values.items() if value is not None and value != ""}

@@ -176,8 +176,8 @@ def _record(row: Row) -> EventRecord:
 
 
 def _flow(row: Row) -> Flow:
-    key = FlowKey(*row[1:11])
-    opened_us, first_us, last_us, seen_us, count, ended, ends, peers, ports, stamp, trail, mixed = row[11:]
+    key = FlowKey(*row[1:12])
+    opened_us, first_us, last_us, seen_us, count, ended, ends, peers, ports, stamp, trail, mixed = row[12:]
     return Flow(
         row[0],
         key._replace(reply=bool(key.reply)),

@@ -90,8 +90,6 @@ class Table:
         assigned = ", ".join(f"{column}=?{number}" for number, column in enumerate(columns, 1) if column not in key)
         same = " AND ".join(f"{column}=?{list(columns).index(column) + 1}" for column in key)
         self._replace = f"UPDATE {name} SET {assigned}, checksum=row_checksum({given}) WHERE {same}"  # noqa: S608
-        wrong = f"coalesce(sum(checksum IS NOT row_checksum({self._names})), 0)"
-        self._check = f"SELECT {wrong}, coalesce(sum(checksum), 0) FROM {name}"  # noqa: S608 - constants
 
     def save(self, connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
         """Store rows, each in place of the one with its key."""
@@ -115,8 +113,14 @@ class Table:
         return rows
 
     def sums(self, connection: sqlite3.Connection) -> Row:
-        """How many rows are not what their checksums say, and the sum of the checksums."""
-        return next(connection.execute(self._check))
+        """How many rows are not what their checksums say, and the sum of the checksums.
+
+        Whichever columns the file has: one of an earlier version may have fewer.
+        """
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({self.name})")]
+        quoted = ", ".join('"' + column.replace('"', '""') + '"' for column in columns if column != "checksum")
+        wrong = f"coalesce(sum(checksum IS NOT row_checksum({quoted})), 0)"
+        return next(connection.execute(f"SELECT {wrong}, coalesce(sum(checksum), 0) FROM {self.name}"))  # noqa: S608
 
 
 def can_sum(connection: sqlite3.Connection) -> None:

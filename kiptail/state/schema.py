@@ -18,6 +18,7 @@ __all__ = [
     "BUDGET",
     "ENDPOINT",
     "EVENT",
+    "FIRST_SEALED",
     "FLOW",
     "INTERVAL",
     "LEDGER",
@@ -31,7 +32,9 @@ __all__ = [
 ]
 
 #: ``PRAGMA user_version`` of the tables below.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
+#: Files of this version and later ones have checksums.
+FIRST_SEALED = 4
 
 #: Of tables with one row.
 ONE = whole(1, 1)
@@ -99,6 +102,8 @@ FLOW = Table(
         "verdict": NAME,
         # The end that is this machine itself.
         "here": one_of("", *ENDS),
+        # The policy that the log line names.
+        "policy": NAME,
         "opened_us": TIME,
         "first_us": TIME,
         "last_us": TIME,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
-from kiptail.state.schema import SCHEMA_VERSION, TABLES, create
+from kiptail.state.rows import is_sealed
+from kiptail.state.schema import FIRST_SEALED, SCHEMA_VERSION, TABLES, create
 
 __all__ = ["bring_up"]
 
@@ -76,6 +77,9 @@ UPDATE OR REPLACE interval SET since_us = since_us / 1000000 * 1000000,
 CREATE TABLE machine (id INTEGER PRIMARY KEY, machine_id TEXT NOT NULL);
 ALTER TABLE position ADD COLUMN times TEXT;
 """,
+    4: """
+ALTER TABLE flow ADD COLUMN policy TEXT NOT NULL DEFAULT '';
+""",
 }
 
 
@@ -85,12 +89,15 @@ def bring_up(connection: sqlite3.Connection, version: int) -> None:
     ValueError when it holds what that version cannot have written. Then the tables are made anew, so that there is one
     text of each, wherever a file comes from, and what it holds is written into them.
     """
+    if version >= FIRST_SEALED and not is_sealed(connection, TABLES):
+        raise ValueError("its rows do not match their checksums")
     steps = "".join(_STEPS[step] for step in range(version, SCHEMA_VERSION))
     try:
         connection.executescript(f"BEGIN IMMEDIATE; {steps}")
         rows = {table: table.load_checked(connection) for table in TABLES}
         for table in reversed(TABLES):
             connection.execute(f"DROP TABLE {table.name}")
+        connection.execute("DROP TABLE IF EXISTS seal")
         create(connection)
         for table in TABLES:
             table.save(connection, rows[table])

@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 from kiptail.flows.flow import Distinct, Flow, FlowKey, Spread, flow_key
 from kiptail.flows.trail import Trail
 from kiptail.netfilter.parser import PacketDrop
+from kiptail.netfilter.prefixes import PrefixMatch, Verdict
+
+PREFIX = PrefixMatch("calico-drop:", Verdict.DROP, limited=False)
 
 
 def drop(
@@ -51,7 +54,7 @@ def drop(
     ],
 )
 def test_the_service_port_is_that_of_the_service(packet: PacketDrop, port: int | None, reply: bool) -> None:
-    found = flow_key(packet, "calico-drop:", "drop")
+    found = flow_key(packet, PREFIX)
     assert (found.port, found.reply) == (port, reply)
 
 
@@ -65,7 +68,7 @@ def test_the_service_port_is_that_of_the_service(packet: PacketDrop, port: int |
     ],
 )
 def test_the_interfaces_tell_which_end_is_this_machine(interfaces: tuple[str, str], here: str) -> None:
-    assert flow_key(drop("TCP", 40000, 80, interfaces=interfaces), "calico-drop:", "drop").here == here
+    assert flow_key(drop("TCP", 40000, 80, interfaces=interfaces), PREFIX).here == here
 
 
 def key(src: str = "10.0.0.1", dst: str = "10.0.0.2", port: int | None = 80) -> FlowKey:
@@ -150,3 +153,17 @@ def test_drops_that_are_another_flows_alone_are_taken_out() -> None:
 def test_the_addresses_that_a_flow_tells_are_those_of_its_ends() -> None:
     assert list(Flow(1, key(), 0, 0, 0, 0, 1).reported_addresses()) == ["10.0.0.1", "10.0.0.2"]
     assert list(Flow(1, key(), 0, 0, 0, 0, 1, ends=("dst",)).reported_addresses()) == ["10.0.0.2"]
+
+
+def test_flows_that_policies_name_are_apart_and_others_keep_their_identity() -> None:
+    plain = flow_key(drop("TCP", 40000, 80), PREFIX)
+    named = flow_key(drop("TCP", 40000, 80), PREFIX._replace(policy="team-a/deny"))
+    other = flow_key(drop("TCP", 40000, 80), PREFIX._replace(policy="team-a/default"))
+    assert len({plain, named, other}) == 3
+    # Event names are made of it: version 0.1.0 gave these.
+    assert (
+        plain.identity("node")
+        == b"node\x1f10.0.0.1\x1f10.0.0.2\x1fTCP\x1f80\x1fNone\x1fNone\x1fFalse\x1fcalico-drop:\x1fdrop"
+    )
+    identities = {key._replace(here=here).identity() for key in (plain, named, other) for here in ("", "src", "dst")}
+    assert len(identities) == 9

@@ -18,12 +18,19 @@ from kiptail.journal.entry import MESSAGE_LIMIT, MISSED_MESSAGE_ID, is_trusted, 
 from kiptail.journal.follow import Journal
 from kiptail.journal.scanner import Batch
 from kiptail.journal.source_clock import source_delay
+from kiptail.netfilter.patterns import escaped
 from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
 from tests.corpus import samples
 from tests.corpus.printer import Printed, printed
 from tests.support.journald import BOOT, Fields, export_to_journal, fields_of, kernel_entry
 
-RULES = [PrefixRule("drop:", Verdict.DROP), PrefixRule("seen", Verdict.LOG), PrefixRule("no no:", Verdict.REJECT)]
+RULES = [
+    PrefixRule("drop:", Verdict.DROP),
+    PrefixRule("seen", Verdict.LOG),
+    PrefixRule("no no:", Verdict.REJECT),
+    PrefixRule("A:{direction}:{verdict}:{label?}:"),
+    PrefixRule("by policy {policy}"),
+]
 LINE = (
     "drop: IN=eth0 OUT= MAC=aa SRC=10.0.0.1 DST=10.0.0.2 LEN={length} TOS=0x00 PREC=0x00 TTL=63 ID={id} DF "
     "PROTO=TCP SPT={source} DPT={port} WINDOW=64240 RES=0x00 {flags} URGP=0 "
@@ -59,6 +66,7 @@ def assert_alike(lines: KnownLines, prefixes: Prefixes, message: bytes) -> None:
 
 #: What the kernel prints, and text that a reader could stumble over.
 WORDS = [
+    *("A:I:Drop:x:", "A:O:Allow:", "A:I:Frob:", "by policy a/b ", "by policy ", '"by policy c" '),
     *("drop: ", "seen ", "x ", "IN=a OUT=b ", "IN= OUT=", " OUT=c ", "MAC= ", "PHYSIN=ACK ", "IN=x"),
     *("SRC=10.0.0.1 ", "DST=10.0.0.2 ", "SRC=10.0.0.1 DST=10.0.0.2", "SRC=::1 DST=::2", " LEN=60 ", "LEN=60 "),
     *("TOS=0x00 PREC=0x00 TTL=63 ID=1 ", "DF ", "CE ", "TC=0 HOPLIMIT=64 FLOWLBL=0 ", "FRAG:1 "),
@@ -100,7 +108,9 @@ def packet(protocol: str, source: str, port: str, flags: str, back: bool) -> byt
 
 @given(st.lists(printed(), max_size=8), st.data())
 def test_lines_of_the_kernel_say_the_same_whatever_was_seen_before(lines: list, data: st.DataObject) -> None:
-    prefixes = Prefixes([*RULES, *(PrefixRule(one.drop.prefix, Verdict.DROP) for one in lines if one.drop.prefix)])
+    prefixes = Prefixes(
+        [*RULES, *(PrefixRule(escaped(one.drop.prefix), Verdict.DROP) for one in lines if one.drop.prefix)]
+    )
     known = KnownLines(prefixes)
     for one in [*lines, *lines]:
         assert_alike(known, prefixes, one.line.encode("utf-8", "surrogateescape"))
@@ -113,7 +123,9 @@ def test_lines_of_the_kernel_with_something_around_them_say_the_same(
     lines: list[Printed], junk: str, data: st.DataObject
 ) -> None:
     """Behind the last field, in the middle, or before the prefix; the line itself is known by then."""
-    prefixes = Prefixes([*RULES, *(PrefixRule(one.drop.prefix, Verdict.DROP) for one in lines if one.drop.prefix)])
+    prefixes = Prefixes(
+        [*RULES, *(PrefixRule(escaped(one.drop.prefix), Verdict.DROP) for one in lines if one.drop.prefix)]
+    )
     known = KnownLines(prefixes)
     for one in [*lines, *lines]:
         known.wanted(one.line.encode("utf-8", "surrogateescape"))
@@ -217,7 +229,7 @@ def test_any_bytes(message: bytes) -> None:
 
 @pytest.mark.parametrize("sample", samples(), ids=lambda sample: sample.where)
 def test_the_corpus_says_the_same(sample) -> None:
-    prefixes = Prefixes([PrefixRule(sample.expected.get("prefix") or "drop:", Verdict.DROP)])
+    prefixes = Prefixes([PrefixRule(escaped(sample.expected.get("prefix") or "drop:"), Verdict.DROP)])
     known = KnownLines(prefixes)
     for _ in range(2):
         assert_alike(known, prefixes, sample.line.encode("utf-8", "surrogateescape"))

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from kiptail.flows.known_lines import KnownLine, KnownLines
 from kiptail.netfilter.parser import PacketDrop, Unparsed
-from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
+from kiptail.netfilter.patterns import escaped
+from kiptail.netfilter.prefixes import Prefixes, PrefixMatch, PrefixRule, Verdict
 from kiptail.netfilter.reading import Logged, Untrusted, read
 from tests.corpus import samples
 from tests.corpus.printer import Printed, printed
@@ -155,23 +156,23 @@ class TestOtherMessages:
 class TestRulesLines:
     @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.where)
     def test_all_that_were_seen_count(self, sample) -> None:
-        found = read(sample.line, Prefixes([PrefixRule(sample.expected["prefix"], Verdict.DROP)]))
+        found = read(sample.line, Prefixes([PrefixRule(escaped(sample.expected["prefix"]), Verdict.DROP)]))
         assert isinstance(found, Logged)
         assert isinstance(found.packet, Unparsed if "error" in sample.expected else PacketDrop)
 
     @given(printed())
     def test_all_that_the_printer_writes_count(self, sample: Printed) -> None:
-        prefixes = Prefixes([PrefixRule(sample.drop.prefix or "none", Verdict.DROP)])
+        prefixes = Prefixes([PrefixRule(escaped(sample.drop.prefix or "none"), Verdict.DROP)])
         found = read(sample.line, prefixes)
         if sample.drop.prefix:
-            assert found == Logged(PrefixRule(sample.drop.prefix, Verdict.DROP), sample.drop)
+            assert found == Logged(PrefixMatch(sample.drop.prefix, Verdict.DROP, limited=False), sample.drop)
         else:
             assert not isinstance(found, Logged)
 
     @given(printed(), st.data())
     def test_one_that_is_cut_says_what_is_left_of_it(self, sample: Printed, data: st.DataObject) -> None:
         cut = sample.line[: data.draw(st.integers(sample.cut_from, len(sample.line)))]
-        found = read(cut, Prefixes([PrefixRule(sample.drop.prefix or "none", Verdict.DROP)]))
+        found = read(cut, Prefixes([PrefixRule(escaped(sample.drop.prefix or "none"), Verdict.DROP)]))
         if isinstance(found, Logged) and isinstance(found.packet, PacketDrop):
             assert found.packet[:5] == sample.drop[:5]
 

@@ -272,11 +272,24 @@ def test_a_file_of_version_1_is_brought_up_to_this_one(tmp_path: Path) -> None:
     assert saved.records == (replace(RECORD, sent_count=5, sent_message="text", writes=2),)
 
 
+@pytest.mark.parametrize("change", ["UPDATE flow SET count = count + 1", "DELETE FROM event"])
+def test_a_file_of_version_4_that_another_program_changed_is_set_aside(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "state.sqlite"
+    path.write_bytes(gzip.decompress(VERSION_4.read_bytes()))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.create_function("by_kiptail_only", 1, lambda _: 7)
+        connection.execute(change)
+        connection.commit()
+    with closing(Store.open(tmp_path)) as store:
+        assert store.damaged is not None
+        assert store.load().flows == ()
+
+
 SECOND = 1_000_000
 T0 = 1_800_000_000 * SECOND
 
 
-def test_a_recorded_file_of_this_version_goes_on(tmp_path: Path) -> None:
+def test_a_recorded_file_of_version_4_goes_on(tmp_path: Path) -> None:
     """The file is one that 0.1.0 wrote before its modules stood in rooms: the same counts and Event names follow."""
     with closing(unpacked(VERSION_4, tmp_path)) as store:
         saved = store.load()

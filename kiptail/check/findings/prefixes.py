@@ -29,14 +29,14 @@ def prefix_findings(facts: HostFacts) -> Iterator[Finding]:
     others: dict[str, int] = {}
     for text, count in facts.journal.prefixes.items():
         match = configured.match(text)
-        counts, name = (seen, match.text) if match else (others, text.strip())
+        counts, name = (seen, match.prefix) if match else (others, text.strip())
         counts[name] = counts.get(name, 0) + count
     by_prefix: dict[str, list[LogRule]] = {}
     foreign: dict[str, list[LogRule]] = {}
     for rule in rules:
         match = configured.match(rule.prefix)
         if match:
-            by_prefix.setdefault(match.text, []).append(rule)
+            by_prefix.setdefault(match.prefix, []).append(rule)
         else:
             foreign.setdefault(rule.prefix.strip(), []).append(rule)
 
@@ -50,9 +50,9 @@ def prefix_findings(facts: HostFacts) -> Iterator[Finding]:
     elif facts.rules.read and not facts.rules.refusals and not rules and not facts.journal.prefixes:
         yield _no_log_rule(facts)
     else:
-        for text, verdict in facts.prefixes:
-            own = by_prefix.get(text, [])
-            yield _one(facts, text, verdict, rules=own, count=seen.get(text, 0), candidates=candidates)
+        for name, prefix in configured.rules:
+            own = by_prefix.get(name, [])
+            yield _one(facts, name, prefix.verdict, rules=own, count=seen.get(name, 0), candidates=candidates)
         yield from _unconfigured(facts, foreign, others)
     yield from _nflog(facts)
 
