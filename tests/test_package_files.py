@@ -56,7 +56,7 @@ def test_the_example_of_a_prefix_with_a_verdict_is_understood(tmp_path: Path) ->
     text = "[[prefixes]]\n" + re.sub("(?m)^#", "", table)
     (tmp_path / "kiptail.toml").write_text(text)
     (prefix,) = resolve({}, {}, now_us=10**15, default_config=tmp_path / "kiptail.toml").prefixes
-    assert prefix == ("FINAL_REJECT:", "reject")
+    assert (prefix.text, prefix.verdict) == ("FINAL_REJECT:", "reject")
 
 
 @pytest.mark.parametrize("template", sorted(MANUALS.iterdir()), ids=lambda path: path.name)

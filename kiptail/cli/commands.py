@@ -16,7 +16,7 @@ from kiptail.admin import example_rules, manifests
 from kiptail.cli.flags import flags, merged
 from kiptail.config import options, values
 from kiptail.config.settings import resolve
-from kiptail.config.sources import checked
+from kiptail.config.values import checked
 from kiptail.credentials.identity import ACCOUNT, NAMESPACE
 from kiptail.errors import KiptailError, SettingsError
 from kiptail.text import one_line

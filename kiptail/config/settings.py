@@ -15,10 +15,10 @@ from pathlib import Path
 
 from kiptail.config import options
 from kiptail.config.options import LogFormat, LogLevel, Output, PodIdentifier, PodIndex
-from kiptail.config.sources import Found, Levels, checked, read_config
-from kiptail.config.values import Moment, Network, path, quoted
+from kiptail.config.sources import Found, Levels, read_config
+from kiptail.config.values import Moment, Network, checked, path, quoted
 from kiptail.errors import SettingsError
-from kiptail.netfilter.prefixes import PrefixRule
+from kiptail.netfilter.prefixes import Prefixes, PrefixRule
 
 __all__ = ["DEFAULT_CONFIG", "DEFAULT_LOOK_BACK_US", "Settings", "resolve"]
 
@@ -173,6 +173,10 @@ def _prefixes(found: Found[PrefixRule] | None, *, needed: bool) -> tuple[PrefixR
         raise SettingsError(
             f"{found.source}: {len(chosen)} prefixes are more than the {MOST_PREFIXES} that are allowed"
         )
+    try:
+        Prefixes(chosen.values())
+    except ValueError as error:
+        raise SettingsError(f"{found.source}: {error}") from error
     return tuple(chosen.values())
 
 

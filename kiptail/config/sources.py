@@ -11,19 +11,19 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from kiptail import inputfile
 from kiptail.config import options
 from kiptail.config.options import OPTIONS, Option
-from kiptail.config.values import prefix, quoted
+from kiptail.config.prefix_tables import KEYS, prefix_rule, tables_of
+from kiptail.config.values import checked, quoted
 from kiptail.errors import SettingsError
-from kiptail.netfilter.prefixes import PrefixRule, Verdict
+from kiptail.netfilter.prefixes import PrefixRule
 from kiptail.text import one_line
 
-__all__ = ["Found", "Levels", "checked", "read_config"]
+__all__ = ["Found", "Levels", "read_config"]
 
 #: A configuration file is read up to this size, so that a mistaken path cannot exhaust the memory.
 MOST_CONFIG_BYTES = 1 << 20
@@ -51,14 +51,6 @@ class Found(Generic[T]):
     def value(self) -> T:
         """The only value, or the last."""
         return self.values[-1]
-
-
-def checked(source: str, text: str, convert: Callable[[str], T]) -> T:
-    """``convert(text)``; what it refuses becomes a :class:`SettingsError` that names ``source``."""
-    try:
-        return convert(text)
-    except ValueError as error:
-        raise SettingsError(f"{source}: {quoted(text)} {error}") from error
 
 
 class Levels:
@@ -184,22 +176,14 @@ def _toml_texts(option: Option[Any], value: object, source: str) -> list[str]:
 
 
 def _prefix_tables(tables: object, source: str) -> tuple[PrefixRule, ...]:
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise SettingsError(f'{source}: is no list of tables: write [[prefixes]], text = "…", verdict = "drop"')
-    settings = []
-    for number, table in enumerate(tables, start=1):
+    rules = []
+    for number, table in enumerate(tables_of(tables, source), start=1):
         where = f"{source}, table {number}"
         for key in table:
-            if key not in ("text", "verdict"):
-                raise _unknown(key, ("text", "verdict"), where)
-        verdict = next((one for one in Verdict if one == table.get("verdict", Verdict.DROP)), None)
-        if verdict is None:
-            raise SettingsError(f"{where}: verdict is none of {', '.join(Verdict)}")
-        text = table.get("text")
-        if not isinstance(text, str):
-            raise SettingsError(f"{where}: has no text, which is the prefix")
-        settings.append(checked(where, text, partial(prefix, verdict=verdict)))
-    return tuple(settings)
+            if key not in KEYS:
+                raise _unknown(key, KEYS, where)
+        rules.append(prefix_rule(table, where))
+    return tuple(rules)
 
 
 def _unknown(key: str, known: Iterable[str], where: str) -> SettingsError:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from kiptail.netfilter.prefixes import PrefixRule, Verdict
+from kiptail.errors import SettingsError
+from kiptail.netfilter.prefixes import PrefixRule, Verdict, compiled
 from kiptail.text import one_line
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Network",
     "address",
     "boolean",
+    "checked",
     "choice",
     "context",
     "duration",
@@ -42,6 +44,7 @@ __all__ = [
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+T = TypeVar("T")
 _Word = TypeVar("_Word", bound=str)
 
 _SECOND_US = 1_000_000
@@ -236,13 +239,30 @@ def server_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def prefix(text: str, verdict: Verdict = Verdict.DROP) -> PrefixRule:
-    """A log prefix as the firewall rule has it; blanks at its ends do not count."""
+def checked(source: str, text: str, convert: Callable[[str], T]) -> T:
+    """``convert(text)``; what it refuses becomes a :class:`SettingsError` that names ``source``."""
+    try:
+        return convert(text)
+    except ValueError as error:
+        raise SettingsError(f"{source}: {quoted(text)} {error}") from error
+
+
+def prefix(
+    text: str,
+    verdict: Verdict = Verdict.DROP,
+    verdicts: tuple[tuple[str, Verdict], ...] = (),
+    *,
+    limited: bool = False,
+    cut_at: int = 0,
+) -> PrefixRule:
+    """A log prefix as the firewall rule has it, or a pattern of some; blanks at its ends do not count."""
     text = text.strip()
     if not text:
         raise ValueError("is empty: a prefix names the rules whose lines count")
     if not text.isprintable():
         raise ValueError("holds control characters, which no log prefix can have")
-    if len(text.encode("utf-8", "surrogateescape")) > _PREFIX_BYTES:
+    rule = PrefixRule(text, verdict, verdicts, limited, cut_at)
+    pattern = compiled(rule)
+    if len("".join(pattern.constants).encode()) > _PREFIX_BYTES:
         raise ValueError(f"is longer than the {_PREFIX_BYTES} bytes that the kernel takes")
-    return PrefixRule(text, verdict)
+    return rule

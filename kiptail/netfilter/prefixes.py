@@ -116,9 +116,10 @@ class Prefixes:
             pattern = compiled(rule)
             constant = "" if pattern.holes else "".join(pattern.constants)
             configured = _Configured(rule, pattern, constant or rule.text.strip())
-            first = by_shape.setdefault(pattern.shape, configured).rule
-            if (first.verdict, first.verdicts) != (rule.verdict, rule.verdicts):
-                raise ValueError("a log prefix has two verdicts")
+            first = by_shape.setdefault(pattern.shape, configured)
+            if (first.rule.verdict, first.rule.verdicts) != (rule.verdict, rule.verdicts):
+                names = " and ".join(dict.fromkeys(repr(one.name) for one in (first, configured)))
+                raise ValueError(f"the log prefix {names} has two verdicts")
         self._literals = {one.name: one for one in by_shape.values() if not one.pattern.holes}
         holed = [one for one in by_shape.values() if one.pattern.holes]
         self._patterns = sorted(holed, key=lambda one: -one.pattern.literal)

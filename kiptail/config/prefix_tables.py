@@ -1,0 +1,53 @@
+"""The tables of prefixes in a TOML file, of the configuration or a profile: ``[[prefixes]]``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from kiptail.config.values import checked, prefix, quoted
+from kiptail.errors import SettingsError
+from kiptail.netfilter.patterns import VERDICT
+from kiptail.netfilter.prefixes import PrefixRule, Verdict, compiled
+
+__all__ = ["KEYS", "prefix_rule", "tables_of"]
+
+#: What a table may hold.
+KEYS = ("text", "verdict", "verdicts", "limited", "cut_at")
+
+
+def tables_of(value: object, source: str) -> Sequence[Mapping[str, Any]]:
+    """``value`` as a list of tables; SettingsError, which begins with ``source``, when it is none."""
+    if not isinstance(value, list) or not all(isinstance(table, dict) for table in value):
+        raise SettingsError(f'{source}: is no list of tables: write [[prefixes]], text = "…", verdict = "drop"')
+    return value
+
+
+def prefix_rule(table: Mapping[str, Any], where: str) -> PrefixRule:
+    """What a table with no other keys than :data:`KEYS` says; SettingsError, which begins with ``where``."""
+    text = table.get("text")
+    if not isinstance(text, str):
+        raise SettingsError(f"{where}: has no text, which is the prefix")
+    verdict = _verdict(table.get("verdict", Verdict.DROP), where)
+    words = table.get("verdicts", {})
+    if not isinstance(words, dict):
+        raise SettingsError(f'{where}: verdicts is no table: write verdicts = {{ D = "drop", R = "reject" }}')
+    verdicts = tuple((word, _verdict(value, f"{where}: verdicts, {quoted(word)}")) for word, value in words.items())
+    limited = table.get("limited", False)
+    if not isinstance(limited, bool):
+        raise SettingsError(f"{where}: limited is neither true nor false")
+    cut_at = table.get("cut_at", 0)
+    if type(cut_at) is not int or cut_at < 0:
+        raise SettingsError(f"{where}: cut_at is no number of characters")
+    rule = checked(where, text, partial(prefix, verdict=verdict, verdicts=verdicts, limited=limited, cut_at=cut_at))
+    if "verdict" in table and VERDICT in compiled(rule).holes:
+        raise SettingsError(f"{where}: {quoted(text)} has {{verdict}}, so the line says the verdict: leave verdict out")
+    return rule
+
+
+def _verdict(value: object, where: str) -> Verdict:
+    verdict = next((one for one in Verdict if one == value), None)
+    if verdict is None:
+        raise SettingsError(f"{where}: verdict is none of {', '.join(Verdict)}")
+    return verdict
