@@ -12,6 +12,7 @@ from typing import Protocol, Self
 from kiptail.credentials.identity import Identity
 from kiptail.credentials.tokens import Claims, claims_of
 from kiptail.errors import ClusterError
+from kiptail.kube.current_session import CurrentSession
 from kiptail.kube.session import Session, Tokens, open_session
 from kiptail.kube.transport import Observe, Transport
 
@@ -60,15 +61,12 @@ class Client:
         :meth:`close`.
         Raises ClusterError, one line, that names the file and what is wrong with it.
         """
-        return cls(
-            Transport(
-                lambda closed: open_session(paths, context, server, tokens, stopped=lambda: closed() or stopped()),
-                request_timeout_s=request_timeout_s,
-                files_check_s=files_check_s,
-                observe=observe,
-                on_unauthorized=None if tokens is None else lambda session: tokens.refused(_token(session)),
-            )
+        sessions = CurrentSession(
+            lambda closed: open_session(paths, context, server, tokens, stopped=lambda: closed() or stopped()),
+            files_check_s=files_check_s,
+            on_unauthorized=None if tokens is None else lambda session: tokens.refused(_token(session)),
         )
+        return cls(Transport(sessions, request_timeout_s=request_timeout_s, observe=observe))
 
     @property
     def server(self) -> str:
@@ -77,7 +75,7 @@ class Client:
 
     def time_us(self) -> int | None:
         """What the API server's clock shows now, µs since the epoch, to a second or so; None while nothing tells."""
-        ahead_s = self._transport.server_time_s
+        ahead_s = self._transport.clock.ahead_s
         # A Date is cut to whole seconds.
         return None if ahead_s is None else round((ahead_s + time.monotonic() + 0.5) * 1e6)
 

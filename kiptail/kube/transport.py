@@ -1,16 +1,13 @@
-"""Sends requests with the credentials of the day, and reads the answers."""
+"""Sends requests, and reads the answers."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
-import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeAlias
 
 import urllib3
@@ -18,17 +15,15 @@ from urllib3._collections import HTTPHeaderDict
 from urllib3.exceptions import ProtocolError
 
 from kiptail import __version__
-from kiptail.clock.trouble import Trouble
-from kiptail.credentials.files import stamp
 from kiptail.errors import ApiError, ClusterError
 from kiptail.kube.calls import Call, Calls, of_this_thread
+from kiptail.kube.current_session import CurrentSession
 from kiptail.kube.errors import TRANSPORT_ERRORS, bad_answer, refused
+from kiptail.kube.server_clock import ServerClock
 from kiptail.kube.session import Session
 from kiptail.text import one_line
 
 __all__ = ["ANSWER_BYTES", "Observe", "Request", "Transport", "require_plain"]
-
-log = logging.getLogger(__name__)
 
 #: ``observe(verb, code, seconds)`` once an exchange: list, watch, create, patch or review; the HTTP status or
 #: ``error``; the time to the answer's headers.
@@ -56,87 +51,29 @@ class Request:
 
 
 class Transport:
-    """Sends requests from any number of threads; notices changed credentials, and reads them again after a 401."""
+    """Sends requests from any number of threads, with other credentials after a 401."""
 
-    def __init__(
-        self,
-        opener: Callable[[Callable[[], bool]], Session],
-        *,
-        request_timeout_s: float,
-        files_check_s: float,
-        observe: Observe | None,
-        on_unauthorized: Callable[[Session], object] | None = None,
-    ) -> None:
-        """``opener`` reads the credentials, until the function that it is given says to stop. Raises ClusterError.
-
-        ``on_unauthorized`` gets a session that the API server answered 401, before the credentials are read again.
-        """
-        self._opener = opener
+    def __init__(self, sessions: CurrentSession, *, request_timeout_s: float, observe: Observe | None) -> None:
+        self._sessions = sessions
         self._request_timeout_s = request_timeout_s
-        self._files_check_s = files_check_s
         self._observe = observe
-        self._on_unauthorized = on_unauthorized
-        #: Held while credentials are read, which may run a plugin: not for anything that close() needs.
-        self._load_lock = threading.Lock()
         self.calls = Calls()
-        self._closed = threading.Event()
-        self.session = opener(self._closed.is_set)
-        self._check_at = time.monotonic() + files_check_s
-        self._trouble = Trouble()
-        #: The ``Date`` of the latest answer, in seconds since the epoch, less what time.monotonic() showed then.
-        self.server_time_s: float | None = None
-        self._date = ""
+        self.clock = ServerClock()
+
+    @property
+    def session(self) -> Session:
+        """The session that the next request is sent by, unless its files have changed."""
+        return self._sessions.latest
 
     def close(self) -> None:
         """Break off all calls; there will be no others."""
-        self._closed.set()
+        self._sessions.stop()
         self.calls.close()
-        self.session.close()
-
-    # -- credentials
+        self._sessions.close()
 
     def reload(self) -> None:
         """Read the credentials again. Raises ClusterError; the old ones stay in use then."""
-        with self._load_lock:
-            self._replace()
-
-    def _replace(self) -> None:
-        """With the load lock held."""
-        old, self.session = self.session, self._opener(self._closed.is_set)
-        old.close()
-        self._trouble.ends()
-
-    def _renew(self, session: Session, *, refused: bool) -> None:
-        """Replace the credentials that got a 401, if no other thread has done so.
-
-        ``refused``: by the API server. A gateway's page is worth another look at the credentials, for it may be the
-        gateway that knows them, but says nothing about the token.
-        """
-        with self._load_lock:
-            if self.session is session:
-                if refused and self._on_unauthorized is not None:
-                    self._on_unauthorized(session)
-                self._replace()
-
-    def _fresh_session(self) -> Session:
-        """The session; a new one if a file it came from has changed. One that is being rewritten can wait."""
-        if time.monotonic() < self._check_at:
-            return self.session
-        with self._load_lock:
-            if (began := time.monotonic()) >= self._check_at:
-                try:
-                    changed = any(stamp(path) != old for path, old in self.session.stamps.items())
-                    if changed or self.session.credential.outdated():
-                        self._replace()
-                except ClusterError as error:
-                    if self._trouble.changes(str(error)):
-                        log.warning("still using the old credentials: %s", error)
-                # What a plugin took is paused, too: with one that hangs, the old credentials have their turn.
-                now = time.monotonic()
-                self._check_at = now + max(self._files_check_s, now - began)
-            return self.session
-
-    # -- requests
+        self._sessions.reload()
 
     def ask(self, request: Request, limit: int = ANSWER_BYTES) -> bytes:
         """The body, of at most ``limit`` bytes, of a successful answer. Raises ApiError."""
@@ -181,7 +118,7 @@ class Transport:
         It is that of the second try, where the first got a 401. ``read_s`` of silence break the reading of the body
         off. Raises ApiError where there was no answer.
         """
-        session = self._fresh_session()
+        session = self._sessions.fresh()
         response = self._send_once(call, session, request, read_s, stream)
         if response.status != 401:
             return response
@@ -191,7 +128,7 @@ class Transport:
             raise refusal
         call.allow(math.inf)  # reading credentials has its own time
         try:
-            self._renew(session, refused=refusal.status == 401)
+            self._sessions.renew(session, refused=refusal.status == 401)
         except ClusterError as error:
             text = f"{refusal}, and {error}"
             raise ApiError(text, status=refusal.status, reason=refusal.reason) from error
@@ -216,7 +153,7 @@ class Transport:
                     request.method, request.path, body=request.body, headers=headers, times=times, stream=stream
                 )
             code = str(response.status) if response.status in http.client.responses else "other"
-            self._note_date(response)
+            self.clock.note(response.headers)
         except TRANSPORT_ERRORS as error:
             raise call.failure(request.what, session.server, error) from error
         finally:
@@ -225,19 +162,6 @@ class Transport:
             if self._observe is not None:
                 self._observe(request.verb, code, time.monotonic() - started)
         return response
-
-    def _note_date(self, response: Any) -> None:
-        """Take the server's clock from the answer's headers; the API server says all in JSON, a gateway shows pages."""
-        if not str(response.headers.get("Content-Type") or "").startswith("application/json"):
-            return
-        date = str(response.headers.get("Date") or "")
-        if date == self._date:
-            return  # of the same second
-        try:
-            seconds = parsedate_to_datetime(date).timestamp()
-        except (ValueError, TypeError, OverflowError, OSError):
-            return
-        self.server_time_s, self._date = seconds - time.monotonic(), date
 
 
 def require_plain(request: Request, response: Any) -> None:
