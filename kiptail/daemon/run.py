@@ -10,25 +10,22 @@ from contextlib import ExitStack
 from kiptail.config.settings import Settings
 from kiptail.daemon.cluster import DRAIN_PATIENCE, START_PATIENCE, Cluster
 from kiptail.daemon.machine import ThisMachine, logs_all_namespaces
-from kiptail.daemon.notify import Notifier, watchdog_interval
-from kiptail.daemon.observer import Unobserved
 from kiptail.daemon.owners import Owners
+from kiptail.daemon.presence import Presence
+from kiptail.daemon.readings import Readings
 from kiptail.daemon.report import Report
 from kiptail.daemon.signals import StopSignal
 from kiptail.daemon.startup import Stopped, open_store
-from kiptail.daemon.wiring import event_style, open_clock, open_journal, open_ledger, open_metrics
+from kiptail.daemon.wiring import event_style, open_clock, open_journal, open_ledger, open_names, open_sink
 from kiptail.errors import ClusterError, JournalError, KiptailError, StateError
 from kiptail.events.endpoint import Locator
 from kiptail.events.poster import Poster
 from kiptail.events.recorder import Recorder
-from kiptail.events.sink import ApiSink, Printer
+from kiptail.events.sink import Printer
 from kiptail.events.tally import Tally
-from kiptail.events.writer import EventSink
 from kiptail.flows.intake import Follower, Step
-from kiptail.names.dns import Names
 from kiptail.netfilter.prefixes import Prefixes
 from kiptail.pods.snapshot import load_snapshot
-from kiptail.text import one_line
 
 __all__ = ["run"]
 
@@ -57,18 +54,17 @@ class _Daemon:
     """The parts of a running kiptail. Everything is closed by ``stack``, in reverse."""
 
     def __init__(self, settings: Settings, stack: ExitStack) -> None:
-        self._settings, self._stack = settings, stack
+        self._settings = settings
         self._stop = StopSignal(stack)
-        self._notifier = Notifier()
-        stack.callback(self._notifier.close)
-        self._metrics = open_metrics(settings)
+        self._presence = Presence(settings, stack)
+        observer = self._presence.observer
 
         prefixes = Prefixes(settings.prefixes)
         snapshot = load_snapshot(settings.pods, label=settings.pod_identifier_label) if settings.pods else None
-        self._cluster = Cluster(settings, stack, self._stop, self._metrics)
+        self._cluster = Cluster(settings, stack, self._stop, observer)
 
         # The store before the journal: what another kiptail uses is not to be touched.
-        store = open_store(settings, self._stop, self._wait_for_room)
+        store = open_store(settings, self._stop, self._presence.waiting)
         stack.callback(store.close)
         saved = store.load()
         self._begins = saved.position is None
@@ -84,16 +80,17 @@ class _Daemon:
             snapshot,
             store=store,
             clock=self._clock,
-            observer=self._metrics,
+            observer=observer,
             wake=self._stop.wake,
             stack=stack,
         )
         tally = Tally()
-        self._printer: Printer | None = None
+        sink = open_sink(settings, self._cluster.api, self._stop.set)
+        self._printer = sink if isinstance(sink, Printer) else None
         self._poster = Poster(
             Recorder(
-                sink=self._sink(),
-                locate=self._locator(),
+                sink=sink,
+                locate=self._locator(stack),
                 outbox=store,
                 style=event_style(settings, self._cluster.node_name),
                 repeat_interval=settings.repeat_interval_s,
@@ -101,7 +98,7 @@ class _Daemon:
                 most_ended=settings.max_flows,
                 hold=settings.dry_run and not settings.follow,
                 paced=not settings.dry_run,
-                observe=self._metrics.event_written,
+                observe=observer.event_written,
                 tally=tally,
                 remember=self._owners.remember,
                 uncut=self._owners.changed.pending,
@@ -125,13 +122,19 @@ class _Daemon:
         )
         self._owners.inform_follower(self._follower)
         self._report = Report(
-            journal=self._journal,
-            follower=self._follower,
-            ledger=ledger,
-            poster=self._poster,
-            index=self._owners.index,
-            tally=tally,
-            damaged=store.damaged is not None,
+            journal=self._journal, follower=self._follower, poster=self._poster, index=self._owners.index
+        )
+        self._presence.read_from(
+            Readings(
+                journal=self._journal,
+                follower=self._follower,
+                ledger=ledger,
+                poster=self._poster,
+                index=self._owners.index,
+                tally=tally,
+                report=self._report,
+                damaged=store.damaged is not None,
+            )
         )
 
     # -- the run --------------------------------------------------------------------------------------------
@@ -143,7 +146,7 @@ class _Daemon:
         self._report.renewal = self._cluster.renew(self._clock)
         if self._stop.is_set():
             return 1 if self._stop.crashed else 0
-        self._serve_metrics()
+        self._presence.serve(self._report.obstacles)
         self._poster.start()
         source: object = self._settings.journal_directory or "this machine's journal"
         if self._settings.journal_files:
@@ -161,7 +164,7 @@ class _Daemon:
                 # Where reading begins is where a restart goes on, also if this run dies before it has read anything:
                 # with --since it would begin later. On a full disk the journal loop tries it again each second.
                 self._follower.commit()
-            self._notifier.tell("READY=1")
+            self._presence.ready()
             self._follow()
         except KiptailError:
             self._shut_down()
@@ -179,21 +182,18 @@ class _Daemon:
         return 1 if self._stop.crashed else 0
 
     def _follow(self) -> None:
-        watchdog = watchdog_interval()
-        beat_at = status_at = save_at = 0.0
+        status_at = save_at = 0.0
         self._await_index()
         while not self._stop.is_set():
             self._owners.apply_changes()  # what is known before a drop is read is known when it is counted
             step = self._follower.step()
             now = time.monotonic()
-            if watchdog and now >= beat_at:
-                self._notifier.tell("WATCHDOG=1")
-                beat_at = now + watchdog
+            self._presence.beat(now)
             if now >= status_at:
                 now_us, lag_us = self._clock.now_us(), self._journal.lag_us()
                 self._report.beat(lag=lag_us / 1e6 if self._settings.follow else 0.0)
                 self._owners.settle(now_us, now_us - lag_us)
-                self._notifier.tell(f"STATUS={self._report.status()}")
+                self._presence.status(self._report.status())
                 status_at = now + STATUS_INTERVAL
             if now >= save_at:
                 self._owners.remember()
@@ -221,7 +221,7 @@ class _Daemon:
         """Commit, send the last counts and end the threads; returns how many Events are left."""
         if self._settings.follow:
             log.info("stopping")
-        self._notifier.tell("STOPPING=1")
+        self._presence.stopping()
         committed = self._commit()
         drain = not self._settings.follow and not self._stop.is_set()
         patience = DRAIN_PATIENCE if drain else STOP_PATIENCE
@@ -253,47 +253,15 @@ class _Daemon:
 
     # -- the start ------------------------------------------------------------------------------------------
 
-    def _wait_for_room(self, reason: str) -> None:
-        """Alive, and waiting: as ready as a kiptail whose cluster is away."""
-        for message in ("READY=1", "WATCHDOG=1", f"STATUS={one_line(reason)}"):
-            self._notifier.tell(message)
-
-    def _sink(self) -> EventSink:
-        if self._cluster.api is not None and not self._settings.dry_run:
-            return ApiSink(self._cluster.api)
-        self._printer = Printer(as_json=self._settings.output == "json", on_closed=self._stop.set)
-        return self._printer
-
-    def _locator(self) -> Locator:
-        names = Names(on_ready=self._wake_poster) if self._cluster.api is not None else None
-        if names is not None:
-            self._stack.callback(names.close)
+    def _locator(self, stack: ExitStack) -> Locator:
         # What somebody else's journal says of its machine is nothing that can be asked here.
         machine = ThisMachine(self._cluster.node_name) if self._settings.follow else None
-        return Locator(self._owners.index.owners, names.lookup if names is not None else _nameless, machine)
+        names = open_names(self._cluster.api, self._wake_poster, stack)
+        return Locator(self._owners.index.owners, names, machine)
 
     def _wake_poster(self) -> None:
         self._poster.wake()
 
-    def _serve_metrics(self) -> None:
-        address = self._settings.metrics_address
-        if address is None or isinstance(self._metrics, Unobserved):
-            return
-        from kiptail.daemon.scrapes import MetricsServer  # noqa: PLC0415 - see open_metrics()
-
-        try:
-            self._metrics.read_from(self._report.readings)
-            server = MetricsServer(self._metrics.registry, address, obstacles=self._report.obstacles)
-        except OSError as error:
-            # Counting drops matters more than being scraped.
-            log.error("no metrics: cannot listen on %s:%d: %s", *address, error.strerror)
-            return
-        self._stack.callback(server.close)
-
 
 def _never() -> bool:
     return False
-
-
-def _nameless(address: str) -> str:
-    return ""

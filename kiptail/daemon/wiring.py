@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from kiptail.clock.own import OwnClock
@@ -13,13 +14,16 @@ from kiptail.credentials.identity import grant_remedy
 from kiptail.credentials.renewal import KeptToken
 from kiptail.daemon.observer import Observer, Unobserved
 from kiptail.errors import ClusterError
+from kiptail.events.endpoint import NameOf
 from kiptail.events.event import EventStyle
+from kiptail.events.sink import ApiSink, Printer
 from kiptail.flows.budget import Limits
 from kiptail.flows.known_lines import KnownLine, KnownLines
 from kiptail.flows.ledger import Ledger
 from kiptail.journal.follow import Journal
 from kiptail.journal.reader import running_boot
 from kiptail.names.cluster import ClusterNames
+from kiptail.names.dns import Names
 from kiptail.netfilter.prefixes import Prefixes
 from kiptail.pods.live import LiveIndex, NodeMode
 from kiptail.pods.ranges import PodRanges
@@ -30,7 +34,17 @@ if TYPE_CHECKING:
     from kiptail.daemon.metrics import Metrics
     from kiptail.kube.api import KubeApi
 
-__all__ = ["connect", "event_style", "open_clock", "open_index", "open_journal", "open_ledger", "open_metrics"]
+__all__ = [
+    "connect",
+    "event_style",
+    "open_clock",
+    "open_index",
+    "open_journal",
+    "open_ledger",
+    "open_metrics",
+    "open_names",
+    "open_sink",
+]
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +174,26 @@ def open_ledger(settings: Settings, saved: Saved) -> Ledger:
         # As flows of their own they get the same names as before, and so update the same Events.
         ledger.end_all()
     return ledger
+
+
+def open_sink(settings: Settings, api: KubeApi | None, on_closed: Callable[[], None]) -> ApiSink | Printer:
+    """Where Events go; ``on_closed`` is called when they can be printed no more."""
+    if api is not None and not settings.dry_run:
+        return ApiSink(api)
+    return Printer(as_json=settings.output == "json", on_closed=on_closed)
+
+
+def open_names(api: KubeApi | None, on_ready: Callable[[], None], stack: ExitStack) -> NameOf:
+    """What the DNS calls an address; nobody asks it where no cluster is followed. ``stack`` closes it."""
+    if api is None:
+        return _nameless
+    names = Names(on_ready=on_ready)
+    stack.callback(names.close)
+    return names.lookup
+
+
+def _nameless(address: str) -> str:
+    return ""
 
 
 def event_style(settings: Settings, node_name: str) -> EventStyle:

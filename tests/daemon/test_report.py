@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from kiptail.daemon.report import LAG_SHOWN, Report
-from kiptail.events.tally import Tally
 from kiptail.flows.counter import Intake
 
 
@@ -20,7 +19,7 @@ def report(*, untrusted: int = 0, **intake: Any) -> Report:
     parts: Any = SimpleNamespace(
         trouble="", intake=Intake(**intake), progress=progress, ready=lambda: True, counts=counts
     )
-    return Report(journal=parts, follower=parts, ledger=parts, poster=parts, index=parts, tally=Tally(), damaged=False)
+    return Report(journal=parts, follower=parts, poster=parts, index=parts)
 
 
 LATE = LAG_SHOWN + 2
@@ -73,3 +72,10 @@ def test_lines_with_a_wanted_prefix_that_are_not_counted_are_said(changes: dict[
 
 def test_entries_that_the_kernel_did_not_write_are_said_too() -> None:
     assert report(untrusted=2).summary() == "9 kernel lines read: 0 drops, 2 lines not trusted"
+
+
+def test_a_token_that_cannot_be_renewed_is_said() -> None:
+    told = report()
+    assert (told.token_trouble, "token" in told.status()) == ("", False)
+    told.renewal = SimpleNamespace(trouble="the token is refused")
+    assert told.status().endswith("; the token is refused")
