@@ -139,6 +139,79 @@ def test_every_module_says_what_it_is_for(path: Path) -> None:
     assert path.stem not in {"util", "utils", "helpers", "common"}
 
 
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_no_module_is_too_long_to_be_read_at_one_go(path: Path) -> None:
+    # The table of options is as long as there are options.
+    assert len(path.read_text().splitlines()) <= 300 or path == PACKAGE / "config" / "options.py"
+
+
+def methods(tree: ast.ClassDef) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def attributes(tree: ast.ClassDef) -> set[str]:
+    """The fields that the class declares, and what its methods assign to ``self``."""
+    declared = (node.target for node in tree.body if isinstance(node, ast.AnnAssign))
+    nodes = (node for method in methods(tree) for node in ast.walk(method) if isinstance(node, ast.Attribute))
+    assigned = (node for node in nodes if isinstance(node.ctx, ast.Store))
+    return {target.id for target in declared if isinstance(target, ast.Name)} | {
+        node.attr for node in assigned if isinstance(node.value, ast.Name) and node.value.id == "self"
+    }
+
+
+def comment_above(tree: ast.ClassDef, lines: list[str]) -> str:
+    """The first line of the comment that ends where the class, or its decorators, begin."""
+    first = at = min(node.lineno for node in (tree, *tree.decorator_list)) - 1
+    while at and lines[at - 1].lstrip().startswith("#"):
+        at -= 1
+    return lines[at].strip() if at < first else ""
+
+
+def beyond(tree: ast.ClassDef, *, most_methods: int = 15, most_attributes: int = 12) -> str:
+    """What a class has too many of, as the comment above it begins that says why; "" when it has not."""
+    found = []
+    if len(methods(tree)) > most_methods:
+        found.append(f"{most_methods} methods")
+    if len(attributes(tree)) > most_attributes:
+        found.append(f"{most_attributes} attributes")
+    return f"# More than {' and '.join(found)}: " if found else ""
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_a_class_has_one_job_or_says_why_it_is_large(path: Path) -> None:
+    """Above a class with more than 15 methods or 12 attributes stands why, and above no other."""
+    text = path.read_text()
+    for tree in ast.walk(ast.parse(text)):
+        if isinstance(tree, ast.ClassDef):
+            comment, large = comment_above(tree, text.splitlines()), beyond(tree)
+            says = comment.startswith(large) if large else not comment.startswith("# More than ")
+            assert says, f"{tree.name}: {large or 'within the bounds'}, but the comment is {comment!r}"
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        pytest.param("", "", id="within the bounds"),
+        pytest.param("    c: int\n", "# More than 2 attributes: ", id="a field"),
+        pytest.param(
+            "    def f(self): self.c, self.d = 1, 2\n", "# More than 2 attributes: ", id="assigned in a method"
+        ),
+        pytest.param("    def f(self): pass\n    async def g(self): pass\n", "# More than 1 methods: ", id="methods"),
+        pytest.param(
+            "    def f(self): self.c = 1\n    def g(self): pass\n",
+            "# More than 1 methods and 2 attributes: ",
+            id="both",
+        ),
+    ],
+)
+def test_what_is_large_is_counted(more: str, wanted: str) -> None:
+    source = f"# Why.\n# And more.\n@final\nclass C:\n    a: int\n    b: int = 1\n{more}"
+    (tree,) = ast.parse(source).body
+    assert isinstance(tree, ast.ClassDef)
+    assert beyond(tree, most_methods=1, most_attributes=2) == wanted
+    assert comment_above(tree, source.splitlines()) == "# Why."
+
+
 def test_importing_every_module_starts_nothing() -> None:
     """No thread, handler or metric appears before somebody asks for it."""
     names = [dotted(path) for path in modules() if path.stem != "__main__"]

@@ -152,6 +152,7 @@ class Answer(NamedTuple):
     remedy: str = ""
 
 
+# More than 12 attributes: one for each thing that a finding is made of, or for why it is not known.
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
     """The cluster."""

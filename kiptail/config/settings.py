@@ -31,6 +31,7 @@ DEFAULT_LOOK_BACK_US = 600 * 1_000_000
 MOST_PREFIXES = 100
 
 
+# More than 12 attributes: one for each option.
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What one run of kiptail works with; values are checked, files and servers are not touched yet."""

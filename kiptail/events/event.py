@@ -48,12 +48,10 @@ class EventStyle:
     pod_identifier: str
 
 
+# More than 12 attributes: one for each column of its row in the state, and one that is not stored.
 @dataclass(slots=True)
 class EventRecord:
-    """The Event at one end of a flow, and what the API server has of it.
-
-    So many fields because it is a row of the state, but for the last one.
-    """
+    """The Event at one end of a flow, and what the API server has of it."""
 
     flow_id: int
     #: ``src`` or ``dst``.

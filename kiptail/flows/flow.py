@@ -153,6 +153,7 @@ class Spread:
 _NO_TRAIL = Trail()
 
 
+# More than 12 attributes: one for each column of its row in the state, but for the key, which has columns of its own.
 @dataclass(slots=True)
 class Flow:
     """Drops that belong together. Times are those of the drops, in µs since the epoch."""

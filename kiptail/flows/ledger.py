@@ -45,8 +45,8 @@ class Changes:
     budget: BudgetState
 
 
-# More than fifteen methods and twelve attributes. Seven methods pass on to the register, the cuts or the budgets, so
-# that whoever has a ledger need not know these. Four attributes are counters for metrics. Three are what the register
+# More than 15 methods and 12 attributes: seven methods pass on to the register, the cuts or the budgets, so that
+# whoever has a ledger need not know these. Four attributes are counters for metrics. Three are what the register
 # and the hands keep: counting a drop takes less than a µs, and looking them up there each time would be felt.
 class Ledger:
     """The open flows of this node."""

@@ -35,7 +35,7 @@ class Part(NamedTuple):
     mixed: bool = False
 
 
-# More than fifteen methods, of which six are Python's own: a trail is compared, stored, and made when it is asked for.
+# More than 15 methods: six are Python's own, for a trail is compared, stored, and made when it is asked for.
 class Trail:
     """Spans of time, one after the other, and how many drops of the flow were counted before each.
 

@@ -19,6 +19,7 @@ class PodRef(NamedTuple):
     label: str = ""
 
 
+# More than 12 attributes: one for each sign that a pod's object gives of when it had its addresses.
 class Pod(NamedTuple):
     """What ownership needs of a pod object. Times are µs since the epoch."""
 
