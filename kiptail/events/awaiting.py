@@ -148,6 +148,7 @@ class Awaiting:
         """The same of one flow, and of all its addresses if None."""
         if tracked.reattribute(addresses, self._clock()):
             self._unattributed[tracked.flow.id] = tracked
+            self._stages.reopen(tracked)
             self.look_again()
 
     def ask_again(self, tracked: Tracked) -> None:

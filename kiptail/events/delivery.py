@@ -111,7 +111,7 @@ class Delivery:
                 self.chances.give_up(record.key, count)
 
     def plan(self, tracked: Tracked) -> None:
-        """Schedule those of a flow's Events that have something to say."""
+        """Schedule those of a flow's Events that have something to say; with one that has, a flow rests no longer."""
         count = tracked.flow.count
         for record in tracked.records.values():
             # An Event that keeps being deleted is created once more for each chance that it gets.
@@ -120,6 +120,7 @@ class Delivery:
                 record.rounds = min(record.rounds, MAX_ROUNDS - 1)
             if record.is_pending(count):
                 self._plan_one(record, tracked.flow)
+        self._stages.reopen(tracked)
         self.unposted = self._schedule.unposted
 
     @property

@@ -75,7 +75,8 @@ class Recorder:
     ) -> None:
         """``repeat_interval`` and ``give_up_after`` are in seconds; ``hold``: :meth:`step` sends nothing.
 
-        ``most_ended``: so many flows that have ended may wait to be posted; then the oldest are given up.
+        ``most_ended`` bounds three numbers of flows: those that have ended and wait to be posted, those that rested and
+        wait to be posted anew (of both, the oldest are given up), and those that rest (the oldest are dropped).
         ``remember`` stores what is known of pods, before a decision that hangs on it. ``uncut`` tells whether flows of
         an address have still to be cut by what is known of it. ``own_clock`` is what flows' times are reckoned by.
         """
@@ -151,8 +152,9 @@ class Recorder:
         self.awaiting.add(tracked)
         self.delivery.plan(tracked)
         self._retire(tracked)
-        if self.stages.count(Stage.ENDED) > self._most_ended:
-            self._give_up(self.stages.first(Stage.ENDED), "too many flows wait to be posted")
+        for stage in (Stage.ENDED, Stage.REOPENED):
+            if self.stages.count(stage) > self._most_ended:
+                self._give_up(self.stages.first(stage), "too many flows wait to be posted")
 
     # -- what is done ---------------------------------------------------------------------------------------
 
@@ -189,14 +191,13 @@ class Recorder:
 
     def _retire(self, tracked: Tracked) -> None:
         """Let a flow that has ended and is posted rest, or drop it where nothing can concern it any more."""
-        flow = tracked.flow
-        if not flow.ended or not tracked.settled or tracked.is_pending():
+        if not tracked.is_done():
             return
-        if flow.last_us < self.settled_us:
+        if tracked.flow.last_us < self.settled_us:
             self._drop(tracked)
             return
         self.stages.rest(tracked)
-        # In the last round nothing comes in, and one that rests may have an Event to be withdrawn in that round.
+        # In the last round nothing comes in, and the next start may still learn something of those that rest.
         if self.stages.count(Stage.RESTING) > self._most_ended and not self.delivery.ending:
             self._drop(self.stages.first(Stage.RESTING))
 

@@ -1,7 +1,8 @@
 """The flows that are tracked, each at one stage of its way (pure).
 
-A flow goes on, then it has ended, then it rests, then it is dropped. :class:`Stages` is the only one that moves it.
-Whether its owners or names are still awaited is another matter, of all three stages: :mod:`kiptail.events.awaiting`.
+A flow goes on, then it has ended, then it rests, then it is dropped; one that rests may be reopened, and rests anew.
+:class:`Stages` is the only one that moves it. Whether its owners or names are still awaited is another matter, of all
+stages: :mod:`kiptail.events.awaiting`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Stage(Enum):
     ENDED = auto()
     #: It has ended and all of it is posted, but it may still be cut or turn out to be another pod's.
     RESTING = auto()
+    #: It rested, and something of it is to be attributed or posted anew.
+    REOPENED = auto()
 
 
 @dataclass(slots=True)
@@ -100,6 +103,10 @@ class Tracked:
         """Some Event does not tell everything yet."""
         return any(record.is_pending(self.flow.count) for record in self.records.values())
 
+    def is_done(self) -> bool:
+        """The flow has ended, and all of it is attributed and posted."""
+        return self.flow.ended and self.settled and not self.is_pending()
+
 
 class Stages:
     """All tracked flows, and those at each stage in the order in which they came to it."""
@@ -141,6 +148,11 @@ class Stages:
         """All of a flow that has ended is posted."""
         if tracked.stage is not Stage.RESTING:
             self._move(tracked, Stage.RESTING)
+
+    def reopen(self, tracked: Tracked) -> None:
+        """There may be something new of a flow; if it rests, it does so no longer unless it is done all the same."""
+        if tracked.stage is Stage.RESTING and tracked.flow.id in self._flows and not tracked.is_done():
+            self._move(tracked, Stage.REOPENED)
 
     def drop(self, flow_id: int) -> None:
         """Track a flow no longer."""
