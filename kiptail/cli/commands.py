@@ -46,12 +46,12 @@ _NAME_LIMIT = 63
 @flags(_CHECKED)
 @click.pass_context
 def check_command(ctx: click.Context, /, **given: object) -> None:
-    """Look whether kiptail can work here, and say what to do where it cannot.
+    """Check whether kiptail can work here, and say what to do where it cannot.
 
     One line per finding: ok, warning or problem. It works before anything is configured, too; run it as root, so
     that it can read the firewall's rules. It changes nothing. The exit code is 1 when there is a problem.
 
-    Settings are those of the service: besides its file, the variables in /etc/default/kiptail count, too.
+    Settings are those of the service: its configuration file, and the variables in /etc/default/kiptail.
     """
     stdio.require_output()
     environ = {**read_environment(_UNITS_ENVIRONMENT), **os.environ}
@@ -65,10 +65,10 @@ def check_command(ctx: click.Context, /, **given: object) -> None:
 
 @click.command("manifests")
 @click.option("--identity", type=click.Choice(["dedicated", "kubelet"]), default="dedicated", show_default=True,
-              help="A service account of its own, or what the kubelets' own credential lacks.")  # fmt: skip
-@click.option("--namespace", default=NAMESPACE, show_default=True, help="Where the service account lives.")
+              help="dedicated: a service account of its own; kubelet: what the kubelets' own lacks.")  # fmt: skip
+@click.option("--namespace", default=NAMESPACE, show_default=True, help="The service account's namespace.")
 def manifests_command(identity: str, namespace: str) -> None:
-    """Print what the cluster has to grant, for `kubectl apply -f -`."""
+    """Print the RBAC rules that kiptail needs in the cluster, for `kubectl apply -f -`."""
     stdio.write(manifests.kubelet() if identity == "kubelet" else manifests.dedicated(_name("--namespace", namespace)))
 
 
@@ -77,9 +77,9 @@ def manifests_command(identity: str, namespace: str) -> None:
     "--for", "firewall", required=True, type=click.Choice(example_rules.FIREWALLS), help="The firewall in use."
 )
 @click.option("--prefix", "prefix", default=(example_rules.PREFIX,), show_default=example_rules.PREFIX, multiple=True,
-              help="What the rules are to log with.")  # fmt: skip
+              help="The prefix that the rules log with.")  # fmt: skip
 def rules_command(firewall: str, prefix: tuple[str, ...]) -> None:
-    """Print LOG rules that are safe to add: rate-limited, and deciding nothing by themselves."""
+    """Print LOG rules that are safe to add: rate-limited, and neither dropping nor accepting anything themselves."""
     setting = checked("--prefix", prefix[-1], values.prefix)
     if firewall in example_rules.FIXED_PREFIX and setting.text != example_rules.PREFIX:
         raise SettingsError(f"--prefix: {firewall} has prefixes of its own")
@@ -91,13 +91,13 @@ def rules_command(firewall: str, prefix: tuple[str, ...]) -> None:
 
 @click.command("kubeconfig")
 @click.option("--kubeconfig", metavar="FILE",
-              help="An administrator's. [default: $KUBECONFIG, ~/.kube/config or kubeadm's]")  # fmt: skip
+              help="An administrator's kubeconfig. [default: $KUBECONFIG, ~/.kube/config or kubeadm's]")  # fmt: skip
 @click.option("--context", metavar="NAME", help="Which of its contexts to use.")
 @click.option("--server", metavar="URL", help="Address of the API server for the nodes. [default: the kubeconfig's]")
 @click.option("--namespace", default=NAMESPACE, show_default=True, help="The service account's namespace.")
 @click.option("--service-account", "account", default=ACCOUNT, show_default=True, help="Its name.")
 @click.option("--duration", default="30d", show_default=True, metavar="DURATION",
-              help="How long the token is to be good. kiptail renews it at 80 % of that, while it runs.")  # fmt: skip
+              help="How long the token is valid. kiptail renews it at 80 % of that, while it runs.")  # fmt: skip
 @click.option("--out", required=True, metavar="FILE",
               help="The file to write, of mode 0600; - for the standard output.")  # fmt: skip
 def kubeconfig_command(  # noqa: PLR0917 - click passes them by name

@@ -42,7 +42,7 @@ def cli(ctx: click.Context, /, **given: object) -> None:
     with --dry-run first, which writes nothing to the cluster.
 
     Every option can also be set in a TOML file (see --config) or as an environment variable: --log-level is
-    KIPTAIL_LOG_LEVEL; several values go one a line.
+    KIPTAIL_LOG_LEVEL; several values are written one per line.
     """
     ctx.obj = given
     if ctx.invoked_subcommand is not None:
@@ -60,7 +60,7 @@ def cli(ctx: click.Context, /, **given: object) -> None:
 @flags([options.CONFIG, options.PREFIX])
 @click.pass_context
 def parse_command(ctx: click.Context, /, **given: object) -> None:
-    """Read log lines from the standard input and print what was understood, one JSON object a line.
+    """Read log lines from the standard input and print what was understood, one JSON object per line.
 
     A line may have a header of any kind before the prefix, or be a JSON document (`journalctl -o json`) with the
     kernel's line in it. Lines without one of the prefixes give nothing; when no line had one, a line on the standard

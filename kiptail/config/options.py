@@ -193,7 +193,7 @@ POD_CIDR: Option[values.Network] = Option(
     values.network,
     metavar="RANGE",
     repeatable=True,
-    shown_default="private ranges, and those that pods and nodes show",
+    shown_default="private ranges, and those in which pods and nodes are",
     help="Addresses that pods can have, such as 10.244.0.0/16: an address outside of all ranges given is not"
     " looked up as a pod's. Can be given several times.",
 )
@@ -202,14 +202,15 @@ PODS: Option[Path] = Option(
     values.path,
     metavar="FILE",
     help="Take the pods from this file, written by `kubectl get pods -A -o json`, and contact no cluster; nodes and"
-    " Services in it have names. Only with --dry-run.",
+    " Services in it give names to their addresses. Only with --dry-run.",
 )
 OUTPUT: Option[Output] = Option(
     "output",
     values.choice("text", "json"),
     metavar="text|json",
     default="text",
-    help="How --dry-run prints Events: for people, or as one JSON object a line.",
+    help="How --dry-run prints Events, and `kiptail check` its findings: as text, or as JSON (one object per line for"
+    " Events).",
 )
 EXPIRE_AFTER: Option[float] = Option(
     "expire-after",
@@ -226,7 +227,7 @@ REPEAT_INTERVAL: Option[float] = Option(
     metavar="DURATION",
     peer=Peer("REPEATED_EVENTS_INTERVAL_MINUTES", _minutes),
     default="2m",
-    help="Least time between two updates of the same Event while its packets keep being dropped.",
+    help="Shortest time between two updates of the same Event while its packets keep being dropped.",
 )
 GIVE_UP_AFTER: Option[float] = Option(
     "give-up-after",
@@ -234,7 +235,7 @@ GIVE_UP_AFTER: Option[float] = Option(
     metavar="DURATION",
     default="24h",
     shown_default="24h; with --no-follow: never",
-    help="Give an Event up that could not be delivered within this time after its flow's last packet, or after the boot"
+    help="Give up an Event that could not be delivered within this time after its flow's last packet, or after the boot"
     " if that was later.",
 )
 FLOWS_PER_ADDRESS: Option[int] = Option(
@@ -253,8 +254,8 @@ NEW_ADDRESSES: Option[int] = Option(
     metavar="NUMBER",
     number=True,
     default="500",
-    help="How many senders without flows are taken notice of within the budget window, of those to one address; of"
-    " those to all addresses together, twice as many. Packets of further ones are reported at their other end only.",
+    help="How many senders that have no flow yet may begin one within the budget window: to one address, and twice as"
+    " many to all addresses together. Packets of further senders are reported at their other end only.",
 )
 BUDGET_WINDOW: Option[float] = Option(
     "budget-window",
@@ -269,8 +270,8 @@ MAX_FLOWS: Option[int] = Option(
     metavar="NUMBER",
     number=True,
     default="20000",
-    help="How many flows may be open; beyond, those that were quiet longest end. Of flows that have ended, as many"
-    " may wait for the cluster; beyond, the oldest are given up.",
+    help="How many flows may be open at a time; beyond that, those that were quiet longest are ended. As many flows"
+    " that have ended may wait for the cluster; beyond that, the oldest are given up.",
 )
 POD_IDENTIFIER: Option[PodIdentifier] = Option(
     "pod-identifier",

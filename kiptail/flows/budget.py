@@ -209,7 +209,7 @@ class Budgets:
         return any(window is not None and self._lasts(window.since_us, now_us) for window in windows)
 
     def forget(self, now_us: int) -> None:
-        """Let windows go that are over; deciding makes no difference between them and none."""
+        """Drop windows that are over; deciding makes no difference between them and none."""
         self._over_us = now_us - self._limits.window_us
         for register in (self._windows, self._changed):
             for place in [place for place, window in register.items() if window.since_us < self._over_us]:

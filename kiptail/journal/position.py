@@ -13,7 +13,7 @@ from kiptail.journal.source_clock import SourceClock
 
 __all__ = ["Position", "adjoin", "is_later", "was_read"]
 
-#: The parts of a cursor that tell whether two entries adjoin. Only the text of a report hangs on them.
+#: The parts of a cursor that tell whether two entries adjoin. Only the text of a report depends on them.
 _SEQUENCE = re.compile(r"s=([0-9a-f]+);i=([0-9a-f]+);")
 
 

@@ -165,4 +165,4 @@ def _distrust(error: ssl.SSLCertVerificationError | CertificateError) -> tuple[s
         remedy = "use a name that is in it: --server, or tls-server-name in the kubeconfig"
         return f"its certificate is for another name: {detail}", remedy
     reason = f"its certificate is not accepted: {getattr(error, 'verify_message', '') or error}"
-    return reason, "see to the certificates of the API server and of the CA in the kubeconfig"
+    return reason, "check the API server's certificate and the CA in the kubeconfig"

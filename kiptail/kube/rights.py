@@ -98,8 +98,8 @@ PURPOSES = (
     Purpose(
         "list nodes and Services, to name their addresses",
         (
-            Right("list", "nodes", "so Events tell the addresses of nodes as they are", optional=True),
-            Right("list", "services", "so Events tell the addresses of services as they are", optional=True),
+            Right("list", "nodes", "so Events show the addresses of nodes without a name", optional=True),
+            Right("list", "services", "so Events show the addresses of services without a name", optional=True),
         ),
         note="Optional: without these, Events tell such an address as it is.",
     ),

@@ -144,7 +144,7 @@ RIGHTS: list[tuple[str, str, str, Callable[[str], bool]]] = [
     ("patch", "events", "patch events", lambda log: "does not allow this credential to patch events" in log),
     ("create", "serviceaccounts/token", "renew its token", lambda log: "cannot be renewed and expires" in log),
 ]
-#: Without the right to list these, Events tell their addresses as they are.
+#: Without the right to list these, Events show their addresses without a name.
 OPTIONAL = ("nodes", "services")
 
 
@@ -179,4 +179,4 @@ def test_what_is_optional_is_told_by_check_and_not_needed(cluster: Cluster, reso
     cluster.server.revoke(SUBJECT, "list", resource)
     with Kiptail(cluster.directory, *cluster.arguments()) as kiptail:
         kiptail.wait_for(lambda: counts(cluster.server) == [1, 1], "two Events")
-    assert f"may not list {resource}, so Events tell the addresses of {resource} as they are" in cluster.check()
+    assert f"may not list {resource}, so Events show the addresses of {resource} without a name" in cluster.check()

@@ -60,7 +60,10 @@ CASES: list[tuple[str, dict[str, Any], Level, str, str]] = [
     ("optional", {"needs": (Need(RENEW, False),)}, Level.WARNING, "may not renew its token, so", "manifests"),
     ("cannot ask", {"needs": (Need(LIST_PODS, None),)}, Level.WARNING, "may not ask", "system:basic-user"),
     ("no pods", {"node_pods": 0}, Level.PROBLEM, "no pod runs on a node named n1", "--node-name"),
-    ("no list", {"node_pods": None, "node_trouble": "403"}, Level.WARNING, "could not be listed: 403", "look again"),
+    (
+        "no list", {"node_pods": None, "node_trouble": "403"}, Level.WARNING, "could not be listed: 403",
+        "run `kiptail check` again",
+    ),
 ]  # fmt: skip
 
 

@@ -86,7 +86,7 @@ CASES: list[tuple[str, dict[str, Any], Level, str, str]] = [
     (
         "another rule of which nothing is known",
         {"rules": {"rules": (replace(RULE, fate=Fate.UNKNOWN),)}}, Level.WARNING,
-        "whether a drop follows hangs on further rules", "directly before the drop",
+        "whether a drop follows depends on further rules", "directly before the drop",
     ),
     (
         "a rule that may be in what was not shown",
@@ -110,16 +110,19 @@ CASES: list[tuple[str, dict[str, Any], Level, str, str]] = [
     ),
     (
         "a drop that is unsure", {"rules": {"rules": (replace(RULE, fate=Fate.MIXED),)}}, Level.WARNING,
-        "whether a drop follows hangs on further rules", "directly before the drop",
+        "whether a drop follows depends on further rules", "directly before the drop",
     ),
     (
         "logged and accepted", {"rules": {"rules": (replace(RULE, fate=Fate.ACCEPT),)}}, Level.PROBLEM,
         "is logged where no drop follows", "verdict",
     ),
-    ("a full disk", {"state": {"free": 1_000}}, Level.PROBLEM, "no room", "make room"),
-    ("little room", {"state": {"free": 5 << 20}}, Level.WARNING, "5 MiB free", "make room"),
-    ("no directory", {"state": {"refusal": "is no directory"}}, Level.PROBLEM, "is no directory", "--state-directory"),
-    ("hidden state", {"state": {"hidden": True}}, Level.WARNING, "may not be looked into", "as root"),
+    ("a full disk", {"state": {"free": 1_000}}, Level.PROBLEM, "no room", "free space"),
+    ("little room", {"state": {"free": 5 << 20}}, Level.WARNING, "5 MiB free", "free space"),
+    (
+        "no directory", {"state": {"refusal": "is not a directory"}}, Level.PROBLEM, "is not a directory",
+        "--state-directory",
+    ),
+    ("hidden state", {"state": {"hidden": True}}, Level.WARNING, "cannot be read by this user", "as root"),
 ]  # fmt: skip
 
 

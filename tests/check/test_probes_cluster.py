@@ -301,7 +301,7 @@ def test_a_server_that_stumbles_is_not_taken_for_a_missing_right(place: Place) -
     assert "selfsubjectaccessreviews (" not in unanswered.remedy
     with place.server.faults.status(503, path="/api/v1/pods"):
         (listing,) = [f for f in place.check() if f.topic == "node"]
-    assert listing.remedy.startswith("look again")
+    assert listing.remedy.startswith("run `kiptail check` again")
 
 
 KubeconfigCase = tuple[Callable[[Place], dict[str, object]], str, str]

@@ -355,7 +355,7 @@ def test_an_expired_certificate(node: Node) -> None:
     assert credential["text"].endswith(" ago, 2024-01-02 00:00 UTC")
     assert "journalctl -u kubelet" in credential["remedy"]
     (server,) = topics["server"]
-    assert server["remedy"] == "renew the credential, then look again"
+    assert server["remedy"] == "renew the credential, then run `kiptail check` again"
 
 
 def test_a_missing_right(node: Node) -> None:

@@ -23,13 +23,15 @@ _MAKE = "`kiptail kubeconfig` writes one, run with an administrator's kubeconfig
 _RENEW = "renew it: `kiptail kubeconfig`, run with an administrator's kubeconfig, writes another"
 #: A kubelet's credential is the kubelet's to renew; ``kiptail kubeconfig`` makes none of that kind.
 _RENEW_KUBELET = (
-    "name the certificate that the kubelet renews (kubeadm: /var/lib/kubelet/pki/kubelet-client-current.pem);"
-    " if it is the one that is used, `journalctl -u kubelet` says why it is old"
+    "name the certificate that the kubelet renews in the kubeconfig (kubeadm:"
+    " /var/lib/kubelet/pki/kubelet-client-current.pem); if it is there already, `journalctl -u kubelet` says why it is"
+    " not renewed"
 )
+_AGAIN = "run `kiptail check` again; if it stays, see the API server's log"
 _ENDS = {
-    "untrusted": "see to the certificates of the API server and of the CA in the kubeconfig",
-    "unreachable": "see to address, firewall and proxy; the kubeconfig's server can be overridden with --server",
-    "refused": "see the API server's message",
+    "untrusted": "check the API server's certificate and the CA in the kubeconfig",
+    "unreachable": "check the address, firewalls and the proxy; --server overrides the kubeconfig's address",
+    "refused": "the API server's log may say more",
 }
 
 
@@ -61,7 +63,7 @@ def cluster_findings(facts: ClusterFacts, *, now: float) -> Iterator[Finding]:
         if facts.life is not None and facts.life.ends is not None and facts.life.ends <= now:
             if answer.kind == "unauthorized":
                 return  # which is said already
-            remedy = "renew the credential, then look again"
+            remedy = "renew the credential, then run `kiptail check` again"
         yield Finding("server", Level.PROBLEM, f"{facts.server}: {answer.text}", remedy)
         return
     user = f", as {facts.identity.user}" if facts.identity.user else ""
@@ -94,14 +96,15 @@ def _life(life: Life, now: float, renewal: str) -> Finding:
 def _clock(answer: Answer) -> Finding:
     topic = "clock"
     if answer.skew is None:
-        return Finding(topic, Level.OK, "the API server does not tell its time")
+        return Finding(topic, Level.OK, "the API server's answer has no date, so the clocks were not compared")
     beyond = max(0.0, abs(answer.skew) - answer.margin)
     if beyond <= _SKEWED:
         return Finding(topic, Level.OK, f"this host's clock and the API server's agree within {span(_SKEWED)}")
     direction = "behind" if answer.skew > 0 else "ahead of"
     text = f"this host's clock is {span(answer.skew)} {direction} the API server's"
     level = Level.PROBLEM if beyond > _WRONG else Level.WARNING
-    return Finding(topic, level, text, "set the clock: `timedatectl set-ntp true`, or see to the NTP server")
+    remedy = "set this host's clock: `timedatectl set-ntp true`; if that is on, check its NTP server"
+    return Finding(topic, level, text, remedy)
 
 
 def _rights(facts: ClusterFacts) -> Iterator[Finding]:
@@ -113,10 +116,11 @@ def _rights(facts: ClusterFacts) -> Iterator[Finding]:
         yield Finding(topic, Level.OK, f"may {_names(granted)}")
     if unknown:
         text = f"may not ask whether it may {_names(unknown)}"
-        yield Finding(topic, Level.WARNING, text, "let it create selfsubjectaccessreviews (system:basic-user does)")
+        remedy = "let it create selfsubjectaccessreviews, as the ClusterRole system:basic-user does"
+        yield Finding(topic, Level.WARNING, text, remedy)
     if unanswered:
         text = f"no answer to whether it may {_names(unanswered)}: {unanswered[0].trouble}"
-        yield Finding(topic, Level.WARNING, text, "look again; if that does not help, see the API server's log")
+        yield Finding(topic, Level.WARNING, text, _AGAIN)
     for need in facts.needs:
         if need.allowed is False and not _is_of_another_node(facts, need):
             right = need.wanted.right
@@ -149,9 +153,8 @@ def _node(facts: ClusterFacts) -> Iterator[Finding]:
     elif facts.node_pods is None:
         if facts.node_forbidden and any(need.allowed is False and _lists_pods(need) for need in facts.needs):
             return  # which is said already
-        again = "look again; if that does not help, see the API server's log"
         text = f"the pods of node {facts.node_name} could not be listed: {facts.node_trouble}"
-        yield Finding(topic, Level.WARNING, text, _grant_node(facts) if facts.node_forbidden else again)
+        yield Finding(topic, Level.WARNING, text, _grant_node(facts) if facts.node_forbidden else _AGAIN)
     elif facts.node_pods == 0:
         yield Finding(
             topic,

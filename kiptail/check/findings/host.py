@@ -42,7 +42,7 @@ def _journal(journal: JournalFacts, now: float) -> Iterator[Finding]:
         # Errors of the journal end with the remedy, where it is a matter of rights.
         text, colon, remedy = journal.refusal.rpartition(": ")
         if not colon or "systemd-journal" not in remedy:
-            text, remedy = journal.refusal, "see whether journald writes there; --journal-directory names another place"
+            text, remedy = journal.refusal, "check that journald writes there, or name another with --journal-directory"
         yield Finding("journal", Level.PROBLEM, text, remedy)
         return
     settings = journal.settings
@@ -56,7 +56,7 @@ def _journal(journal: JournalFacts, now: float) -> Iterator[Finding]:
         yield Finding(
             "journal",
             Level.PROBLEM,
-            f"journald stores only level {one_line(settings['MaxLevelStore'], 20)} and above, LOG rules write warnings",
+            f"journald stores only level {one_line(settings['MaxLevelStore'], 20)} and above; LOG rules write warnings",
             "set MaxLevelStore=debug in /etc/systemd/journald.conf and restart systemd-journald",
         )
     else:
@@ -71,7 +71,7 @@ def _journal(journal: JournalFacts, now: float) -> Iterator[Finding]:
             "storage",
             Level.WARNING,
             "the journal is volatile: what kiptail has not read before a reboot is lost",
-            "mkdir -p /var/log/journal && journalctl --flush, or Storage=persistent in journald.conf",
+            "run `mkdir -p /var/log/journal && journalctl --flush`, or set Storage=persistent in journald.conf",
         )
     if journal.uncounted:
         lines = sum(journal.uncounted.values())
@@ -81,8 +81,8 @@ def _journal(journal: JournalFacts, now: float) -> Iterator[Finding]:
             Level.WARNING,
             f"{plural(lines, 'line')} of the last hour with a configured prefix {'was' if lines == 1 else 'were'}"
             f" not counted ({why})",
-            "look at them with `journalctl -k -o cat --since=-1h`: what a rule logs of an IP packet is the prefix, IN=…"
-            " and nothing behind the packet",
+            "look at them with `journalctl -k -o cat --since=-1h`: a LOG rule's line is the prefix, IN=… and the"
+            " packet's fields, and nothing after them",
         )
     if journal.missed:
         yield Finding(
@@ -104,9 +104,9 @@ def _limits(facts: HostFacts) -> Iterator[Finding]:
         text = f"{count_of(free)} without a rate limit ({where(free)}): a flood of packets is a flood of log lines"
         if console:
             text += f", also on the console (kernel.printk is {facts.console_level})"
-        yield Finding("limits", Level.WARNING, text, f"{SHOW_RULES} shows rules with a limit")
+        yield Finding("limits", Level.WARNING, text, f"add a limit: {SHOW_RULES} shows rules that have one")
     elif rules:
-        text = "every LOG rule has a rate limit: counts are of logged packets, there may have been more"
+        text = "every LOG rule has a rate limit: logged packets are counted, and more may have been dropped"
         yield Finding("limits", Level.OK, text)
     else:
         yield Finding("limits", Level.OK, "journald does not limit the rate of kernel messages")
@@ -119,7 +119,7 @@ def _all_netns(value: bool | None) -> Finding:
             topic,
             Level.WARNING,
             "net.netfilter.nf_log_all_netns is 1: whoever is root in any network namespace can log under any prefix",
-            "sysctl -w net.netfilter.nf_log_all_netns=0, unless a firewall in a namespace has to log",
+            "run `sysctl -w net.netfilter.nf_log_all_netns=0`, unless a firewall in a namespace has to log",
         )
     if value is None:
         return Finding(
@@ -131,19 +131,19 @@ def _all_netns(value: bool | None) -> Finding:
 def _state(state: StateFacts) -> Finding:
     topic = "state"
     if state.refusal:
-        remedy = "name another with --state-directory"
+        remedy = "name another directory with --state-directory"
         return Finding(topic, Level.PROBLEM, f"{state.path}: {state.refusal}", remedy)
     if state.hidden:
-        return Finding(topic, Level.WARNING, f"{state.path} may not be looked into", "run `kiptail check` as root")
+        return Finding(topic, Level.WARNING, f"{state.path} cannot be read by this user", "run `kiptail check` as root")
     room = "" if state.free is None else f", {state.free >> 20} MiB free"
     if state.free is not None and state.free < _NO_ROOM:
         return Finding(
-            topic, Level.PROBLEM, f"{state.path} has no room: {state.free >> 10} KiB free", "make room there"
+            topic, Level.PROBLEM, f"{state.path} has no room: {state.free >> 10} KiB free", "free space there"
         )
     if state.free is not None and state.free < _LITTLE_ROOM:
-        return Finding(topic, Level.WARNING, f"{state.path} has little room{room}", "make room there")
+        return Finding(topic, Level.WARNING, f"{state.path} has little room{room}", "free space there")
     if state.in_use:
         return Finding(topic, Level.OK, f"{state.path} is in use by a running kiptail{room}")
     if not state.exists:
-        return Finding(topic, Level.OK, f"{state.path} is made at the first start{room}")
+        return Finding(topic, Level.OK, f"{state.path} will be made at the first start{room}")
     return Finding(topic, Level.OK, f"{state.path} is usable, no kiptail runs with it{room}")

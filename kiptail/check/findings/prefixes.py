@@ -70,7 +70,7 @@ def _read_rules(facts: HostFacts) -> str:
     if NEEDS_ROOT in reasons:
         return f"run `kiptail check` as root, or look with {_SHOWN_RULES}"
     if NOT_INSTALLED in reasons:
-        return "install nftables or iptables, or look where the rules are made"
+        return "install nftables or iptables to have the rules read, or look at the firewall's own configuration"
     return f"look with {_SHOWN_RULES}"
 
 
@@ -103,7 +103,7 @@ def _none_configured(
     if passing:
         text += f"; {_list(passing)} logged where no drop follows"
     elif "" in foreign:
-        text += f"; logged without a prefix ({where(foreign[''])}), so that kiptail cannot tell what it was"
+        text += f"; logged without a prefix ({where(foreign[''])}), so kiptail cannot know what those lines stand for"
     elif not unruled:
         if facts.rules.read and not facts.rules.refusals:
             return _no_log_rule(facts)
@@ -157,7 +157,7 @@ def _one(
         return Finding(
             "prefixes",
             Level.PROBLEM,
-            f"{name} is logged where no drop follows ({where(lost)}): Events would tell of drops that were none",
+            f"{name} is logged where no drop follows ({where(lost)}): Events would report drops that did not happen",
             'put the rule directly before the drop, or give the prefix the verdict "log" in kiptail.toml',
         )
     unsure = [rule for rule in rules if rule.fate in (Fate.MIXED, Fate.UNKNOWN)]
@@ -165,8 +165,8 @@ def _one(
         return Finding(
             "prefixes",
             Level.WARNING,
-            f"{name} {times}; whether a drop follows hangs on further rules ({where(unsure)})",
-            "see to it that the rule stands directly before the drop, with the same matches",
+            f"{name} {times}; whether a drop follows depends on further rules ({where(unsure)})",
+            "put the rule directly before the drop, with the same matches",
         )
     follows = "reject" if verdict == "reject" or all(r.fate is Fate.REJECT for r in rules) else "drop"
     return Finding("prefixes", Level.OK, f"{name} {times}; a {follows} follows ({place})")
@@ -179,7 +179,7 @@ def _unconfigured(facts: HostFacts, foreign: dict[str, list[LogRule]], others: d
         seen = f"{_seen(others.get(name, 0), more=facts.journal.incomplete)} in the last hour"
         if not name:
             text = f"a LOG rule without a prefix ({where(rules)})" if rules else f"lines without a prefix, {seen}"
-            yield Finding("prefixes", Level.OK, f"{text}: kiptail cannot tell such lines apart and leaves them out")
+            yield Finding("prefixes", Level.OK, f"{text}: kiptail cannot distinguish such lines and ignores them")
         elif _drops(rules):
             follows = "follows" if any(rule.fate in (Fate.DROP, Fate.REJECT) for rule in rules) else "may follow"
             yield Finding(

@@ -29,7 +29,7 @@ class Fate(StrEnum):
     DROP = "drop"
     REJECT = "reject"
     ACCEPT = "accept"
-    #: Some of them are dropped: it hangs on rules that look at more than the logging rule did.
+    #: Some of them are dropped: it depends on rules that look at more than the logging rule did.
     MIXED = "mixed"
     #: The rules do not say it.
     UNKNOWN = "unknown"

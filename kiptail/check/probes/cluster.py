@@ -103,7 +103,7 @@ def _answer(api: KubeApi) -> Answer:
         version, date = api.version()
     except ApiError as error:
         if error.status == 403:  # it is there, and keeps its version to itself
-            return Answer("ok", "it does not tell its version")
+            return Answer("ok", "it does not say its version")
         kind = "refused"
         if error.untrusted:
             kind = "untrusted"

@@ -186,7 +186,7 @@ def _state(path: Path) -> StateFacts:
     except OSError as error:
         return StateFacts(shown, refusal=one_line(error.strerror or str(error)))
     if not stat.S_ISDIR(status.st_mode):
-        return StateFacts(shown, refusal="is no directory")
+        return StateFacts(shown, refusal="is not a directory")
     return StateFacts(shown, exists=True, refusal=_read_only(path), in_use=_is_locked(path / "lock"), free=_free(path))
 
 
