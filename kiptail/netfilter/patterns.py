@@ -86,6 +86,8 @@ class Pattern:
         self._has_blanks = any(c.isspace() for literal in literals for c in literal)
         if not "".join(self.constants).strip():
             raise ValueError("has no text that is always there: it would match any prefix")
+        #: What each text that matches begins with; "" where that is a hole.
+        self.start = self._pieces[0].text if isinstance(self._pieces[0], _Literal) else ""
 
     def match(self, text: str, *, cut: bool = False, loose: bool = False) -> Filled | None:
         """How the whole ``text`` fills the pattern; None when it does not.
@@ -95,12 +97,7 @@ class Pattern:
         """
         if len(text) > LONGEST or (not self._has_blanks and any(c.isspace() for c in text)):
             return None
-        first = self._pieces[0]
-        if (
-            isinstance(first, _Literal)
-            and not text.startswith(first.text)
-            and not (cut and first.text.startswith(text))
-        ):
+        if not (text.startswith(self.start) or (cut and self.start.startswith(text))):
             return None
         return _Search(self._loose if loose else self._pieces, text, cut=cut).run()
 

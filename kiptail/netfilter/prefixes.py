@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
-from kiptail.netfilter.patterns import DIRECTION, VERDICT, Filled, Pattern
+from kiptail.netfilter.patterns import DIRECTION, LONGEST, VERDICT, Filled, Pattern
 
 __all__ = ["PrefixMatch", "PrefixRule", "Prefixes", "Verdict", "compiled"]
 
@@ -23,6 +23,8 @@ _ESCAPED_BYTE = re.compile(r"\\x[0-9a-f]{2}")
 _CUTS = frozenset({29, 30, 63, 127})
 #: Answers that are remembered: there is one for each rule that logs.
 _REMEMBERED = 2_048
+#: A pattern with fewer letters and digits that are always there looks like too much else.
+_TELLING = 3
 #: Of a text that no rule logged, so many words are looked at.
 _MOST_WORDS = 128
 
@@ -123,13 +125,17 @@ class Prefixes:
         self._literals = {one.name: one for one in by_shape.values() if not one.pattern.holes}
         holed = [one for one in by_shape.values() if one.pattern.holes]
         self._patterns = sorted(holed, key=lambda one: -one.pattern.literal)
+        #: Those that a text can be recognised by that does not match.
+        self._telling = [
+            one for one in self._patterns if sum(map(str.isalnum, "".join(one.pattern.constants))) >= _TELLING
+        ]
         self._all = [*self._literals.values(), *self._patterns]
         #: What is configured, by what :attr:`PrefixMatch.prefix` calls it.
         self.rules = tuple((one.name, one.rule) for one in by_shape.values())
         self._cut_at = frozenset(one.rule.cut_at for one in self._all if one.rule.cut_at)
         self._word = re.compile(rf"(?<!\S)(?:{'|'.join(map(re.escape, self._literals))})(?!\S)")
         #: Bytes that are in each message for which :meth:`wanted` holds.
-        self.needle = _needle(self._all[0].pattern) if len(self._all) == 1 else b" OUT="
+        self.needle = (len(self._all) == 1 and _needle(self._all[0].pattern)) or b" OUT="
         self._remembered = lru_cache(_REMEMBERED)(self._match)
         self._is_wanted = lru_cache(_REMEMBERED)(self._may_match)
 
@@ -139,7 +145,7 @@ class Prefixes:
 
     def match(self, before: str) -> PrefixMatch | None:
         """What ``before``, all the text before the kernel's own part, says; blanks at its ends do not count."""
-        return self._remembered(before)
+        return self._remembered(before) if len(before) <= LONGEST else None
 
     def ending(self, text: str, begins: Sequence[int]) -> PrefixMatch | None:
         """As :meth:`match`, of what stands behind a header: from one of ``begins`` on, to the end of ``text``."""
@@ -165,21 +171,22 @@ class Prefixes:
             # One of them may be in the prefix.
             return True
         begin = message.rfind(b"IN=", 0, out)
-        return begin >= 0 and self._is_wanted(message[:begin])
+        return begin >= 0 and (self._is_wanted if begin <= LONGEST else self._may_match)(message[:begin])
 
     def _may_match(self, before: bytes) -> bool:
         text = before.decode("utf-8", "backslashreplace")
-        return self._match(text) is not None or self.quoted_in(text)
+        return (len(text) <= LONGEST and self._match(text) is not None) or self.quoted_in(text)
 
     def _match(self, before: str) -> PrefixMatch | None:
         return self._ending(before, (0,), self._patterns)
 
     def _ending(self, text: str, begins: Sequence[int], patterns: Sequence[_Configured]) -> PrefixMatch | None:
         for loose in (False, True):
+            near = [one for one in self._telling if one in patterns] if loose else patterns
             found = [
                 (filled.literal, begin, one, filled)
                 for begin in begins
-                for one, filled in self._found(text[begin:], patterns, loose=loose)
+                for one, filled in self._found(text[begin:], near, loose=loose)
             ]
             if found:
                 # The one that begins last: a hole takes no more of a header than it has to.
@@ -208,7 +215,7 @@ class Prefixes:
                         break
 
     def _has_pattern_in(self, text: str) -> bool:
-        near = [one for one in self._patterns if one.pattern.constants[0] in text]
+        near = [one for one in self._telling if one.pattern.constants[0] in text]
         if not near:
             return False
         words = text.split(None, _MOST_WORDS)
@@ -221,9 +228,9 @@ def _first(found: Iterator[re.Match[str]], most: int) -> Iterator[re.Match[str]]
 
 
 def _needle(pattern: Pattern) -> bytes:
-    """Bytes that are in each message with the prefix. A byte that was no UTF-8 is four characters in the pattern."""
-    parts = [part for text in pattern.constants for part in _ESCAPED_BYTE.split(text.strip())]
-    return max(parts, key=len).encode()
+    """Bytes that are in each message with the prefix, also in one that is cut; none where that is hard to say."""
+    # A byte that was no UTF-8 is four characters in the pattern.
+    return b"" if _ESCAPED_BYTE.search(pattern.start) else pattern.start.encode()[: min(_CUTS)]
 
 
 def _said(one: _Configured, filled: Filled, *, loose: bool) -> PrefixMatch:

@@ -184,6 +184,23 @@ class TestPatterns:
             "Antrea:{_}:Frob:", Verdict.DROP, limited=False
         )
 
+    @pytest.mark.parametrize(
+        "text", ["x{name}-with a constant behind it", "a literal that is longer than iptables takes"]
+    )
+    def test_a_line_that_is_cut_is_wanted(self, text: str) -> None:
+        rules = prefixes(text)
+        before = "a literal that is longer than" if text.startswith("a") else "x" + "n" * 28
+        message = f"{before}{PACKET}".encode()
+        assert rules.match(before)
+        assert rules.wanted(message)
+        assert rules.needle in message
+
+    def test_what_looks_like_everything_is_no_trouble_of_its_own(self) -> None:
+        rules = Prefixes([VYOS, rule("{chain} {verdict}:")])
+        for text in ("[UFW-x-AUDIT]", "zone wan:", "a b c d:"):
+            assert rules.match(text) is None
+            assert not rules.quoted_in(f"{text} y")
+
     def test_a_writer_of_its_own_cuts_elsewhere(self) -> None:
         found = Prefixes([rule("by {policy}", cut_at=10)]).match("by a/12345")
         assert found is not None
@@ -286,6 +303,7 @@ class TestWanted:
         parts = split(message.decode("utf-8", errors="backslashreplace"))
         if parts is not None and (rules.match(parts[0]) or rules.is_word_of(parts[0])):
             assert rules.wanted(message)
+            assert rules.needle in message or not rules.match(parts[0])
 
     @given(CONFIGURED, MESSAGES)
     def test_what_is_wanted_has_the_prefix_where_one_stands(self, configured: list[str], message: bytes) -> None:
