@@ -82,7 +82,9 @@ class Pattern:
         #: How much of it is literal, in characters.
         self.literal = sum(map(len, literals))
         #: Two patterns with the same shape match the same texts.
-        self.shape = tuple(p.text if isinstance(p, _Literal) else (p.optional, p.words is None) for p in self._pieces)
+        self.shape = tuple(
+            p.text if isinstance(p, _Literal) else (p.optional, p.name if p.words else "") for p in self._pieces
+        )
         self._has_blanks = any(c.isspace() for literal in literals for c in literal)
         if not "".join(self.constants).strip():
             raise ValueError("has no text that is always there: it would match any prefix")

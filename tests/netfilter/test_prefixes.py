@@ -254,6 +254,10 @@ class TestWrongPrefixes:
         with pytest.raises(ValueError, match=reason):
             Prefixes(PrefixRule(text, Verdict(verdict)) for text, verdict in rules)
 
+    def test_a_direction_is_no_verdict(self) -> None:
+        rules = Prefixes([PrefixRule("a:{direction}:"), PrefixRule("a:{verdict}:", verdicts=(("x", Verdict.LOG),))])
+        assert [matched(rules.match(f"a:{word}:")) for word in ("in", "x")] == ["a:{direction}:", "a:{verdict}:"]
+
     def test_the_same_prefix_twice_is_one(self) -> None:
         assert matched(prefixes("a", "a ").match("a")) == "a"
 
