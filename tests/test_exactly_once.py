@@ -142,8 +142,8 @@ class Everybody:
     def locate(self, address: str, when: When, *, patient: bool) -> Endpoint | None:
         return Endpoint(Kind.POD, address, (PodRef("team-a", address, f"uid-{address}"),))
 
-    def locate_again(self, end: Endpoint, when: When, *, patient: bool) -> Endpoint | None:
-        return end
+    def locate_again(self, endpoint: Endpoint, when: When, *, patient: bool) -> Endpoint | None:
+        return endpoint
 
     def contested(self, address: str, when: When) -> bool:
         return False

@@ -187,8 +187,8 @@ def test_this_machine_is_not_looked_up() -> None:
 # Decided before, and asked again
 
 
-def again(register: Register, end: Endpoint, *, patient: bool = False) -> Endpoint | None:
-    return Locator(register, nameless).locate_again(end, NOW, patient=patient)
+def again(register: Register, before: Endpoint, *, patient: bool = False) -> Endpoint | None:
+    return Locator(register, nameless).locate_again(before, NOW, patient=patient)
 
 
 POD_A, POD_B, NOBODY = Endpoint(Kind.POD, IP, (A,)), Endpoint(Kind.POD, IP, (B,)), Endpoint(Kind.NOBODY, IP)

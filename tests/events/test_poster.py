@@ -108,8 +108,8 @@ class Directory:
             return None
         return Endpoint(Kind.NOBODY, address, unnamed=self.unnamed, open=address in self.awaited)
 
-    def locate_again(self, end: Endpoint, when: When, *, patient: bool) -> Endpoint | None:
-        return self.locate(end.address, when, patient=patient)
+    def locate_again(self, endpoint: Endpoint, when: When, *, patient: bool) -> Endpoint | None:
+        return self.locate(endpoint.address, when, patient=patient)
 
     def contested(self, address: str, when: When) -> bool:
         return address in self.contested_addresses
