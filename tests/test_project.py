@@ -65,6 +65,18 @@ PURE = (
     "pods/ranges",
     "pods/remote",
     "pods/stats",
+    "policies/cluster",
+    "policies/ends",
+    "policies/evaluate",
+    "policies/explanation",
+    "policies/manifest",
+    "policies/misses",
+    "policies/opened",
+    "policies/policy",
+    "policies/selector",
+    "policies/suggest",
+    "policies/words",
+    "policies/workload",
 )
 IMPURE_IMPORTS = {
     "asyncio",

@@ -123,11 +123,18 @@ def _commands(group: click.Group, above: str = "kiptail") -> Iterator[str]:
     for name, command in sorted(group.commands.items()):
         if command.hidden:
             continue
-        usage = "[OPTION]..." if command.params else ""
-        yield f".SS {_roff(f'{above} {name} {usage}'.rstrip())}\n{_paragraphs(command.help or '')}"
+        words = [above, name, *(["[OPTION]..."] if command.params else []), *map(_argument, command.params)]
+        yield f".SS {_roff(' '.join(filter(None, words)))}\n{_paragraphs(command.help or '')}"
         yield from (_parameter(it) for it in command.params if isinstance(it, click.Option) and not it.hidden)
         if isinstance(command, click.Group):
             yield from _commands(command, f"{above} {name}")
+
+
+def _argument(parameter: click.Parameter) -> str:
+    """An argument's name as usage lines have it; "" of an option."""
+    if not isinstance(parameter, click.Argument):
+        return ""
+    return parameter.metavar or str(parameter.name).upper()
 
 
 def _parameter(option: click.Option) -> str:

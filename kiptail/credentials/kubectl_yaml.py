@@ -1,4 +1,4 @@
-"""The YAML of a kubeconfig as kubectl reads it, which is by go-yaml 2: what is a truth value, a number, a text.
+"""YAML as kubectl reads it, which is by go-yaml 2: what is a truth value, a number, a text. Kubeconfigs, and objects.
 
 PyYAML differs: it takes ``1:30`` for a number, ``2020-01-01`` for a date, ``y`` and ``1e3`` for texts, ``=`` for
 nothing, and makes bytes of ``!!binary``.
@@ -15,7 +15,7 @@ import yaml
 
 from kiptail.text import one_line
 
-__all__ = ["LARGEST", "parse"]
+__all__ = ["LARGEST", "documents", "parse", "written"]
 
 #: Values in a kubeconfig, aliases unfolded; one with a thousand contexts has ten thousand.
 LARGEST = 1_000_000
@@ -49,6 +49,43 @@ for _name, _pattern, _first in _PLAIN:
     _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"(?:{_pattern})\\Z"), list(_first))
 _Loader.add_constructor(_TAG + "timestamp", _Loader.text)
 _Loader.add_constructor(_TAG + "binary", _Loader.binary)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what is a text and would be something else to kubectl, or to PyYAML; has no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _name, _pattern, _first in _PLAIN:
+    _Dumper.add_implicit_resolver(_TAG + _name, re.compile(f"(?:{_pattern})\\Z"), list(_first))
+
+
+def written(value: object) -> str:
+    """A document of mappings, lists, texts, numbers and truth values, with all but ASCII escaped."""
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=1_000))
+
+
+def documents(data: bytes) -> list[object]:
+    """All documents, without empty ones. Raises ValueError as :func:`parse` does."""
+    loader = None
+    found: list[object] = []
+    nodes = 0.0
+    try:
+        loader = _Loader(data)
+        while loader.check_node():
+            node: Any = loader.get_node()
+            nodes += _unfolded(node, {})
+            if nodes > LARGEST:
+                raise yaml.MarkedYAMLError(problem="aliases or its size make it endless", problem_mark=node.start_mark)
+            found.append(loader.construct_document(node))
+    except Exception as error:  # noqa: BLE001 - as in parse()
+        raise ValueError(f"not valid YAML{_place(error)}") from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+    return [document for document in found if document is not None]
 
 
 def parse(data: bytes) -> object:

@@ -15,32 +15,68 @@ from kiptail.kube.errors import bad_answer
 from kiptail.kube.object_names import is_version
 from kiptail.text import one_line
 
-__all__ = ["Json", "page_of", "require_event", "review_allows", "reviewed_identity", "server_version", "token_of"]
+__all__ = [
+    "Json",
+    "group_names",
+    "namespace_of",
+    "page_of",
+    "require_event",
+    "review_allows",
+    "reviewed_identity",
+    "server_version",
+    "token_of",
+]
 
 Json: TypeAlias = dict[str, Any]
 
 #: A token for the next page holds the name of an object, and is no longer than this.
 CONTINUE_LENGTH = 4_096
 
-_LISTS = {"pods": "PodList", "nodes": "NodeList", "services": "ServiceList"}
+_LISTS = {
+    "pods": ("PodList", "v1"),
+    "nodes": ("NodeList", "v1"),
+    "services": ("ServiceList", "v1"),
+    "networkpolicies": ("NetworkPolicyList", "networking.k8s.io/v1"),
+}
+#: A group's name is a DNS name; an answer has some dozens.
+_GROUP_LENGTH = 253
 #: RFC 6750: what can stand in a header, and in a file.
 _TOKEN = re.compile(r"[-A-Za-z0-9._~+/]{1,65536}=*")
 
 
 def page_of(plural: str, what: str, body: bytes) -> Json:
     """One page of a list, which has ``items``, a version and, if it is not the last, a token for the next one."""
-    page = _object(what, body, _LISTS[plural])
+    kind, api_version = _LISTS[plural]
+    page = _object(what, body, kind, api_version)
     if page.get("items") is None:
         page["items"] = []
     metadata = page.get("metadata")
     if not isinstance(page["items"], list) or not isinstance(metadata, dict):
-        raise bad_answer(what, f"is no {_LISTS[plural]}")
+        raise bad_answer(what, f"is no {kind}")
     if not is_version(metadata.get("resourceVersion")):
         raise bad_answer(what, "is a list without a version")
     token = metadata.get("continue") or ""
     if not isinstance(token, str) or len(token) > CONTINUE_LENGTH or not token.isascii():
         raise bad_answer(what, "is a list without an end")
     return page
+
+
+def namespace_of(what: str, body: bytes, name: str) -> Json:
+    """The namespace of this name."""
+    namespace = _object(what, body, "Namespace")
+    metadata = namespace.get("metadata")
+    if not isinstance(metadata, dict) or metadata.get("name") != name:
+        raise bad_answer(what, "is another Namespace")
+    return namespace
+
+
+def group_names(what: str, body: bytes) -> frozenset[str]:
+    """The names of an APIGroupList."""
+    groups = _object(what, body, "APIGroupList").get("groups")
+    if not isinstance(groups, list):
+        raise bad_answer(what, "is no APIGroupList")
+    names = (group.get("name") for group in groups if isinstance(group, dict))
+    return frozenset(name for name in names if isinstance(name, str) and len(name) <= _GROUP_LENGTH)
 
 
 def require_event(what: str, body: bytes, namespace: str, name: str) -> None:

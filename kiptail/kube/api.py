@@ -21,6 +21,8 @@ from kiptail.credentials.identity import NOBODY, Identity
 from kiptail.errors import ApiError
 from kiptail.kube.answers import (
     Json,
+    group_names,
+    namespace_of,
     page_of,
     require_event,
     review_allows,
@@ -60,16 +62,18 @@ class KubeApi(Client):
         continue_token: str = "",
         resource_version: str | None = None,
         field_selector: str = "",
+        namespace: str = "",
     ) -> Json:
         """One page of all namespaces' pods: a v1.PodList as a plain dict, with ``items`` and ``metadata``.
 
+        With ``namespace`` they are those of that one.
         ``resource_version`` belongs to the first page only and is left out where ``continue_token`` is given:
         the server refuses both. An answer larger than 32 MiB is an error.
         """
         query = {"resourceVersion": resource_version} if resource_version is not None and not continue_token else {}
         if field_selector:
             query["fieldSelector"] = field_selector
-        return self._page("pods", query, limit=limit, continue_token=continue_token)
+        return self._page("pods", query, limit=limit, continue_token=continue_token, namespace=namespace)
 
     def list_nodes_page(self, *, limit: int, continue_token: str = "") -> Json:
         """One page of the nodes, a v1.NodeList, as :meth:`list_pods_page`."""
@@ -79,10 +83,44 @@ class KubeApi(Client):
         """One page of all namespaces' Services, a v1.ServiceList, as :meth:`list_pods_page`."""
         return self._page("services", {}, limit=limit, continue_token=continue_token)
 
-    def _page(self, plural: str, query: dict[str, str], *, limit: int, continue_token: str) -> Json:
+    def list_network_policies_page(self, namespace: str, *, limit: int, continue_token: str = "") -> Json:
+        """One page of a namespace's NetworkPolicies, a networking.k8s.io/v1 list, as :meth:`list_pods_page`."""
+        return self._page(
+            "networkpolicies",
+            {},
+            limit=limit,
+            continue_token=continue_token,
+            namespace=namespace,
+            group="/apis/networking.k8s.io/v1",
+        )
+
+    def _page(
+        self,
+        plural: str,
+        query: dict[str, str],
+        *,
+        limit: int,
+        continue_token: str,
+        namespace: str = "",
+        group: str = "/api/v1",
+    ) -> Json:
         query = {"limit": str(limit)} | ({"continue": continue_token} if continue_token else {}) | query
-        request = Request(f"cannot list {plural}", "list", "GET", f"/api/v1/{plural}?{urlencode(query)}")
+        what, path = f"cannot list {plural}", f"{group}/{plural}"
+        if namespace:
+            what, path = f"{what} in {namespace}", f"{group}/namespaces/{_segment(namespace)}/{plural}"
+        request = Request(what, "list", "GET", f"{path}?{urlencode(query)}")
         return page_of(plural, request.what, self._transport.ask(request, LIST_BYTES))
+
+    def namespace(self, name: str) -> Json:
+        """A v1.Namespace. 404 (NotFound): there is none of that name."""
+        what = f"cannot get namespace {name}"
+        answer = self._transport.ask(Request(what, "get", "GET", f"/api/v1/namespaces/{_segment(name)}"))
+        return namespace_of(what, answer, name)
+
+    def groups(self) -> frozenset[str]:
+        """The names of the API groups that the server has beside the core."""
+        what = "cannot ask which API groups there are"
+        return group_names(what, self._transport.ask(Request(what, "get", "GET", "/apis")))
 
     def watch_pods(
         self,

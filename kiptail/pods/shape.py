@@ -65,7 +65,12 @@ def misfit(obj: object, shape: Shape = _POD, path: str = "pod") -> str:
         return ""
     if type(obj) is not list:
         return path
+    of = shape[0]  # type: ignore[index]  # a tuple
     for element in obj:
-        if element is not None and (bad := misfit(element, shape[0], path)):  # type: ignore[index]  # a tuple
+        if element is None or type(element) is of:
+            continue
+        if isinstance(of, type):
+            return path
+        if bad := misfit(element, of, path):
             return bad
     return ""

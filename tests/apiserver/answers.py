@@ -77,9 +77,10 @@ def bad_request(message: str) -> ApiError:
     return ApiError(400, "BadRequest", message)
 
 
-def not_found(plural: str, name: str) -> ApiError:
+def not_found(plural: str, name: str, *, group: str = "") -> ApiError:
     """404 for one object."""
-    return ApiError(404, "NotFound", f'{plural} "{name}" not found', details={"name": name, "kind": plural})
+    details = {"name": name, **({"group": group} if group else {}), "kind": plural}
+    return ApiError(404, "NotFound", f'{_resource(plural, group)} "{name}" not found', details=details)
 
 
 def already_exists(plural: str, name: str) -> ApiError:
@@ -115,14 +116,21 @@ def invalid(kind: str, name: str, causes: Iterable[tuple[str, str, str]]) -> Api
     )
 
 
-def forbidden(plural: str, name: str, why: str, *, causes: list[Json] | None = None) -> ApiError:
+def forbidden(plural: str, name: str, why: str, *, causes: list[Json] | None = None, group: str = "") -> ApiError:
     """403; `why` is all that follows `is forbidden:`."""
     details: Json = {"name": name} if name else {}
+    if group:
+        details["group"] = group
     details["kind"] = plural
     if causes:
         details["causes"] = causes
-    subject = f'{plural} "{name}"' if name else plural
+    resource = _resource(plural, group)
+    subject = f'{resource} "{name}"' if name else resource
     return ApiError(403, "Forbidden", f"{subject} is forbidden: {why}", details=details)
+
+
+def _resource(plural: str, group: str) -> str:
+    return f"{plural}.{group}" if group else plural
 
 
 def expired(message: str, *, token: str | None = None) -> ApiError:

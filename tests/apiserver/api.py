@@ -90,6 +90,8 @@ class Api:
         self._store = store
         self._access = access
         self._random = random.Random()
+        #: API groups beside the usual ones, as a network plugin brings them: of v1, without resources.
+        self.more_groups: tuple[str, ...] = ()
 
     def authorise(self, user: User, asked: Asked) -> None:
         """403 unless the user may."""
@@ -99,7 +101,7 @@ class Api:
         if asked.path:
             why = f'User "{user.name}" cannot {asked.verb} path "{asked.path}"'
             raise ApiError(403, "Forbidden", f"forbidden: {why}", details={})
-        raise forbidden(asked.resource, asked.name, self._denial(user, asked, decision))
+        raise forbidden(asked.resource, asked.name, self._denial(user, asked, decision), group=asked.group)
 
     @staticmethod
     def _denial(user: User, asked: Asked, decision: Decision) -> str:
@@ -113,9 +115,9 @@ class Api:
         """Everything but watches."""
         if asked.path:
             return self._answer_path(asked.path, request)
-        if asked.group:
+        if asked.group and not self._stored(asked):
             if asked.group == "rbac.authorization.k8s.io" and asked.verb == "get":
-                raise not_found(f"{asked.resource}.{asked.group}", asked.name)  # they are rules in Access, no objects
+                raise not_found(asked.resource, asked.name, group=asked.group)  # they are rules in Access, no objects
             return self._answer_review(user, asked, request)
         if asked.resource == "serviceaccounts" and asked.subresource == "token" and asked.verb == "create":
             body = reviews.token_request(self._access, self._store, asked.namespace, asked.name, _object(request))
@@ -137,9 +139,13 @@ class Api:
             raise ApiError(405, "MethodNotAllowed", message, details={})
         return handler[asked.verb](collection, asked, request)
 
+    def _stored(self, asked: Asked) -> bool:
+        collection = self._store.collections.get(asked.resource)
+        return collection is not None and collection.kind.group == asked.group
+
     def collection(self, asked: Asked) -> Collection:
         """The collection, or 404."""
-        if asked.group or asked.resource not in self._store.collections:
+        if not self._stored(asked):
             raise _no_such_resource()
         collection = self._store.collections[asked.resource]
         if asked.namespace and not collection.kind.namespaced and asked.resource != "namespaces":
@@ -158,7 +164,7 @@ class Api:
             address = {"clientCIDR": "0.0.0.0/0", "serverAddress": request.headers.get("Host", "")}
             return _json({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [address]})
         if path == "/apis":
-            return _json(reviews.api_groups())
+            return _json(reviews.api_groups(self.more_groups))
         if path == "/api/v1":
             return _json(reviews.api_resources("v1"))
         if path == "/openapi/v3":
@@ -182,7 +188,7 @@ class Api:
     def _get(self, collection: Collection, asked: Asked, request: Request) -> Answer:
         stored = collection.stored(collection.key(asked.namespace, asked.name))
         if stored is None:
-            raise not_found(asked.resource, asked.name)
+            raise not_found(asked.resource, asked.name, group=asked.group)
         if wants_table(request):
             return _json(table(collection, [stored], {"resourceVersion": str(stored.version)}, request))
         return _whole(collection, stored)
@@ -206,7 +212,7 @@ class Api:
         """The object in a request's body, checked against the URL."""
         obj = _object(request)
         kind = collection.kind
-        if obj.get("kind", kind.kind) != kind.kind or obj.get("apiVersion", "v1") != "v1":
+        if obj.get("kind", kind.kind) != kind.kind or obj.get("apiVersion", kind.group_version) != kind.group_version:
             raise bad_request(
                 f'{obj.get("kind")} in version "{obj.get("apiVersion")}" cannot be handled as a {kind.kind}: '
                 f'no kind "{obj.get("kind")}" is registered for version "{obj.get("apiVersion")}"'
@@ -214,7 +220,7 @@ class Api:
         metadata = dict(obj.get("metadata") or {})
         if kind.namespaced and metadata.setdefault("namespace", asked.namespace) != asked.namespace:
             raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
-        return {**obj, "kind": kind.kind, "apiVersion": "v1", "metadata": metadata}
+        return {**obj, "kind": kind.kind, "apiVersion": kind.group_version, "metadata": metadata}
 
     def _check_namespace(self, kind: Kind, namespace: str, name: str) -> None:
         """Admission's NamespaceLifecycle: 404 without the namespace, 403 while it is being deleted."""
@@ -306,14 +312,14 @@ class Api:
                 version = metadata.get("resourceVersion", current["metadata"]["resourceVersion"])
                 kept = {**current["metadata"], "resourceVersion": version}
                 return {**current, "metadata": kept, "status": kind.fill_status(wanted.get("status") or {})}
-            whole = {**wanted, "kind": kind.kind, "apiVersion": "v1", "metadata": metadata}
+            whole = {**wanted, "kind": kind.kind, "apiVersion": kind.group_version, "metadata": metadata}
             if "status" in kind.subresources:
                 whole.pop("status", None)
                 if "status" in current:
                     whole["status"] = current["status"]
             else:
                 whole = kind.fill(whole)
-                whole = {"kind": kind.kind, "apiVersion": "v1", **whole}
+                whole = {"kind": kind.kind, "apiVersion": kind.group_version, **whole}
             _check(kind, whole, asked.name)
             return whole
 
@@ -324,7 +330,7 @@ class Api:
         with self._store.lock:
             stored = collection.stored(collection.key(asked.namespace, asked.name))
             if stored is None:
-                raise not_found(asked.resource, asked.name)
+                raise not_found(asked.resource, asked.name, group=asked.group)
             return self._delete_one(collection, stored, options, request.query)
 
     def _delete_one(

@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.apiserver.events import blank_event, new_event, validate_event
+from tests.apiserver.network_policies import new_network_policy, validate_network_policy
 
 __all__ = [
     "BY_PLURAL",
     "EVENTS",
     "KINDS",
     "NAMESPACES",
+    "NETWORKPOLICIES",
     "NODES",
     "PODS",
     "SERVICEACCOUNTS",
@@ -74,7 +76,7 @@ def _valid(obj: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 @dataclass(frozen=True)
 class Kind:
-    """One resource of the core group.
+    """One resource.
 
     `selectable` reads the value of each field label that a `fieldSelector` may name. `cached` kinds are
     served from the watch cache at `resourceVersion=0`, which ignores `limit`. `blank` is what an empty
@@ -85,6 +87,8 @@ class Kind:
     plural: str
     kind: str
     singular: str
+    #: "": the core group.
+    group: str = ""
     short: tuple[str, ...] = ()
     namespaced: bool = True
     cached: bool = True
@@ -94,6 +98,16 @@ class Kind:
     fill: Callable[[Json], Json] = _unchanged
     fill_status: Callable[[Json], Json] = _unchanged
     validate: Callable[[Mapping[str, Any]], list[tuple[str, str, str]]] = _valid
+
+    @property
+    def group_version(self) -> str:
+        """As ``apiVersion`` has it: `v1`, `networking.k8s.io/v1`."""
+        return f"{self.group}/v1" if self.group else "v1"
+
+    @property
+    def resource(self) -> str:
+        """As messages call it: `pods`, `networkpolicies.networking.k8s.io`."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -309,5 +323,16 @@ SERVICEACCOUNTS = Kind(
     short=("sa",),
     selectable=_paths("metadata.name", "metadata.namespace"),
 )
-KINDS = (PODS, EVENTS, NAMESPACES, NODES, SERVICES, SERVICEACCOUNTS)
+NETWORKPOLICIES = Kind(
+    plural="networkpolicies",
+    kind="NetworkPolicy",
+    singular="networkpolicy",
+    group="networking.k8s.io",
+    short=("netpol",),
+    selectable=_paths("metadata.name", "metadata.namespace"),
+    blank={"spec": {"podSelector": {}}},
+    fill=new_network_policy,
+    validate=validate_network_policy,
+)
+KINDS = (PODS, EVENTS, NAMESPACES, NODES, SERVICES, SERVICEACCOUNTS, NETWORKPOLICIES)
 BY_PLURAL = {kind.plural: kind for kind in KINDS}

@@ -154,5 +154,5 @@ def list_objects(store: Store, collection: Collection, namespace: str, query: Ma
         if not (query.get("fieldSelector") or query.get("labelSelector")):
             metadata["remainingItemCount"] = len(found) - limit
         found = found[:limit]
-    head = dump({"kind": f"{kind.kind}List", "apiVersion": "v1", "metadata": metadata})
+    head = dump({"kind": f"{kind.kind}List", "apiVersion": kind.group_version, "metadata": metadata})
     return Page(head[:-1] + b',"items":[', found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,7 +40,7 @@ VERSION = {
     "compiler": "gc",
     "platform": "linux/amd64",
 }
-# Discovery lists them as a cluster does; only the two groups with reviews have resources here.
+# Discovery lists them as a cluster does; only those of reviews, roles and NetworkPolicies have resources here.
 GROUPS: dict[str, tuple[str, ...]] = {
     "apiregistration.k8s.io": ("v1",),
     "apps": ("v1",),
@@ -75,10 +76,10 @@ _REVIEWS = {
 _VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 
 
-def api_groups() -> Json:
-    """`/apis`."""
+def api_groups(more: Iterable[str] = ()) -> Json:
+    """`/apis`, with `more` groups of v1."""
     groups = []
-    for name, versions in GROUPS.items():
+    for name, versions in {**GROUPS, **dict.fromkeys(more, ("v1",))}.items():
         found = [{"groupVersion": f"{name}/{version}", "version": version} for version in versions]
         groups.append({"name": name, "versions": found, "preferredVersion": found[0]})
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
@@ -87,8 +88,8 @@ def api_groups() -> Json:
 def api_resources(group_version: str) -> Json:
     """`/api/v1` (group_version `v1`) or `/apis/GROUP/VERSION`."""
     resources: list[Json] = []
-    if group_version == "v1":
-        for kind in kinds.KINDS:
+    for kind in kinds.KINDS:
+        if kind.group_version == group_version:
             base = {"singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind}
             short = {"shortNames": list(kind.short)} if kind.short else {}
             resources.append({"name": kind.plural, **base, "verbs": _VERBS, **short})
@@ -119,7 +120,7 @@ def api_resources(group_version: str) -> Json:
 
 def openapi_paths() -> Json:
     """`/openapi/v3`: of which groups there is a document."""
-    groups = ("api/v1", "apis/rbac.authorization.k8s.io/v1")
+    groups = ("api/v1", "apis/rbac.authorization.k8s.io/v1", "apis/networking.k8s.io/v1")
     return {"paths": {group: {"serverRelativeURL": f"/openapi/v3/{group}"} for group in groups}}
 
 

@@ -32,8 +32,8 @@ class ApiServer:
     """A kube-apiserver for tests, on 127.0.0.1.
 
     `with ApiServer() as server:` starts and stops it. Collections (`pods`, `events`, `nodes`, `services`,
-    `namespaces`, `serviceaccounts`) are the state: `server.pods.put({...})`, `server.events()`. `access`
-    holds tokens and rules, `faults` the switchable faults, `requests(...)` selects from the log of requests.
+    `namespaces`, `serviceaccounts`, `network_policies`) are the state: `server.pods.put({...})`, `server.events()`.
+    `access` holds tokens and rules, `faults` the switchable faults, `requests(...)` selects from the log of requests.
 
     `history` bounds the changes kept a kind, `bookmark_period` is in seconds, `watch_list` says what happens
     to `sendInitialEvents`: "serve", "reject" (422) or "ignore" (an ordinary watch). All three may be set at
@@ -91,6 +91,11 @@ class ApiServer:
         return self.store.collections["namespaces"]
 
     @property
+    def network_policies(self) -> Collection:
+        """The NetworkPolicies."""
+        return self.store.collections["networkpolicies"]
+
+    @property
     def serviceaccounts(self) -> Collection:
         """The service accounts."""
         return self.store.collections["serviceaccounts"]
@@ -137,9 +142,9 @@ class ApiServer:
             groups = (NODES,)
         return self.access.add_token(User(name, groups), token=token, lifetime=lifetime)
 
-    def grant(self, subject: str, verbs: str, resources: str, *, namespace: str | None = None) -> None:
+    def grant(self, subject: str, verbs: str, resources: str, *, namespace: str | None = None, group: str = "") -> None:
         """Allow a user or a group: `grant("kiptail", "list watch", "pods")`."""
-        self.access.grant(subject, verbs, resources, namespace=namespace)
+        self.access.grant(subject, verbs, resources, namespace=namespace, group=group)
 
     def apply(self, manifests: str) -> None:
         """Take in YAML manifests as `kubectl apply` does: service accounts, roles and their bindings."""

@@ -163,7 +163,7 @@ class Collection:
     def __init__(self, store: Store, kind: Kind) -> None:
         self.kind = kind
         self._store = store
-        self._head = dump({"kind": kind.kind, "apiVersion": "v1"})[:-1] + b","
+        self._head = dump({"kind": kind.kind, "apiVersion": kind.group_version})[:-1] + b","
         self._objects: dict[str, Stored] = {}
         self._keys: list[str] = []
         self._changes: deque[Change] = deque()

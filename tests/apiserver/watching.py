@@ -203,7 +203,7 @@ class Watch:
         metadata: dict[str, object] = {"resourceVersion": str(version)}
         if annotations:
             metadata["annotations"] = dict(annotations)
-        blank = {"kind": kind.kind, "apiVersion": "v1", "metadata": metadata, **kind.blank}
+        blank = {"kind": kind.kind, "apiVersion": kind.group_version, "metadata": metadata, **kind.blank}
         return _line("BOOKMARK", dump(blank))
 
     def _chosen(self, objects: list[Stored]) -> list[Stored]:

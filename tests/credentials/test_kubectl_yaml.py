@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kiptail.credentials.kubectl_yaml import parse
+from kiptail.credentials.kubectl_yaml import documents, parse, written
 
 #: Plain scalars and what kubectl 1.32 makes of them, by `kubectl config view --raw -o json`.
 SCALARS: dict[str, Any] = {
@@ -46,3 +46,40 @@ def test_what_is_wrong_shows_nothing_of_it(text: str) -> None:
 
 def test_merge_keys_are_merged() -> None:
     assert parse(b"a: &a {x: 1, z: 2}\nb: {<<: *a, z: 3}\n") == {"a": {"x": 1, "z": 2}, "b": {"x": 1, "z": 3}}
+
+
+def test_several_documents_come_one_after_the_other() -> None:
+    assert documents(b"a: 1\n---\n# nothing\n---\n- y\n--- text\n...\n") == [{"a": 1}, [True], "text"]
+    assert documents(b"") == documents(b"# nothing\n") == []
+
+
+@pytest.mark.parametrize(
+    "text", ["a: [", "a: 1\n---\na: b: c", "a: *x", "\0", "[" * 5_000, "a: !!python/name:os.system"]
+)
+def test_documents_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not valid YAML"):
+        documents(text.encode())
+
+
+def test_documents_cannot_grow_without_an_end() -> None:
+    """An anchor in one of them is none in the next."""
+    bomb = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10) if n else 'x'}]\n" for n in range(8))
+    with pytest.raises(ValueError, match="endless"):
+        documents(bomb.encode())
+    with pytest.raises(ValueError, match="alias"):
+        documents(b"a: &a 1\n---\nb: *a\n")
+
+
+@pytest.mark.parametrize(
+    "text", [*SCALARS, "1e3", "y", "a: b", "- x", "#", "", " x ", "\u2028", "\x1b[31m", "é", "x" * 2_000]
+)
+def test_a_text_that_is_written_is_the_same_text_to_kubectl(text: str) -> None:
+    made = written({"key": text, text: [text, 7, True, None]})
+    assert parse(made.encode()) == {"key": text, text: [text, 7, True, None]}
+    assert made.isascii()
+    assert made.replace("\n", "").isprintable()
+
+
+def test_what_stands_there_twice_is_written_twice() -> None:
+    part = {"a": "b"}
+    assert written({"one": part, "two": part}) == "one:\n  a: b\ntwo:\n  a: b\n"

@@ -12,6 +12,8 @@ from kiptail.credentials.identity import NOBODY, Identity
 from kiptail.errors import ApiError
 from kiptail.kube.answers import (
     CONTINUE_LENGTH,
+    group_names,
+    namespace_of,
     page_of,
     require_event,
     review_allows,
@@ -34,6 +36,9 @@ READERS: dict[str, Callable[[bytes], object]] = {
     "a right": lambda data: review_allows(WHAT, data),
     "an identity": lambda data: reviewed_identity(WHAT, data),
     "a token": lambda data: token_of(WHAT, data),
+    "a namespace": lambda data: namespace_of(WHAT, data, "team-a"),
+    "groups": lambda data: group_names(WHAT, data),
+    "a page of policies": lambda data: page_of("networkpolicies", WHAT, data),
     "a version": lambda data: server_version(WHAT, data),
 }
 
@@ -67,6 +72,28 @@ def test_a_page_has_items_even_when_the_server_leaves_them_out(plural: str, kind
 def test_a_page_that_cannot_be_gone_on_from_is_none(more: dict[str, Any], why: str) -> None:
     with pytest.raises(ApiError, match=why):
         page_of("pods", WHAT, body("PodList", **more))
+
+
+def test_policies_are_those_of_their_group() -> None:
+    metadata = {"resourceVersion": "7"}
+    page = page_of("networkpolicies", WHAT, body("NetworkPolicyList", "networking.k8s.io/v1", metadata=metadata))
+    assert page["items"] == []
+    with pytest.raises(ApiError, match="is no NetworkPolicyList"):
+        page_of("networkpolicies", WHAT, body("NetworkPolicyList", metadata=metadata))
+
+
+def test_a_namespace_is_the_one_that_was_asked_for() -> None:
+    assert namespace_of(WHAT, body("Namespace", metadata={"name": "team-a"}), "team-a")["kind"] == "Namespace"
+    for metadata in ({"name": "team-b"}, {}, None, []):
+        with pytest.raises(ApiError, match="is another Namespace"):
+            namespace_of(WHAT, body("Namespace", metadata=metadata), "team-a")
+
+
+def test_groups_are_names() -> None:
+    groups = [{"name": "apps"}, {"name": "cilium.io", "versions": []}, {"name": 7}, {}, "x", {"name": "x" * 300}]
+    assert group_names(WHAT, body("APIGroupList", groups=groups)) == {"apps", "cilium.io"}
+    with pytest.raises(ApiError, match="is no APIGroupList"):
+        group_names(WHAT, body("APIGroupList", groups={}))
 
 
 def test_only_the_event_that_was_written_is_a_delivery() -> None:

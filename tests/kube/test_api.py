@@ -45,6 +45,32 @@ def test_pods_come_page_by_page(server: ApiServer, opened: Callable[..., KubeApi
     assert asked.headers["User-Agent"] == f"kiptail/{__version__}"
 
 
+def test_a_namespaces_pods_and_policies_come_page_by_page(server: ApiServer, opened: Callable[..., KubeApi]) -> None:
+    for number in range(3):
+        for namespace in ("team-a", "team-b"):
+            metadata = {"name": f"p{number}", "namespace": namespace}
+            server.pods.put({**POD, "metadata": metadata})
+            server.network_policies.put({"metadata": metadata, "spec": {"podSelector": {}}})
+    api = opened()
+    page = api.list_pods_page(limit=5, namespace="team-b")
+    assert [pod["metadata"]["namespace"] for pod in page["items"]] == ["team-b"] * 3
+    page = api.list_network_policies_page("team-a", limit=2)
+    rest = api.list_network_policies_page("team-a", limit=2, continue_token=page["metadata"]["continue"])
+    assert [each["metadata"]["name"] for each in (*page["items"], *rest["items"])] == ["p0", "p1", "p2"]
+
+
+def test_a_namespace_has_its_labels(server: ApiServer, opened: Callable[..., KubeApi]) -> None:
+    server.namespaces.put({"metadata": {"name": "team-c", "labels": {"team": "c"}}})
+    assert opened().namespace("team-c")["metadata"]["labels"] == {"team": "c"}
+    error = failure(lambda: opened().namespace("team-d"))
+    assert (error.status, error.reason) == (404, "NotFound")
+
+
+def test_the_groups_of_the_server_are_known(server: ApiServer, opened: Callable[..., KubeApi]) -> None:
+    server.api.more_groups = ("cilium.io",)
+    assert {"networking.k8s.io", "cilium.io"} <= opened().groups()
+
+
 def test_an_event_is_created_once_and_then_patched(server: ApiServer, opened: Callable[..., KubeApi]) -> None:
     api = opened()
     api.create_event("team-a", EVENT)
