@@ -23,8 +23,8 @@ DOCUMENT = ROOT / "docs" / "metrics.md"
 ALERTS = ROOT / "packaging" / "prometheus" / "alerts.yaml"
 DASHBOARD = ROOT / "packaging" / "grafana" / "kiptail.json"
 LINE = (
-    "x: IN=a OUT=b SRC={src} DST={dst} LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=1 PROTO=TCP SPT=40000 DPT={port} WINDOW=1"
-    " RES=0x00 SYN URGP=0 "
+    "{prefix} IN=a OUT=b SRC={src} DST={dst} LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=1 PROTO=TCP SPT=40000 DPT={port}"
+    " WINDOW=1 RES=0x00 SYN URGP=0 "
 )
 
 
@@ -47,15 +47,17 @@ def documented() -> dict[str, set[str]]:
 
 def started(server: ApiServer, directory: Path, port: int) -> Kiptail:
     now = time.time_ns() // 1000
-    lines = [LINE.format(src="192.0.2.1", dst="10.0.0.2", port=80)]
-    lines += [LINE.format(src="10.0.0.1", dst="10.0.0.2", port=port_) for port_ in range(30)]
+    lines = [LINE.format(prefix="x:", src="192.0.2.1", dst="10.0.0.2", port=80)]
+    lines += [LINE.format(prefix="x:", src="10.0.0.1", dst="10.0.0.2", port=port_) for port_ in range(30)]
+    # Packets that passed, and one whose line names a policy in characters that labels escape.
+    lines += [LINE.format(prefix=f'accept by "a\\b{name}":', src="10.0.0.1", dst="10.0.0.2", port=80) for name in "xyy"]
     entries = (kernel_entry(line, realtime_us=now + n, monotonic_us=1_000 + n) for n, line in enumerate(lines))
     export_to_journal(entries, directory / "journal" / "system.journal")
     return Kiptail(
         directory,
         "--kubeconfig", server.kubeconfig(directory / "kubeconfig"), "--journal-directory", directory / "journal",
         "--state-directory", directory / "state", "--metrics-address", f"127.0.0.1:{port}",
-        "--prefix", "x:", "--node-name", "worker-3",
+        "--prefix", "x:", "--prefix", "{verdict} by {policy}:", "--node-name", "worker-3",
     )  # fmt: skip
 
 
@@ -98,6 +100,16 @@ def test_drops_are_told_by_namespace(exposition: str) -> None:
     assert value(peer_namespace="several") > 0, "the flows beyond the budget"
     assert 'kiptail_api_requests_total{code="201",verb="create"}' in exposition
     assert 'kiptail_api_request_duration_seconds_bucket{le="0.005",verb="create"}' in exposition
+
+
+def test_packets_are_counted_by_verdict_and_by_policy(exposition: str) -> None:
+    for line in (
+        'kiptail_drops_total{protocol="TCP",verdict="drop"} 31.0',
+        'kiptail_drops_total{protocol="TCP",verdict="accept"} 3.0',
+        r'kiptail_policy_drops_total{policy="\"a\\bx\"",verdict="accept"} 1.0',
+        r'kiptail_policy_drops_total{policy="\"a\\by\"",verdict="accept"} 2.0',
+    ):
+        assert line in exposition.splitlines()
 
 
 @pytest.mark.live

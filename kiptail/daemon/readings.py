@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from kiptail.daemon.observer import Reading
@@ -15,6 +15,7 @@ from kiptail.flows.known_lines import KnownLine
 from kiptail.flows.ledger import Ledger
 from kiptail.journal.follow import Journal
 from kiptail.pods.stats import IndexStats
+from kiptail.text import one_line
 
 __all__ = ["Index", "Readings"]
 
@@ -69,7 +70,10 @@ class Readings:
             yield Reading("kiptail_journal_entries", "Kernel entries, by outcome.", value, {"outcome": outcome})
         for (verdict, protocol), value in list(intake.drops.items()):
             labels = {"verdict": verdict, "protocol": protocol}
-            yield Reading("kiptail_drops", "Packets dropped, rejected or logged.", value, labels)
+            yield Reading("kiptail_drops", "Packets dropped, rejected, accepted or logged.", value, labels)
+        for (policy, verdict), value in _by_label(intake.policies).items():
+            text = "Packets by the policy that their log line names; those without one are left out."
+            yield Reading("kiptail_policy_drops", text, value, {"policy": policy, "verdict": verdict})
         for kind, value in self._tally.items():
             text = "Drops that a pod sent or was to receive, by its namespace and the peer's; each side by itself."
             yield Reading("kiptail_pod_drops", text, value, kind._asdict())
@@ -120,6 +124,15 @@ class Readings:
         ):
             yield Reading(name, text, gauge, counter=False)
         yield from _index_readings(self._index.stats())
+
+
+def _by_label(policies: Mapping[tuple[str, str], int]) -> Mapping[tuple[str, str], int]:
+    """Counts by policy, as a label shows it, and verdict: a page with one label set twice would be refused."""
+    shown: dict[tuple[str, str], int] = {}
+    for (policy, verdict), value in list(policies.items()):
+        label = one_line(policy)
+        shown[label, verdict] = shown.get((label, verdict), 0) + value
+    return shown
 
 
 def _index_readings(stats: IndexStats) -> Iterator[Reading]:

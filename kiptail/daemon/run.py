@@ -92,7 +92,7 @@ class _Daemon:
                 sink=sink,
                 locate=self._locator(stack),
                 outbox=store,
-                style=event_style(settings, self._cluster.node_name),
+                style=event_style(settings, self._cluster.node_name, prefixes),
                 repeat_interval=settings.repeat_interval_s,
                 give_up_after=math.inf if settings.give_up_after_s is None else settings.give_up_after_s,
                 most_ended=settings.max_flows,

@@ -196,6 +196,8 @@ def _nameless(address: str) -> str:
     return ""
 
 
-def event_style(settings: Settings, node_name: str) -> EventStyle:
+def event_style(settings: Settings, node_name: str, prefixes: Prefixes) -> EventStyle:
     """How this installation's Events look."""
-    return EventStyle(settings.event_reason, settings.event_component, node_name, settings.pod_identifier)
+    return EventStyle(
+        settings.event_reason, settings.event_component, node_name, settings.pod_identifier, prefixes.limited()
+    )

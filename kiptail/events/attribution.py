@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from kiptail.events.endpoint import Endpoint, Kind, When
-from kiptail.events.event import EventRecord, EventStyle, event_name, message
+from kiptail.events.event import LIMITED, EventRecord, EventStyle, event_name, message, tells_limit
 from kiptail.events.stages import Tracked
 from kiptail.flows.flow import Flow
 from kiptail.pods.pod import PodRef
@@ -141,6 +141,16 @@ class Attributor:
         """Bring the Events' texts up to what is known by now."""
         for (end, _uid), record in tracked.records.items():
             record.message = message(tracked.flow, end, tracked.peer(end), self._style, withdrawn=record.withdrawn)
+
+    def tell_limit(self, tracked: Tracked) -> None:
+        """Have a stored flow's texts say that its rule logs at a limited rate, if that is known only now.
+
+        Where somebody is still to be found, the decision does it.
+        """
+        if not tracked.attributed or not tells_limit(tracked.flow, self._style):
+            return
+        if not all(record.withdrawn or record.message.endswith(LIMITED) for record in tracked.records.values()):
+            self.reword(tracked)
 
     def refresh(self, tracked: Tracked) -> None:
         """The flow tells other ends than before, or has lost all its drops to another.

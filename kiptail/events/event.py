@@ -12,8 +12,9 @@ from kiptail.events.endpoint import Endpoint, Kind
 from kiptail.flows.flow import Flow, FlowKey, Spread
 from kiptail.netfilter.protocols import icmp_name, protocol_name
 from kiptail.pods.ownership import PodRef
+from kiptail.text import one_line
 
-__all__ = ["CHANGING", "EventRecord", "EventStyle", "event_body", "event_name", "message"]
+__all__ = ["CHANGING", "LIMITED", "EventRecord", "EventStyle", "event_body", "event_name", "message", "tells_limit"]
 
 #: Longest text of an Event, in bytes: what the API server takes when ``eventTime`` is set, and plenty.
 MESSAGE_LIMIT = 1024
@@ -24,6 +25,9 @@ CHANGING = ("count", "firstTimestamp", "lastTimestamp", "message", "related")
 #: An object's name has at most 253 characters; 17 are for the dot and the 16 hexadecimal digits.
 POD_NAME_LIMIT = 236
 
+#: Of a policy's name no more is shown, in characters: the longest that Kubernetes takes for one.
+POLICY_LIMIT = 253
+
 #: What a folded Event says of the number of its peers and ports; :class:`~kiptail.flows.flow.Distinct` counts no
 #: further.
 STEPS = (20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
@@ -33,6 +37,9 @@ WITHDRAWN = ": counted for another pod since"
 
 #: The end of the text about a drop from the own node on a port that the pod's probes use.
 PROBES = " (the kubelet's probes use this port)"
+
+#: The end of the text about packets that a rule logs only some of.
+LIMITED = "; the rule logs at a limited rate, so there may have been more packets"
 
 _VERBS = {"drop": "dropped", "reject": "rejected"}
 
@@ -46,6 +53,8 @@ class EventStyle:
     node_name: str
     #: ``name_with_namespace``, ``namespace``, ``name`` or ``label``: what a pod is called in the text.
     pod_identifier: str
+    #: The prefixes, by their flows' names for them, of rules that log at a limited rate.
+    limited: frozenset[str] = frozenset()
 
 
 # More than 12 attributes: one for each column of its row in the state, and one that is not stored.
@@ -112,10 +121,17 @@ def message(flow: Flow, end: str, peer: Endpoint, style: EventStyle, *, withdraw
     action = f"sending {what}" if end == "src" else f"receiving {what}"
     preposition = "to" if end == "src" else "from"
     ending = WITHDRAWN if withdrawn else PROBES if peer.probes else ""
+    if not withdrawn and tells_limit(flow, style):
+        ending += LIMITED
     if flow.spread is not None:
         return f"Packets {verb} when {action}{_folded(flow.spread, preposition)}{ending}"
     who = f"{_called(peer, style)} ({peer.address})" if _called(peer, style) else peer.address
-    return _cut(f"Packet {verb} when {action} {preposition} {who}{_about(key)}", ending)
+    return _cut(f"Packet {verb} when {action} {preposition} {who}{_about(key)}{_by(key.policy)}", ending)
+
+
+def tells_limit(flow: Flow, style: EventStyle) -> bool:
+    """The flow's Events say that there may have been more packets; a folded flow's say no number anyway."""
+    return flow.spread is None and flow.key.prefix in style.limited
 
 
 def event_body(
@@ -179,6 +195,14 @@ def _about(key: FlowKey) -> str:
     if key.port is not None:
         return f" {'from' if key.reply else 'on'} port {key.port}/{key.protocol}"
     return f", protocol {protocol_name(key.protocol)}" if key.protocol else ""
+
+
+def _by(policy: str) -> str:
+    """The policy that the log line names; what is no name is quoted, so that it does not pass for our own words."""
+    if not policy:
+        return ""
+    name = one_line(policy, POLICY_LIMIT)
+    return f', by policy "{name}"' if " " in name or not name else f", by policy {name}"
 
 
 def _folded(spread: Spread, preposition: str) -> str:

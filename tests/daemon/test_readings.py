@@ -7,31 +7,46 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
+from kiptail.daemon.metrics import Metrics
 from kiptail.daemon.observer import Reading
 from kiptail.daemon.readings import Readings
 from kiptail.daemon.report import Report
 from kiptail.events.tally import Labels, Tally
-from kiptail.flows.counter import Intake
+from kiptail.flows.counter import Intake, LineCounter
+from kiptail.flows.ledger import Ledger
+from kiptail.netfilter.prefixes import Prefixes, PrefixRule
 from kiptail.pods.stats import IndexStats
+from tests.support.clock import own_clock
+
+T0 = 1_800_000_000
+LINE = (
+    "{prefix} IN=a OUT=b MAC= SRC=10.0.0.1 DST=10.0.0.2 LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=1 DF PROTO=TCP"
+    " SPT=40000 DPT=80 WINDOW=64240 RES=0x00 SYN URGP=0 "
+)
 
 
-class Ledger(SimpleNamespace):
+class OpenFlows(SimpleNamespace):
     """One with three open flows."""
 
     def __len__(self) -> int:
         return 3
 
 
-def readings(*, token_trouble: str = "", damaged: bool = False, all_netns: bool = False) -> dict[str, list[Reading]]:
+def readings(
+    *, token_trouble: str = "", damaged: bool = False, all_netns: bool = False, intake: Intake | None = None
+) -> dict[str, list[Reading]]:
     """By name, of parts that have counted something."""
     journal: Any = SimpleNamespace(
         counts=SimpleNamespace(scanned=9, wanted=8, untrusted=2, unreadable=1, missed=0, lost=0, reopened=0)
     )
-    follower: Any = SimpleNamespace(intake=Intake(untrusted=3, drops={("drop", "TCP"): 4}), trouble="")
+    intake = intake or Intake(untrusted=3, drops={("drop", "TCP"): 4})
+    follower: Any = SimpleNamespace(intake=intake, trouble="")
     progress = SimpleNamespace(unposted=1, unattributed=2, ended=3, ambiguous=4, reattributed=5, trouble="")
     poster: Any = SimpleNamespace(progress=progress)
-    ledger: Any = Ledger(folded=Counter(src=6), denied=7, untold=8)
+    ledger: Any = OpenFlows(folded=Counter(src=6), denied=7, untold=8)
     index: Any = SimpleNamespace(ready=lambda: True, stats=lambda: IndexStats(pods=5, age_s=0.5))
     tally = Tally()
     tally._counts[Labels("drop", "TCP", "sent", "a", "b")] = 4
@@ -68,6 +83,36 @@ def test_drops_are_told_by_verdict_and_by_namespace() -> None:
         "a",
         "b",
     )
+
+
+def test_drops_are_counted_by_the_policy_that_the_line_names() -> None:
+    policies = {("a/deny", "drop"): 3, ("a/deny", "reject"): 1, ("b c", "drop"): 2, ("b\x1bc", "drop"): 4}
+    found = readings(intake=Intake(policies=policies))
+    assert [(r.labels["policy"], r.labels["verdict"], r.value) for r in found["kiptail_policy_drops"]] == [
+        ("a/deny", "drop", 3),
+        ("a/deny", "reject", 1),
+        ("b c", "drop", 6),
+    ], "what looks alike is one: a page that has a label set twice is refused"
+    assert "kiptail_policy_drops" not in readings()
+
+
+def test_policies_are_a_bounded_number_of_label_sets_and_their_sums_are_exact() -> None:
+    prefixes = Prefixes([PrefixRule("{verdict} by {policy}:")])
+    lines = LineCounter(prefixes, Ledger(), own_clock(lambda: T0), expire_after=None)
+    for number in range(1_200):
+        for verdict in ("drop", "reject", "accept"):
+            line = LINE.format(prefix=f"{verdict} by p-{number % 600}:")
+            lines.count([line], [T0 * 1_000_000])
+    metrics = Metrics()
+    metrics.read_from(lambda: readings(intake=lines.intake)["kiptail_policy_drops"])
+    text = generate_latest(metrics.registry).decode()
+    (family,) = [f for f in text_string_to_metric_families(text) if f.name == "kiptail_policy_drops"]
+    values = {(s.labels["policy"], s.labels["verdict"]): s.value for s in family.samples if s.name.endswith("_total")}
+    others = {verdict: value for (policy, verdict), value in values.items() if policy == "other"}
+    assert (len(values) - len(others), set(others)) == (500, {"drop", "reject", "accept"})
+    assert {value for (policy, _), value in values.items() if policy != "other"} == {2.0}
+    assert sum(values.values()) == 3 * 1_200
+    assert lines.intake.drops == {(verdict, "TCP"): 1_200 for verdict in ("drop", "reject", "accept")}
 
 
 def test_folded_drops_are_told_of_both_ends() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kiptail.events.endpoint import Endpoint, Kind
-from kiptail.events.event import EventRecord, EventStyle, event_body, event_name, message
+from kiptail.events.event import LIMITED, WITHDRAWN, EventRecord, EventStyle, event_body, event_name, message
 from kiptail.flows.flow import Distinct, Flow, FlowKey, Spread
 from kiptail.pods.ownership import PodRef
 
@@ -25,9 +26,12 @@ def key(
     *,
     reply: bool = False,
     verdict: str = "drop",
+    policy: str = "",
 ) -> FlowKey:
     icmp_type, icmp_code = icmp or (None, None)
-    return FlowKey("10.244.1.9", "10.244.1.3", protocol, port, icmp_type, icmp_code, reply, "calico-drop:", verdict)
+    return FlowKey(
+        "10.244.1.9", "10.244.1.3", protocol, port, icmp_type, icmp_code, reply, "calico-drop:", verdict, policy=policy
+    )
 
 
 def text_of(key: FlowKey, end: str, peer: Endpoint, style: EventStyle = STYLE) -> str:
@@ -95,6 +99,47 @@ CLIENT_END = at(CLIENT, "10.244.1.9")
             key(""), "src", Endpoint(Kind.NOBODY, "192.0.2.7"),
             "Packet dropped when sending traffic to 192.0.2.7",
             id="the line did not say which protocol",
+        ),
+        pytest.param(
+            key(port=8080, policy="team-b/deny-egress"), "src", WEB_END,
+            "Packet dropped when sending traffic to team-a/web-0 (10.244.1.3) on port 8080/TCP,"
+            " by policy team-b/deny-egress",
+            id="a policy",
+        ),
+        pytest.param(
+            key(port=8080, policy="deny", verdict="reject"), "dst", CLIENT_END,
+            "Packet rejected when receiving traffic from team-a/client (10.244.1.9) on port 8080/TCP, by policy deny",
+            id="a policy that rejects, told to the receiver",
+        ),
+        pytest.param(
+            key(port=8080, reply=True, policy="deny"), "src", CLIENT_END,
+            "Packet dropped when sending a reply to team-a/client (10.244.1.9) from port 8080/TCP, by policy deny",
+            id="a policy, a reply",
+        ),
+        pytest.param(
+            key("ICMP", icmp=(8, 0), policy="deny"), "dst", CLIENT_END,
+            "Packet dropped when receiving traffic from team-a/client (10.244.1.9), ICMP echo-request, by policy deny",
+            id="a policy, ICMP",
+        ),
+        pytest.param(
+            key("47", policy="deny"), "src", Endpoint(Kind.NOBODY, "192.0.2.7"),
+            "Packet dropped when sending traffic to 192.0.2.7, protocol GRE, by policy deny",
+            id="a policy, no ports",
+        ),
+        pytest.param(
+            key("", policy="default/test-n…"), "src", Endpoint(Kind.NOBODY, "192.0.2.7"),
+            "Packet dropped when sending traffic to 192.0.2.7, by policy default/test-n…",
+            id="a policy whose name was cut",
+        ),
+        pytest.param(
+            key(port=80, policy="deny all\x1b[31m  of (it)"), "src", Endpoint(Kind.NOBODY, "192.0.2.7"),
+            'Packet dropped when sending traffic to 192.0.2.7 on port 80/TCP, by policy "deny all [31m of (it)"',
+            id="a policy with blanks and control characters is quoted",
+        ),
+        pytest.param(
+            key(port=80, policy="\x07"), "src", Endpoint(Kind.NOBODY, "192.0.2.7"),
+            'Packet dropped when sending traffic to 192.0.2.7 on port 80/TCP, by policy ""',
+            id="a policy of control characters alone",
         ),
     ],
 )  # fmt: skip
@@ -172,6 +217,77 @@ def test_packets_on_a_port_that_the_kubelet_probes_are_told_as_such() -> None:
         "Packet dropped when receiving traffic from node/worker-3 (192.0.2.1) on port 8080/TCP"
         " (the kubelet's probes use this port)"
     )
+
+
+LIMITED_STYLE = replace(STYLE, limited=frozenset({"calico-drop:", "other:"}))
+
+
+@pytest.mark.parametrize(
+    ("flow", "peer", "text"),
+    [
+        pytest.param(
+            key(port=80), WEB_END,
+            "Packet dropped when receiving traffic from team-a/web-0 (10.244.1.3) on port 80/TCP;"
+            " the rule logs at a limited rate, so there may have been more packets",
+            id="alone",
+        ),
+        pytest.param(
+            key(port=80, policy="deny"), WEB_END,
+            "Packet dropped when receiving traffic from team-a/web-0 (10.244.1.3) on port 80/TCP, by policy deny;"
+            " the rule logs at a limited rate, so there may have been more packets",
+            id="with a policy",
+        ),
+        pytest.param(
+            key(port=80, policy="deny"), Endpoint(Kind.NOBODY, "192.0.2.1", name="node/worker-3", probes=True),
+            "Packet dropped when receiving traffic from node/worker-3 (192.0.2.1) on port 80/TCP, by policy deny"
+            " (the kubelet's probes use this port);"
+            " the rule logs at a limited rate, so there may have been more packets",
+            id="with all there is to say",
+        ),
+        pytest.param(
+            key(port=80)._replace(prefix="calico"), WEB_END,
+            "Packet dropped when receiving traffic from team-a/web-0 (10.244.1.3) on port 80/TCP",
+            id="another prefix",
+        ),
+    ],
+)  # fmt: skip
+def test_that_a_rule_logs_at_a_limited_rate_is_said_once(flow: FlowKey, peer: Endpoint, text: str) -> None:
+    assert text_of(flow, "dst", peer, LIMITED_STYLE) == text
+
+
+def test_what_is_withdrawn_or_folded_says_nothing_of_a_limited_rate() -> None:
+    flow = Flow(7, key(port=80, policy="deny"), 0, 0, 0, 0, 37)
+    assert message(flow, "src", WEB_END, LIMITED_STYLE, withdrawn=True) == (
+        "Packet dropped when sending traffic to team-a/web-0 (10.244.1.3) on port 80/TCP, by policy deny:"
+        " counted for another pod since"
+    )
+    folded = replace(flow, spread=Spread(Distinct(), Distinct()))
+    assert message(folded, "src", WEB_END, LIMITED_STYLE) == message(folded, "src", WEB_END, STYLE)
+
+
+@given(st.text(max_size=600), st.sampled_from([STYLE, LIMITED_STYLE]), st.booleans())
+def test_no_policy_hides_the_address_or_looks_like_our_own_words(policy: str, style: EventStyle, probes: bool) -> None:
+    ours = Flow(1, key(port=80), 0, 0, 0, 0, 1)
+    peer = Endpoint(Kind.NOBODY, "192.0.2.7", name="a" * 253, probes=probes)
+    begin = message(ours, "src", peer._replace(probes=False), STYLE)
+    text = message(replace(ours, key=key(port=80, policy=policy)), "src", peer, style)
+    assert text.startswith(begin)
+    assert text.isprintable()
+    assert len(text.encode()) <= 1024
+    assert text.endswith(LIMITED) is (style is LIMITED_STYLE)
+
+
+@pytest.mark.parametrize("ending", [WITHDRAWN, LIMITED])
+def test_a_policy_that_is_called_like_an_ending_is_none(ending: str) -> None:
+    record = EventRecord(1, "src", CLIENT, "name", "")
+    record.sent_message = text_of(key(port=80, policy=f"x{ending}"), "src", WEB_END)
+    assert record.sent_message.endswith(f'"x{ending}"')
+    assert not record.tells_of_another
+
+
+def test_an_over_long_policy_is_cut() -> None:
+    text = text_of(key(port=80, policy="p" * 300), "src", WEB_END)
+    assert text.endswith(", by policy " + "p" * 252 + "…")
 
 
 def test_the_body_is_what_kubectl_describe_needs() -> None:

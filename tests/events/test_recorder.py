@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -9,11 +10,21 @@ import pytest
 
 from kiptail.errors import ApiError
 from kiptail.events.awaiting import PATIENCE
+from kiptail.events.event import LIMITED, WITHDRAWN
 from kiptail.events.recorder import Recorder
 from kiptail.events.stages import Stage
+from kiptail.flows.counter import LineCounter
 from kiptail.flows.flow import Flow
+from kiptail.flows.known_lines import KnownLine, KnownLines
+from kiptail.flows.ledger import Ledger
+from kiptail.netfilter.prefixes import Prefixes, PrefixRule
 from tests.events.test_poster import HEIR, STYLE, Directory, EventServer, Notebook, flow
-from tests.support.clock import Clock
+from tests.support.clock import Clock, own_clock
+
+LINE = (
+    "{prefix} IN=a OUT=b MAC= SRC=10.0.0.1 DST=10.0.0.2 LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=1 DF PROTO=TCP"
+    " SPT=40000 DPT=80 WINDOW=64240 RES=0x00 SYN URGP=0 "
+)
 
 
 class Hand:
@@ -26,10 +37,9 @@ class Hand:
             sink=self.server,
             locate=self.directory,
             outbox=self.notebook,
-            style=STYLE,
             paced=False,
             clock=self.clock,
-            **settings | options,
+            **settings | {"style": STYLE} | options,
         )
         self.recorder.settled_us = 0
 
@@ -87,6 +97,109 @@ def test_in_the_last_round_what_rests_is_kept_for_the_event_that_is_to_be_withdr
     hand.last_round()
     assert hand.posted() == [("client", 0), ("client", 0), ("heir", 3), ("heir", 5), ("web-0", 3), ("web-0", 5)]
     assert hand.notebook.forgotten == []
+
+
+LIMITED_STYLE = replace(STYLE, limited=frozenset({"calico-drop:"}))
+
+
+def after_restart(hand: Hand, stored: Flow, **options: Any) -> Hand:
+    """Another recorder that goes on with what this one stored."""
+    hand.recorder.delivery.notes.write()
+    again = Hand(**options)
+    again.server.events, again.directory.owners = hand.server.events, hand.directory.owners
+    again.notebook.records = {key: copy(record) for key, record in hand.notebook.records.items()}
+    again.notebook.endpoints = hand.notebook.endpoints
+    records = [copy(record) for key, record in hand.notebook.records.items() if key[0] == stored.id]
+    again.recorder.restore(stored, hand.notebook.endpoints.get(stored.id, {}), records)
+    again.clock.now += 3_600.0
+    again.steps()
+    return again
+
+
+def limited(hand: Hand) -> list[bool]:
+    return [event["message"].endswith(LIMITED) for event in hand.server.events.values()]
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_that_a_prefix_is_limited_now_is_told_once_of_flows_that_were_stored_before(ended: bool) -> None:
+    hand = Hand()
+    hand.recorder.arrive(flow(1, count=3))
+    hand.steps()
+    assert limited(hand) == [False, False]
+    stored = flow(1, count=3, ended=ended)
+    again = after_restart(hand, stored, style=LIMITED_STYLE)
+    assert limited(again) == [True, True]
+    assert again.server.calls == [("update", "client", 3), ("update", "web-0", 3)]
+    third = after_restart(again, stored, style=LIMITED_STYLE)
+    assert third.server.calls == []
+
+
+def test_a_stored_flow_keeps_its_text_otherwise() -> None:
+    hand = Hand()
+    hand.recorder.arrive(flow(1, count=3))
+    hand.steps()
+    style = replace(STYLE, pod_identifier="name", limited=frozenset({"other:"}))
+    assert after_restart(hand, flow(1, count=3), style=style).server.calls == []
+
+
+def test_a_stored_event_that_was_withdrawn_says_nothing_of_a_limited_rate() -> None:
+    hand = Hand()
+    hand.recorder.arrive(flow(1, count=3))
+    hand.steps()
+    hand.directory.owners["10.0.0.1"] = (HEIR,)
+    hand.recorder.awaiting.reattribute({"10.0.0.1"})
+    hand.clock.now += 60.0
+    hand.steps()
+    again = after_restart(hand, flow(1, count=3), style=LIMITED_STYLE)
+    texts = {event["involvedObject"]["name"]: event["message"] for event in again.server.events.values()}
+    assert {name: text.endswith(LIMITED) for name, text in texts.items()} == {
+        "client": False, "heir": True, "web-0": True
+    }  # fmt: skip
+    assert texts["client"].endswith(WITHDRAWN)
+
+
+def test_who_is_found_after_the_restart_is_in_a_text_that_says_it() -> None:
+    """What is stored knows of no peer yet: such a text is not to be made."""
+    hand = Hand()
+    web = hand.directory.owners.pop("10.0.0.2")
+    hand.directory.awaited = {"10.0.0.2"}
+    hand.recorder.arrive(flow(1, count=3))
+    hand.clock.now += PATIENCE
+    hand.steps()
+    assert (hand.posted(), list(hand.notebook.endpoints[1])) == ([("client", 3)], ["src"])
+    hand.directory.owners["10.0.0.2"] = web
+    again = after_restart(hand, flow(1, count=3), style=LIMITED_STYLE)
+    text = "Packet dropped when sending traffic to team-a/web-0 (10.0.0.2) on port 81/TCP" + LIMITED
+    again.clock.now += 3_600.0
+    again.steps()
+    assert again.server.calls == [("create", "web-0", 3), ("update", "client", 3)]
+    assert text in [event["message"] for event in again.server.events.values()]
+
+
+def test_packets_that_two_policies_log_are_two_events() -> None:
+    """From the lines on: the same packets, but for the policy that the line names, and a third without one."""
+    prefixes = Prefixes([PrefixRule("{verdict} by {policy}:"), PrefixRule("drop:")])
+    ledger = Ledger()
+    counter = LineCounter(prefixes, ledger, own_clock(lambda: 1_800_000_000), expire_after=None)
+    said = ["drop by a/deny:", "drop by b/deny:", "drop by b/deny:", "reject by b/deny:", "accept by c/allow:", "drop:"]
+    known = KnownLines(prefixes)
+    for prefix in said:
+        line = known.wanted(LINE.format(prefix=prefix).encode())
+        assert isinstance(line, KnownLine)
+        counter.count([line], [1_800_000_000_000_000])
+    hand = Hand()
+    for one in ledger.changes().flows:
+        hand.recorder.arrive(one.copy())
+    hand.steps()
+    sent = {(e["message"], e["count"]) for e in hand.server.events.values() if e["involvedObject"]["name"] == "client"}
+    to_web = "when sending traffic to team-a/web-0 (10.0.0.2) on port 80/TCP"
+    assert sent == {
+        (f"Packet dropped {to_web}, by policy a/deny", 1),
+        (f"Packet dropped {to_web}, by policy b/deny", 2),
+        (f"Packet rejected {to_web}, by policy b/deny", 1),
+        (f"Packet dropped {to_web}", 1),
+    }
+    assert len(hand.server.events) == 8, "as many at the other end, and no two of one name"
 
 
 def stranger(number: int) -> Flow:

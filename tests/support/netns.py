@@ -107,8 +107,24 @@ class Network:
 
         ``hook``: forwarded ones, those for the node (``input``), or those of its own (``output``).
         """
+        self._rule(prefix, match, "drop", hook)
+
+    def reject(self, prefix: str, match: str) -> None:
+        """The same, and have the sender of what is forwarded told."""
+        self._rule(prefix, match, "reject", "forward")
+
+    def log(self, prefix: str, match: str) -> None:
+        """Log what is forwarded, and let it through."""
+        self._rule(prefix, match, "accept", "forward")
+
+    def _rule(self, prefix: str, match: str, verdict: str, hook: str) -> None:
         self._nft(f"add chain inet kiptail {hook} {{ type filter hook {hook} priority 0; policy accept; }}")
-        self._nft(f'add rule inet kiptail {hook} {match} log prefix "{prefix}" drop')
+        self._nft(f'add rule inet kiptail {hook} {match} log prefix "{prefix}" {verdict}')
+
+    def drop_by_iptables(self, prefix: str, *match: str) -> None:
+        """Log and drop forwarded IPv4 packets by rules of iptables."""
+        for target in (("LOG", "--log-prefix", prefix), ("DROP",)):
+            _run("ip", "netns", "exec", self.node, "iptables", "-A", "FORWARD", *match, "-j", *target)
 
     def add_node_address(self, address: str) -> None:
         """Give the node an IPv4 address of its own."""
