@@ -8,12 +8,14 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from bench.journal import FLOODS, Workload, make_workload, pods_of_a_node
+from bench.journal import FLOODS, PREFIX, Workload, make_workload, pods_of_a_node
 from bench.node import measure_node
 from bench.parts import count_drops, drops_of, parse_lines, real_lines
-from bench.programs import BenchError, journalctl, kiptail, python
+from bench.prefixes import PATTERNS
+from bench.programs import BenchError, cpu_seconds, journalctl, kiptail, python
 from bench.report import Row, machine, table, versions
 from bench.soak import soak
 from bench.state import state_bytes
@@ -51,6 +53,11 @@ class _Bench:
             )
             for w in self._workloads
         }
+        #: Of all drops that belong to a few flows, and of those that belong to the most.
+        self._patterns = [
+            (w, Row(f"{w.title}: CPU with {len(PATTERNS)} patterns", "times that of one literal prefix"))
+            for w in (self._workloads[1], self._workloads[-1])
+        ]
         self._start = Row("start-up: kiptail on a journal of one entry", "ms")
         self._imports = {
             "import kiptail.daemon.run": Row("start-up: python, import kiptail.daemon.run", "ms"),
@@ -79,6 +86,7 @@ class _Bench:
         whole = [row for rows in self._programs.values() for row in rows]
         return [
             *whole,
+            *(row for _, row in self._patterns),
             self._start,
             *self._imports.values(),
             self._parser,
@@ -109,6 +117,8 @@ class _Bench:
             row.samples.append(workload.entries / ours)
             row.ratios.append(theirs / ours)
             reference.samples.append(workload.entries / theirs)
+        for workload, row in self._patterns:
+            row.samples.append(_times(workload, patterns_first=bool(number % 2)))
         for code, row in self._imports.items():
             row.samples.append(python(code) * 1000)
         self._parser.samples.append(parse_lines(self._lines, max(1, _PART_SIZE // len(self._lines))))
@@ -173,6 +183,16 @@ def _in_turn(workload: Workload, *, theirs_first: bool) -> tuple[float, float]:
         programs.reverse()
     seconds = {program: program(workload) for program in programs}
     return seconds[kiptail], seconds[journalctl]
+
+
+def _times(workload: Workload, *, patterns_first: bool) -> float:
+    """The CPU that kiptail takes with many patterns over what it takes with one prefix, one right after the other."""
+    literal = (PREFIX,)
+    configured = [literal, PATTERNS]
+    if patterns_first:
+        configured.reverse()
+    seconds = {prefixes: cpu_seconds(partial(kiptail, workload, prefixes)) for prefixes in configured}
+    return seconds[PATTERNS] / seconds[literal]
 
 
 def _arguments() -> argparse.Namespace:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bench.journal import PREFIX, Workload
 
-__all__ = ["BenchError", "journalctl", "kiptail", "output_of", "python"]
+__all__ = ["BenchError", "cpu_seconds", "journalctl", "kiptail", "output_of", "python"]
 
 _ROOT = Path(__file__).parent.parent
 
@@ -24,11 +26,12 @@ class BenchError(Exception):
     """A program failed, or what it said is wrong: there is nothing to measure."""
 
 
-def kiptail(workload: Workload) -> float:
+def kiptail(workload: Workload, prefixes: Iterable[str] = (PREFIX,)) -> float:
     """Seconds of a dry run over the journal; raises BenchError unless it counted every drop, pod by pod."""
     journal, pods, output = (workload.directory / name for name in ("journal", "pods.json", "events.json"))
     command = [sys.executable, "-m", "kiptail", "--dry-run", "--no-follow", "--output", "json", "--log-level", "error"]
-    command += ["--journal-directory", str(journal), "--pods", str(pods), "--prefix", PREFIX]
+    command += ["--journal-directory", str(journal), "--pods", str(pods)]
+    command += [f"--prefix={prefix}" for prefix in prefixes]
     seconds = _seconds(command, output)
     counts: Counter[str] = Counter()
     for line in output.read_text().splitlines():
@@ -41,6 +44,14 @@ def kiptail(workload: Workload) -> float:
             f" there are {sum(workload.drops.values()):,} of {len(workload.drops):,}, or they differ pod by pod"
         )
     return seconds
+
+
+def cpu_seconds(run: Callable[[], object]) -> float:
+    """Seconds of CPU that the programs take which ``run`` runs: what else is running matters less to them."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def journalctl(workload: Workload) -> float:

@@ -17,7 +17,7 @@ from tests.support.scrape import free_port, get
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(600),  # other test runs on this machine are waited for: see tests.support.netns.all_netns
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces, nft, iptables and journald"),
 ]
 

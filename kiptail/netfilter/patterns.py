@@ -99,6 +99,9 @@ class Pattern:
         """
         if len(text) > LONGEST or (not self._has_blanks and any(c.isspace() for c in text)):
             return None
+        # Where there are many patterns, most are refused here, without a search.
+        if not cut and not all(constant in text for constant in self.constants):
+            return None
         if not (text.startswith(self.start) or (cut and self.start.startswith(text))):
             return None
         return _Search(self._loose if loose else self._pieces, text, cut=cut).run()
