@@ -198,7 +198,7 @@ class Prefixes:
         self, before: str, patterns: Sequence[_Configured], *, loose: bool
     ) -> Iterator[tuple[_Configured, Filled]]:
         text = before.strip()
-        cut = len(text) in self._cut_at or len(_ESCAPED_BYTE.sub("x", before).encode()) in _CUTS
+        cut = len(text) in self._cut_at or len(_ESCAPED_BYTE.sub("x", before).encode("utf-8", "surrogatepass")) in _CUTS
         # firewalld 0.9 logs quotation marks around the text.
         unquoted = text[1:-1].strip() if len(text) > 1 and text[0] == text[-1] == '"' else text
         for one_text in dict.fromkeys((text, unquoted)):

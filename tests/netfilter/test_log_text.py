@@ -269,6 +269,10 @@ class TestAbsurdText:
             for said in read(text, "x"):
                 json.dumps(said)
 
+    def test_half_a_character_in_a_document(self) -> None:
+        (said,) = read('{"MESSAGE": "\\ud800 calico-drop: ' + PACKET + '"}')
+        assert said["prefix"] == "calico-drop:"
+
     @pytest.mark.parametrize(
         "text",
         [
