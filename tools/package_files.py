@@ -32,6 +32,7 @@ WIDTH = 116
 #: What an option without a default of its own could be set to, in the notation of the flag.
 EXAMPLES: Mapping[str, str] = {
     "prefix": "calico-drop:",
+    "profile": "antrea",
     "pods": "pods.json",
     "kubeconfig": "/etc/kiptail/kubeconfig",
     "context": "admin@cluster",
@@ -61,8 +62,8 @@ _HEAD = """\
 
 _TAIL = """\
 
-# A prefix can have a verdict: drop, reject, or log (counted in the metrics, no Event). Tables stand at the end of the
-# file, and add to the prefixes above.
+# A prefix can have a verdict: drop, reject, or log and accept (counted in the metrics, no Event). Tables stand at the
+# end of the file, and add to the prefixes above.
 #[[prefixes]]
 #text = "FINAL_REJECT:"
 #verdict = "reject"

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from kiptail.check.firewall.log_rules import LogRule
+from kiptail.config.profile import Profile
 from kiptail.credentials.identity import NOBODY, Identity
 from kiptail.kube.rights import Wanted
 from kiptail.netfilter.prefixes import PrefixRule
@@ -116,11 +117,13 @@ class StateFacts:
 class HostFacts:
     """All but the cluster."""
 
-    #: Configured prefixes with their verdicts.
+    #: Configured prefixes with their verdicts, those of the profiles included.
     prefixes: tuple[PrefixRule, ...]
     journal: JournalFacts
     rules: RuleFacts
     state: StateFacts
+    #: Configured profiles.
+    profiles: tuple[Profile, ...] = ()
     #: net.netfilter.nf_log_all_netns; None where there is no such setting.
     all_netns: bool | None = None
     #: The console's level, of kernel.printk; None when not known.

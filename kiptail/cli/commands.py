@@ -1,4 +1,4 @@
-"""The commands around the daemon: ``kiptail check``, ``manifests``, ``kubeconfig``, ``rules`` and ``explain``."""
+"""The commands around the daemon: ``kiptail check``, ``manifests``, ``kubeconfig``, ``rules`` and ``profiles``."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from kiptail import stdio
-from kiptail.admin import example_rules, manifests
+from kiptail.admin import example_rules, manifests, profile_pages
+from kiptail.cli.explain import explain_command
 from kiptail.cli.flags import flags, merged
-from kiptail.config import options, values
+from kiptail.config import options, profile, values
 from kiptail.config.settings import resolve
 from kiptail.config.values import checked
 from kiptail.credentials.identity import ACCOUNT, NAMESPACE
@@ -24,11 +24,10 @@ from kiptail.text import one_line
 
 __all__ = ["COMMANDS", "read_environment"]
 
-_Value = TypeVar("_Value")
-
 _CHECKED = (
     options.CONFIG,
     options.PREFIX,
+    options.PROFILE,
     options.OUTPUT,
     options.KUBECONFIG,
     options.CONTEXT,
@@ -146,66 +145,35 @@ def kubeconfig_command(  # noqa: PLR0917 - click passes them by name
         stdio.say(f"kiptail: {one_line(line, 2_000)}")
 
 
-@click.command("explain")
-@click.option("--objects", metavar="FILE", multiple=True,
-              help="Ask this file instead of the cluster: what `kubectl get pods,namespaces,networkpolicies -A -o json`"
-              " (or yaml) prints; can be given several times, - is the standard input.")  # fmt: skip
-@click.option("--output", type=click.Choice(["text", "json", "yaml"]),
-              help="For people, for programs, or the suggested manifests alone. [default: text]")  # fmt: skip
-@click.option("--kubeconfig", metavar="FILE",
-              help="Whose rights to use. [default: $KUBECONFIG, ~/.kube/config or kubeadm's]")  # fmt: skip
-@click.option("--context", metavar="NAME", help="Which of its contexts to use.")
-@click.option("--server", metavar="URL", help="Address of the API server. [default: the kubeconfig's]")
-@click.argument("source")
-@click.argument("destination")
-@click.argument("port", required=False, metavar="[PORT[/PROTOCOL]]")
+@click.command("profiles")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.pass_context
-def explain_command(  # noqa: PLR0917 - click passes them by name
-    ctx: click.Context,
-    objects: tuple[str, ...],
-    output: str | None,
-    kubeconfig: str | None,
-    context: str | None,
-    server: str | None,
-    source: str,
-    destination: str,
-    port: str | None,
-) -> None:
-    """Say which NetworkPolicies admit a connection or do not, why, and what rule would let it through.
+def profiles_command(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """List the firewalls whose log prefixes kiptail knows by name, or explain some of them.
 
-    SOURCE and DESTINATION are pods (NAMESPACE/POD) or addresses; PORT is 8080, 53/UDP or 3868/SCTP, and without one the
-    question is about traffic that has no ports, as ICMP. The suggestion is the least that admits this connection:
-    read it, then `kubectl apply` it. Nothing is changed.
-
-    \b
-    kiptail explain team-a/client team-b/web 8080
-    kubectl get pods,namespaces,networkpolicies -A -o json >all.json
-    kiptail explain --objects all.json --output yaml 10.244.1.9 team-b/web 8080
+    What is explained is where a profile applies, each prefix with its verdict, and what is read from samples. The exit
+    code is 1 when a sample reads otherwise than its profile says. Profiles of your own are files in
+    /etc/kiptail/profiles, NAME.toml; one of them replaces a shipped one of the same name.
     """
     stdio.require_output()
-    given = merged(ctx.obj, {"output": output, "kubeconfig": kubeconfig, "context": context, "server": server})
-    from kiptail.admin import explain, node_kubeconfig  # noqa: PLC0415 - as above
-    from kiptail.admin.question import question_of  # noqa: PLC0415 - likewise
-
-    question = question_of(source, destination, port)
-    if objects:
-        answer = explain.explain_by_files(question, [checked("--objects", each, values.path) for each in objects])
-    else:
-        named = _given(given, "kubeconfig", values.path)
-        answer = explain.explain_by_cluster(
-            question,
-            (named,) if named is not None else node_kubeconfig.administrators_kubeconfigs(os.environ),
-            context=_given(given, "context", values.context),
-            server=_given(given, "server", values.server_url),
-        )
-    form = _given(given, "output", values.choice("text", "json", "yaml")) or "text"
-    stdio.write(explain.printed(answer, form))
-    if form == "yaml" and not answer.suggestion.manifests:
-        why = "nothing has to be added: it is allowed" if answer.allowed else "there is no rule to suggest"
-        stdio.say(f"kiptail: {why}; `--output text` says more")
+    own = profile.OWN_PROFILES
+    found = [profile.load(name, "kiptail profiles", own) for name in names or profile.profile_files(own)]
+    if not names:
+        stdio.write(profile_pages.listed(found))
+        return
+    pages = [profile_pages.explained(one) for one in found]
+    stdio.write("\n".join(page for page, _ in pages))
+    ctx.exit(0 if all(well for _, well in pages) else 1)
 
 
-COMMANDS: tuple[Any, ...] = (check_command, manifests_command, kubeconfig_command, rules_command, explain_command)
+COMMANDS: tuple[Any, ...] = (
+    check_command,
+    manifests_command,
+    kubeconfig_command,
+    rules_command,
+    profiles_command,
+    explain_command,
+)
 
 
 def read_environment(path: Path) -> dict[str, str]:
@@ -223,12 +191,6 @@ def _duration(text: str) -> float:
     if seconds < 600:
         raise SettingsError("--duration: the API server issues no token for less than 10m")
     return seconds
-
-
-def _given(flags: dict[str, Any], option: str, convert: Callable[[str], _Value]) -> _Value | None:
-    """A flag's value; None where it was not given."""
-    text = flags.get(option)
-    return None if text is None else checked(f"--{option}", text, convert)
 
 
 def _name(source: str, text: str) -> str:

@@ -57,7 +57,7 @@ def cli(ctx: click.Context, /, **given: object) -> None:
 
 
 @cli.command("parse")
-@flags([options.CONFIG, options.PREFIX])
+@flags([options.CONFIG, options.PREFIX, options.PROFILE])
 @click.pass_context
 def parse_command(ctx: click.Context, /, **given: object) -> None:
     """Read log lines from the standard input and print what was understood, one JSON object per line.

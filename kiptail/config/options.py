@@ -143,6 +143,14 @@ PREFIX: Option[PrefixRule] = Option(
     help="Log prefix of the firewall rules whose lines stand for dropped packets, such as 'calico-drop:'. Can"
     " be given several times. `kiptail check` helps to find out which prefixes this node logs with.",
 )
+PROFILE: Option[str] = Option(
+    "profile",
+    str,
+    metavar="NAME",
+    repeatable=True,
+    help="Add the log prefixes of this firewall, such as antrea or firewalld, with their verdicts. Can be given several"
+    " times. `kiptail profiles` lists them; your own are in /etc/kiptail/profiles.",
+)
 JOURNAL_DIRECTORY: Option[Path] = Option(
     "journal-directory",
     values.path,
@@ -344,6 +352,7 @@ DRY_RUN: Option[bool] = Option(
 OPTIONS: tuple[Option[Any], ...] = (
     CONFIG,
     PREFIX,
+    PROFILE,
     DRY_RUN,
     OUTPUT,
     PODS,

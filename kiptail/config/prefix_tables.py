@@ -6,26 +6,33 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from kiptail.config.documents import require_known
 from kiptail.config.values import checked, prefix, quoted
 from kiptail.errors import SettingsError
 from kiptail.netfilter.patterns import VERDICT
 from kiptail.netfilter.prefixes import PrefixRule, Verdict, compiled
 
-__all__ = ["KEYS", "prefix_rule", "tables_of"]
+__all__ = ["prefix_rules", "tables_of"]
 
 #: What a table may hold.
-KEYS = ("text", "verdict", "verdicts", "limited", "cut_at")
+_KEYS = ("text", "verdict", "verdicts", "limited", "cut_at")
 
 
-def tables_of(value: object, source: str) -> Sequence[Mapping[str, Any]]:
+def prefix_rules(value: object, source: str) -> tuple[PrefixRule, ...]:
+    """What the tables say; SettingsError, which begins with ``source``, names the table, by its number, and why not."""
+    tables = tables_of(value, source, '[[prefixes]], text = "…", verdict = "drop"')
+    return tuple(_rule(table, f"{source}, table {number}") for number, table in enumerate(tables, start=1))
+
+
+def tables_of(value: object, source: str, example: str) -> Sequence[Mapping[str, Any]]:
     """``value`` as a list of tables; SettingsError, which begins with ``source``, when it is none."""
     if not isinstance(value, list) or not all(isinstance(table, dict) for table in value):
-        raise SettingsError(f'{source}: is no list of tables: write [[prefixes]], text = "…", verdict = "drop"')
+        raise SettingsError(f"{source}: is no list of tables: write {example}")
     return value
 
 
-def prefix_rule(table: Mapping[str, Any], where: str) -> PrefixRule:
-    """What a table with no other keys than :data:`KEYS` says; SettingsError, which begins with ``where``."""
+def _rule(table: Mapping[str, Any], where: str) -> PrefixRule:
+    require_known(table, _KEYS, where)
     text = table.get("text")
     if not isinstance(text, str):
         raise SettingsError(f"{where}: has no text, which is the prefix")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kiptail.config import options
 from kiptail.config.options import LogFormat, LogLevel, Output, PodIdentifier, PodIndex
+from kiptail.config.profile import OWN_PROFILES, Profile, load, merged
 from kiptail.config.sources import Found, Levels, read_config
 from kiptail.config.values import Moment, Network, checked, path, quoted
 from kiptail.errors import SettingsError
@@ -44,8 +45,10 @@ class Settings:
     server: str | None
     #: This machine's name in the cluster; None to find out.
     node_name: str | None
-    #: At least one, but for `kiptail check`; at most 100, each text once.
+    #: Those of the profiles included. At least one, but for `kiptail check`; at most 100, each text once.
     prefixes: tuple[PrefixRule, ...]
+    #: Each name once.
+    profiles: tuple[Profile, ...]
     #: Directory with the journal's files; None for this machine's journal.
     journal_directory: Path | None
     #: Journal files to read in place of a directory; then the stored position is not used.
@@ -104,14 +107,15 @@ def resolve(
     *,
     now_us: int,
     default_config: Path = DEFAULT_CONFIG,
+    own_profiles: Path = OWN_PROFILES,
     need_prefix: bool = True,
 ) -> Settings:
     """The settings that flags, environment and configuration file make; raises only :class:`SettingsError`.
 
     ``flags`` go by :attr:`Option.key`, as click passes them: text, texts, or True; None, False and ()
     mean "not given". ``now_us`` is the time, in µs since the epoch, that ``--since -10m`` counts from. Reads
-    the configuration file (``default_config`` when none is named), looks which kubeconfig is there, and
-    touches nothing else. Without ``need_prefix`` there may be no prefix.
+    the configuration file (``default_config`` when none is named) and profiles (shipped, or in ``own_profiles``), looks
+    which kubeconfig is there, and touches nothing else. Without ``need_prefix`` there may be no prefix.
     """
     named_config = Levels(flags, environ, {}).find(options.CONFIG)
     levels = Levels(flags, environ, read_config(named_config, default_config))
@@ -120,12 +124,14 @@ def resolve(
     pods = _pods(levels, dry_run=dry_run)
     journal_directory, journal_files = _journal(levels)
     expire_after = levels.find(options.EXPIRE_AFTER)
+    profiles = _profiles(levels.find(options.PROFILE), own_profiles)
     return Settings(
         kubeconfigs=() if pods else _kubeconfigs(levels, environ),
         context=levels.one(options.CONTEXT),
         server=levels.one(options.SERVER),
         node_name=levels.one(options.NODE_NAME),
-        prefixes=_prefixes(levels.find(options.PREFIX), needed=need_prefix),
+        prefixes=_prefixes(levels.find(options.PREFIX), profiles, needed=need_prefix),
+        profiles=profiles,
         journal_directory=journal_directory,
         journal_files=journal_files,
         since_us=_since(levels.find(options.SINCE), now_us),
@@ -154,14 +160,24 @@ def resolve(
     )
 
 
-def _prefixes(found: Found[PrefixRule] | None, *, needed: bool) -> tuple[PrefixRule, ...]:
-    if found is None:
-        if not needed:
-            return ()
+def _profiles(found: Found[str] | None, own: Path) -> tuple[Profile, ...]:
+    return tuple(load(name, found.source, own) for name in dict.fromkeys(found.values)) if found else ()
+
+
+def _prefixes(
+    found: Found[PrefixRule] | None, profiles: tuple[Profile, ...], *, needed: bool
+) -> tuple[PrefixRule, ...]:
+    prefixes = merged(_configured(found) if found else (), profiles)
+    if not prefixes and needed:
+        raise _no_prefix(profiles)
+    if len(prefixes) > MOST_PREFIXES:
         raise SettingsError(
-            "no log prefix is configured: name the prefix of the rules that drop packets, --prefix TEXT (or"
-            f" {options.PREFIX.variable}, or prefix in {DEFAULT_CONFIG}); `kiptail check` helps to find it"
+            f"{len(prefixes)} prefixes, those of profiles included, are more than the {MOST_PREFIXES} that are allowed"
         )
+    return prefixes
+
+
+def _configured(found: Found[PrefixRule]) -> tuple[PrefixRule, ...]:
     chosen: dict[str, PrefixRule] = {}
     for setting in found.values:
         earlier = chosen.setdefault(setting.text, setting)
@@ -179,6 +195,19 @@ def _prefixes(found: Found[PrefixRule] | None, *, needed: bool) -> tuple[PrefixR
     except ValueError as error:
         raise SettingsError(f"{found.source}: {error}") from error
     return tuple(chosen.values())
+
+
+def _no_prefix(profiles: tuple[Profile, ...]) -> SettingsError:
+    if profiles:
+        return SettingsError(
+            f"profile {profiles[0].name} has no log prefix, and none is configured beside it:"
+            f" `kiptail profiles {profiles[0].name}` says why"
+        )
+    return SettingsError(
+        "no log prefix is configured: name the prefix of the rules that drop packets, --prefix TEXT (or"
+        f" {options.PREFIX.variable}, or prefix in {DEFAULT_CONFIG}), or the firewall, --profile NAME; `kiptail check`"
+        " helps to find it"
+    )
 
 
 def _since(found: Found[Moment] | None, now_us: int) -> int | None:

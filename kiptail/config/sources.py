@@ -6,27 +6,20 @@ strongest first. What the values must be together is :mod:`kiptail.config.settin
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from kiptail import inputfile
-from kiptail.config import options
+from kiptail.config import documents, options
 from kiptail.config.options import OPTIONS, Option
-from kiptail.config.prefix_tables import KEYS, prefix_rule, tables_of
-from kiptail.config.values import checked, quoted
+from kiptail.config.prefix_tables import prefix_rules
+from kiptail.config.values import checked
 from kiptail.errors import SettingsError
-from kiptail.netfilter.prefixes import PrefixRule
 from kiptail.text import one_line
 
 __all__ = ["Found", "Levels", "read_config"]
-
-#: A configuration file is read up to this size, so that a mistaken path cannot exhaust the memory.
-MOST_CONFIG_BYTES = 1 << 20
 
 _FLAG, _VARIABLE, _PEER, _FILE = range(4)
 
@@ -119,20 +112,13 @@ def read_config(named: Found[Path] | None, default: Path) -> Mapping[str, Found[
     file = named.value if named else default
     shown = one_line(str(file))
     try:
-        content = inputfile.read(file, MOST_CONFIG_BYTES)
+        document = documents.read(file)
     except (FileNotFoundError, NotADirectoryError) as error:
         if named is None:
             return {}
         raise SettingsError(f"{named.source}: {shown}: {error.strerror}") from error
     except OSError as error:
         raise SettingsError(f"{named.source + ': ' if named else ''}{shown}: {error.strerror}") from error
-    try:
-        document = tomllib.loads(content.decode())
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise SettingsError(f"{shown}: is not UTF-8 (at line {line})") from error
-    except (ValueError, RecursionError) as error:
-        raise SettingsError(f"{shown}: is not TOML: {one_line(str(error))}") from error
     return _from_document(document, shown)
 
 
@@ -142,12 +128,12 @@ def _from_document(document: Mapping[str, object], file: str) -> dict[str, Found
     for key, value in document.items():
         source = f"{file}: key {key}"
         if key == _PREFIX_TABLES:
-            settings = _prefix_tables(value, source)
-            found[key] = Found(settings, source, _FILE) if settings else None
+            rules = prefix_rules(value, source)
+            found[key] = Found(rules, source, _FILE) if rules else None
         elif option := by_name.get(key):
             found[key] = _convert(option, _toml_texts(option, value, source), source=source, level=_FILE)
         else:
-            raise _unknown(key, (*by_name, _PREFIX_TABLES), file)
+            raise documents.unknown("key", key, (*by_name, _PREFIX_TABLES), file)
     tables, plain = found.pop(_PREFIX_TABLES, None), found.get(options.PREFIX.name)
     if tables:
         found[options.PREFIX.name] = Found((*tables.values, *plain.values), file, _FILE) if plain else tables
@@ -173,20 +159,3 @@ def _toml_texts(option: Option[Any], value: object, source: str) -> list[str]:
     if isinstance(value, str):
         return [value]
     raise SettingsError(f'{source}: is no text: put it in quotation marks ("…")')
-
-
-def _prefix_tables(tables: object, source: str) -> tuple[PrefixRule, ...]:
-    rules = []
-    for number, table in enumerate(tables_of(tables, source), start=1):
-        where = f"{source}, table {number}"
-        for key in table:
-            if key not in KEYS:
-                raise _unknown(key, KEYS, where)
-        rules.append(prefix_rule(table, where))
-    return tuple(rules)
-
-
-def _unknown(key: str, known: Iterable[str], where: str) -> SettingsError:
-    near = difflib.get_close_matches(key[:100].replace("_", "-").lower(), known, n=1)
-    advice = f": did you mean {near[0]}?" if near else f": known are {', '.join(sorted(known))}"
-    return SettingsError(f"{where}: unknown key {quoted(key)}{advice}")

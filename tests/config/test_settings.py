@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from kiptail.config import options
 from kiptail.config.options import OPTIONS, Option
+from kiptail.config.profile import load
 from kiptail.config.settings import Settings, resolve
 from kiptail.errors import SettingsError
 from kiptail.netfilter.prefixes import PrefixRule
@@ -63,6 +64,7 @@ def test_defaults() -> None:
         server=None,
         node_name=None,
         prefixes=(PrefixRule("p:", "drop"),),
+        profiles=(),
         journal_directory=None,
         journal_files=(),
         since_us=None,
@@ -345,6 +347,7 @@ context = "c"
 server = "https://s:1"
 node-name = "n"
 prefix = ["plain:"]
+profile = ["calico-enterprise"]
 journal-directory = "/j"
 since = 2025-01-01T12:00:00Z
 no-follow = true
@@ -390,7 +393,9 @@ text = "bare:"
             PrefixRule("seen:", "log"),
             PrefixRule("bare:", "drop"),
             PrefixRule("plain:", "drop"),
+            PrefixRule("calico-drop:", "drop"),
         ),
+        profiles=(load("calico-enterprise", "key profile"),),
         journal_directory=Path("/j"),
         journal_files=(),
         since_us=UTC_NOON_US,
@@ -651,6 +656,7 @@ def test_the_table_holds_every_option_once() -> None:
 def test_every_setting_has_an_option() -> None:
     spelled = {
         "prefixes": "prefix",
+        "profiles": "profile",
         "journal_files": "journal_file",
         "kubeconfigs": "kubeconfig",
         "since_us": "since",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from kiptail.check.facts import NEEDS_ROOT, NOT_INSTALLED, Finding, HostFacts, Level
 from kiptail.check.firewall.log_rules import Fate, LogRule
-from kiptail.netfilter.prefixes import Prefixes
+from kiptail.netfilter.prefixes import Prefixes, Verdict
 from kiptail.text import one_line, plural
 
 __all__ = ["SHOW_RULES", "count_of", "prefix_findings", "where"]
@@ -50,11 +50,36 @@ def prefix_findings(facts: HostFacts) -> Iterator[Finding]:
     elif facts.rules.read and not facts.rules.refusals and not rules and not facts.journal.prefixes:
         yield _no_log_rule(facts)
     else:
+        of_profiles = {rule.text.strip() for profile in facts.profiles for rule in profile.prefixes}
+        used = {*by_prefix, *seen}
         for name, prefix in configured.rules:
+            if prefix.text.strip() in of_profiles and name not in used:
+                # A profile has all that its firewall may log with, whatever of it is in use here.
+                continue
             own = by_prefix.get(name, [])
-            yield _one(facts, name, prefix.verdict, rules=own, count=seen.get(name, 0), candidates=candidates)
+            # Where the text says the verdict, it differs from rule to rule.
+            verdicts = [match.verdict for rule in own if (match := configured.match(rule.prefix))] or [prefix.verdict]
+            losing = [rule for rule, verdict in zip(own, verdicts, strict=False) if verdict.is_loss]
+            verdict = next((verdict for verdict in verdicts if verdict.is_loss), verdicts[0])
+            yield _one(facts, name, verdict, rules=losing or own, count=seen.get(name, 0), candidates=candidates)
+        yield from _unused_profiles(facts, configured, used)
         yield from _unconfigured(facts, foreign, others)
     yield from _nflog(facts)
+
+
+def _unused_profiles(facts: HostFacts, configured: Prefixes, used: Set[str]) -> Iterator[Finding]:
+    """Profiles of which nothing is logged here."""
+    names = {rule.text: name for name, rule in configured.rules}
+    complete = facts.rules.read and not facts.rules.refusals
+    for profile in facts.profiles:
+        if not used & {names.get(rule.text, "") for rule in profile.prefixes}:
+            rules = "no rule logs one" if complete else "not all rules could be read"
+            yield Finding(
+                "prefixes",
+                Level.PROBLEM if complete else Level.WARNING,
+                f"no prefix of the profile {profile.name} was seen in the last hour, and {rules}",
+                f"compare `kiptail profiles {profile.name}` with {_SHOWN_RULES}",
+            )
 
 
 def _refusals(facts: HostFacts) -> Iterator[Finding]:
@@ -128,7 +153,7 @@ def _configuration(names: Sequence[str]) -> str:
 
 
 def _one(
-    facts: HostFacts, text: str, verdict: str, *, rules: Sequence[LogRule], count: int, candidates: Sequence[str]
+    facts: HostFacts, text: str, verdict: Verdict, *, rules: Sequence[LogRule], count: int, candidates: Sequence[str]
 ) -> Finding:
     name = _quoted(text)
     times = f"{_seen(count, more=facts.journal.incomplete)} in the last hour"
@@ -150,8 +175,8 @@ def _one(
         remedy = "set --prefix to what the rules have, or remove it" if logs else _log_before_the_drop()
         return Finding("prefixes", Level.PROBLEM, f"no LOG rule has the prefix {name}", remedy)
     place = where(rules)
-    if verdict == "log":
-        return Finding("prefixes", Level.OK, f"{name} {times}; counted, no Events (verdict log); {place}")
+    if not verdict.is_loss:
+        return Finding("prefixes", Level.OK, f"{name} {times}; counted, no Events (verdict {verdict}); {place}")
     lost = [rule for rule in rules if rule.fate is Fate.ACCEPT]
     if lost:
         return Finding(

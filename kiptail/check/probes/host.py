@@ -43,6 +43,7 @@ def gather_host(settings: Settings, *, now: float) -> HostFacts:
     prefixes = Prefixes(settings.prefixes)
     return HostFacts(
         prefixes=settings.prefixes,
+        profiles=settings.profiles,
         journal=_journal(Source(settings.journal_directory, settings.journal_files), prefixes, now, own=own),
         rules=gather_rules(),
         state=_state(settings.state_directory),
