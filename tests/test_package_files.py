@@ -74,6 +74,8 @@ def test_every_command_is_in_the_manual() -> None:
     made = manual((MANUALS / "kiptail.1").read_text())
     for name in cli.commands:
         assert f".SS kiptail {name}" in made
+    assert ".SS kiptail profiles [NAME]...\n" in made
+    assert ".SS kiptail check [OPTION]...\n" in made
 
 
 def test_everything_is_written(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_the_samples_of_shipped_profiles(profile: Profile, sample: Sample) -> No
 def test_each_shipped_prefix_has_a_sample(profile: Profile) -> None:
     prefixes = Prefixes(profile.prefixes)
     used = {reading_of(sample, prefixes)["prefix"] for sample in profile.samples}
-    assert {name for name, _ in prefixes.rules} - used <= {"calico-packet {kind}:{name}:"}
+    assert {name for name, _ in prefixes.rules} == used
     assert explained(profile)[1]
 
 

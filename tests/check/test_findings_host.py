@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from kiptail.check.facts import (
 from kiptail.check.findings.host import host_findings
 from kiptail.check.firewall.log_rules import Fate, LogRule
 from kiptail.check.run import as_text
+from kiptail.config.profile import load
 from kiptail.netfilter.prefixes import PrefixRule, Verdict
 from tests.support.running import run_kiptail
 
@@ -293,3 +295,48 @@ def test_a_large_journal_says_at_least() -> None:
 def test_a_directory_that_a_running_kiptail_uses_is_fine() -> None:
     found = host_findings(facts(state={"in_use": True}), now=NOW)
     assert any("in use by a running kiptail" in f.text and f.level is Level.OK for f in found)
+
+
+def with_profile(name: str, *rules: LogRule, **changes: Any) -> list[Finding]:
+    profile = load(name, "--profile", Path("/nonexistent"))
+    journal = {"prefixes": changes.pop("seen", {})}
+    read = RuleFacts(rules, READ, changes.pop("refusals", {}))
+    found = host_findings(facts(prefixes=profile.prefixes, profiles=(profile,), rules=read, journal=journal), now=NOW)
+    return [finding for finding in found if finding.topic == "prefixes"]
+
+
+def test_a_profile_has_more_than_one_firewall_logs_with() -> None:
+    reject = replace(RULE, prefix="filter_IN_public_REJECT: ", fate=Fate.REJECT)
+    (found,) = with_profile("firewalld", reject, seen={"filter_IN_public_REJECT: ": 2})
+    assert found.level is Level.OK
+    assert found.text.startswith(
+        "'filter_{direction}_{zone}_{verdict}:' seen 2 times in the last hour; a reject follows"
+    )
+
+
+def test_the_verdict_is_that_of_each_rule() -> None:
+    drop = replace(RULE, prefix="Antrea:I:Drop:")
+    allow = replace(RULE, prefix="Antrea:O:Allow:", fate=Fate.ACCEPT)
+    (found,) = with_profile("antrea", allow, drop)
+    assert (found.level, "a drop follows" in found.text) == (Level.OK, True)
+    (found,) = with_profile("antrea", allow)
+    assert (found.level, "counted, no Events (verdict accept)" in found.text) == (Level.OK, True)
+    (found,) = with_profile("antrea", allow, replace(drop, fate=Fate.ACCEPT))
+    assert (found.level, "is logged where no drop follows" in found.text) == (Level.PROBLEM, True)
+
+
+def test_a_profile_of_which_nothing_is_logged() -> None:
+    found = bad(with_profile("antrea", RULE))
+    assert [(one.level, one.text) for one in found] == [
+        (Level.PROBLEM, "no prefix of the profile antrea was seen in the last hour, and no rule logs one"),
+        (
+            Level.WARNING,
+            "'x:' is not configured, and a drop follows (nftables inet filter forward); not seen in the last hour",
+        ),
+    ]
+    found = bad(with_profile("ufw", refusals={"nft": "needs root"}, seen={"y: ": 1}))
+    assert (found[-1].level, found[-1].text) == (
+        Level.WARNING,
+        "no prefix of the profile ufw was seen in the last hour, and not all rules could be read",
+    )
+    assert bad(with_profile("ufw", seen={"[UFW BLOCK] ": 1})) == []

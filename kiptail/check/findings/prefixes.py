@@ -51,9 +51,8 @@ def prefix_findings(facts: HostFacts) -> Iterator[Finding]:
         yield _no_log_rule(facts)
     else:
         of_profiles = {rule.text.strip() for profile in facts.profiles for rule in profile.prefixes}
-        used = {*by_prefix, *seen}
         for name, prefix in configured.rules:
-            if prefix.text.strip() in of_profiles and name not in used:
+            if prefix.text.strip() in of_profiles and name not in by_prefix and name not in seen:
                 # A profile has all that its firewall may log with, whatever of it is in use here.
                 continue
             own = by_prefix.get(name, [])
@@ -62,17 +61,17 @@ def prefix_findings(facts: HostFacts) -> Iterator[Finding]:
             losing = [rule for rule, verdict in zip(own, verdicts, strict=False) if verdict.is_loss]
             verdict = next((verdict for verdict in verdicts if verdict.is_loss), verdicts[0])
             yield _one(facts, name, verdict, rules=losing or own, count=seen.get(name, 0), candidates=candidates)
-        yield from _unused_profiles(facts, configured, used)
+        yield from _unused_profiles(facts, {*facts.journal.prefixes, *(rule.prefix for rule in rules)})
         yield from _unconfigured(facts, foreign, others)
     yield from _nflog(facts)
 
 
-def _unused_profiles(facts: HostFacts, configured: Prefixes, used: Set[str]) -> Iterator[Finding]:
-    """Profiles of which nothing is logged here."""
-    names = {rule.text: name for name, rule in configured.rules}
+def _unused_profiles(facts: HostFacts, texts: Set[str]) -> Iterator[Finding]:
+    """Profiles of which nothing is logged here; ``texts`` are the prefixes of the journal and of the rules."""
     complete = facts.rules.read and not facts.rules.refusals
     for profile in facts.profiles:
-        if not used & {names.get(rule.text, "") for rule in profile.prefixes}:
+        prefixes = Prefixes(profile.prefixes)
+        if not any(map(prefixes.match, texts)):
             rules = "no rule logs one" if complete else "not all rules could be read"
             yield Finding(
                 "prefixes",
