@@ -124,11 +124,15 @@ def _commands(group: click.Group, above: str = "kiptail") -> Iterator[str]:
     for name, command in sorted(group.commands.items()):
         if command.hidden:
             continue
-        words = [above, name, *(["[OPTION]..."] if command.params else []), *map(_argument, command.params)]
+        words = [above, name, *_options(command), *map(_argument, command.params)]
         yield f".SS {_roff(' '.join(filter(None, words)))}\n{_paragraphs(command.help or '')}"
         yield from (_parameter(it) for it in command.params if isinstance(it, click.Option) and not it.hidden)
         if isinstance(command, click.Group):
             yield from _commands(command, f"{above} {name}")
+
+
+def _options(command: click.Command) -> list[str]:
+    return ["[OPTION]..."] if any(isinstance(each, click.Option) for each in command.params) else []
 
 
 def _argument(parameter: click.Parameter) -> str:
