@@ -86,6 +86,26 @@ def test_each_drop_is_logged_on_request_at_any_level(recorded: Path, snapshot: P
     assert {"time_us", "src", "dst", "protocol", "verdict"} <= set(records[0])
 
 
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_a_dry_run_names_the_policy(recorded: Path, snapshot: Path, tmp_path: Path, output: str) -> None:
+    """In the Events and in the log of drops; and that its rule logs at a limited rate."""
+    config = tmp_path / "kiptail.toml"
+    config.write_text('log-drops = true\n[[prefixes]]\ntext = "calico-{policy}:"\nlimited = true\n')
+    done = run_kiptail(
+        "--dry-run", "--no-follow", "--config", config, "--journal-file", recorded, "--pods", snapshot,
+        "--output", output,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (printed,) = (line for line in done.stdout.decode().splitlines() if "port 443" in line)
+    said = json.loads(printed)["event"]["message"] if output == "json" else printed
+    assert said.endswith(
+        "Packet dropped when sending traffic to 192.0.2.7 on port 443/TCP, by policy drop;"
+        " the rule logs at a limited rate, so there may have been more packets"
+    )
+    drops = [json.loads(line[line.index("{") :]) for line in done.stderr.decode().splitlines() if '"time_us"' in line]
+    assert [(drop["policy"], drop["limited"]) for drop in drops] == [("drop", True)] * 5
+
+
 def test_a_dry_run_leaves_nothing_behind(recorded: Path, snapshot: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
     done = run_kiptail(*offline(recorded, snapshot, "--state-directory", state), KIPTAIL_METRICS_ADDRESS="127.0.0.1:1")

@@ -16,16 +16,20 @@ import pytest
 from kiptail.clock.dates import LATEST_US
 from kiptail.errors import StateError, StoreUnavailableError
 from kiptail.events.endpoint import Endpoint, Kind
-from kiptail.events.event import EventRecord
+from kiptail.events.event import EventRecord, event_name
 from kiptail.flows.budget import Limits
+from kiptail.flows.counter import LineCounter
 from kiptail.flows.flow import Flow, FlowKey
+from kiptail.flows.known_lines import KnownLine, KnownLines
 from kiptail.flows.ledger import Ledger
 from kiptail.flows.trail import Trail
 from kiptail.journal.position import Position
 from kiptail.journal.source_clock import SourceClock
+from kiptail.netfilter.prefixes import Prefixes, PrefixRule
 from kiptail.pods.ownership import Hands, Interval, PodRef
 from kiptail.state.schema import EVENT, SCHEMA_VERSION
 from kiptail.state.store import Store
+from tests.support.clock import own_clock
 from tests.support.statefiles import edit
 
 VERSION_1, VERSION_2, VERSION_3, VERSION_4 = (
@@ -311,6 +315,27 @@ def test_a_recorded_file_of_version_4_goes_on(tmp_path: Path) -> None:
     assert rest.records == (EventRecord(6, "src", WEB, "web-0.2", "text", 1, "text", writes=1),)
     assert [one.flow.count for one in again.flows] == [2, 1, 1, 2, 2, 3]
     assert again.next_flow_id == saved.next_flow_id == 7
+
+
+@pytest.mark.parametrize("known_line", [True, False])
+def test_a_flow_of_a_literal_prefix_goes_on_under_its_name(tmp_path: Path, known_line: bool) -> None:
+    """The file is from before prefixes had holes; the name is what the kiptail of then makes."""
+    prefixes = Prefixes([PrefixRule("p"), PrefixRule("by {policy}:"), PrefixRule("{_}p{policy?}")])
+    line = (
+        "p IN=a OUT=b MAC= SRC=10.0.0.1 DST=10.0.0.2 LEN=84 TOS=0x00 PREC=0x00 TTL=63 ID=1 DF PROTO=ICMP TYPE=8 CODE=0"
+        " ID=1 SEQ=2 "
+    )
+    with closing(unpacked(VERSION_4, tmp_path)) as store:
+        saved = store.load()
+    ledger = Ledger((one.flow for one in saved.flows), next_id=saved.next_flow_id, watermark_us=saved.watermark_us)
+    (before,) = (one.flow for one in saved.flows if one.flow.key == PING)
+    count = before.count
+    lines = LineCounter(prefixes, ledger, own_clock(lambda: saved.watermark_us / 1e6), expire_after=None)
+    known = KnownLines(prefixes).wanted(line.encode())
+    assert isinstance(known, KnownLine)
+    lines.count([known if known_line else line], [saved.watermark_us])
+    assert [(flow is before, flow.count) for flow in ledger.changes().flows] == [(True, count + 1)]
+    assert event_name(before, "src", WEB, "worker-3") == "web-0.789d946f232756c7"
 
 
 def test_a_file_of_version_2_is_brought_up_to_this_one(tmp_path: Path) -> None:
