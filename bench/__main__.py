@@ -53,7 +53,7 @@ class _Bench:
             )
             for w in self._workloads
         }
-        #: Of all drops that belong to a few flows, and of those that belong to the most.
+        #: Each with its journal: one of flows that are known soon, and one with many that are new.
         self._patterns = [
             (w, Row(f"{w.title}: CPU with {len(PATTERNS)} patterns", "times that of one literal prefix"))
             for w in (self._workloads[1], self._workloads[-1])

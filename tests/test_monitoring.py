@@ -49,7 +49,7 @@ def started(server: ApiServer, directory: Path, port: int) -> Kiptail:
     now = time.time_ns() // 1000
     lines = [LINE.format(prefix="x:", src="192.0.2.1", dst="10.0.0.2", port=80)]
     lines += [LINE.format(prefix="x:", src="10.0.0.1", dst="10.0.0.2", port=port_) for port_ in range(30)]
-    # Packets that passed, and one whose line names a policy in characters that labels escape.
+    # Packets that passed, by policies whose names have characters that labels escape.
     lines += [LINE.format(prefix=f'accept by "a\\b{name}":', src="10.0.0.1", dst="10.0.0.2", port=80) for name in "xyy"]
     entries = (kernel_entry(line, realtime_us=now + n, monotonic_us=1_000 + n) for n, line in enumerate(lines))
     export_to_journal(entries, directory / "journal" / "system.journal")

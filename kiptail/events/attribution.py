@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from kiptail.events.endpoint import Endpoint, Kind, When
-from kiptail.events.event import LIMITED, EventRecord, EventStyle, event_name, message, tells_limit
+from kiptail.events.event import LIMITED, EventRecord, EventStyle, event_name, is_limited, message
 from kiptail.events.stages import Tracked
 from kiptail.flows.flow import Flow
 from kiptail.pods.pod import PodRef
@@ -142,12 +142,12 @@ class Attributor:
         for (end, _uid), record in tracked.records.items():
             record.message = message(tracked.flow, end, tracked.peer(end), self._style, withdrawn=record.withdrawn)
 
-    def tell_limit(self, tracked: Tracked) -> None:
-        """Have a stored flow's texts say that its rule logs at a limited rate, if that is known only now.
+    def reword_if_limited(self, tracked: Tracked) -> None:
+        """Bring a stored flow's texts up to the settings, if by those its rule logs at a limited rate.
 
-        Where somebody is still to be found, the decision does it.
+        Where somebody is still to be found at an end, the texts are made once that is decided.
         """
-        if not tracked.attributed or not tells_limit(tracked.flow, self._style):
+        if not tracked.attributed or not is_limited(tracked.flow, self._style):
             return
         if not all(record.withdrawn or record.message.endswith(LIMITED) for record in tracked.records.values()):
             self.reword(tracked)

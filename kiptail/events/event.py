@@ -14,7 +14,7 @@ from kiptail.netfilter.protocols import icmp_name, protocol_name
 from kiptail.pods.ownership import PodRef
 from kiptail.text import one_line
 
-__all__ = ["CHANGING", "LIMITED", "EventRecord", "EventStyle", "event_body", "event_name", "message", "tells_limit"]
+__all__ = ["CHANGING", "LIMITED", "EventRecord", "EventStyle", "event_body", "event_name", "is_limited", "message"]
 
 #: Longest text of an Event, in bytes: what the API server takes when ``eventTime`` is set, and plenty.
 MESSAGE_LIMIT = 1024
@@ -121,7 +121,7 @@ def message(flow: Flow, end: str, peer: Endpoint, style: EventStyle, *, withdraw
     action = f"sending {what}" if end == "src" else f"receiving {what}"
     preposition = "to" if end == "src" else "from"
     ending = WITHDRAWN if withdrawn else PROBES if peer.probes else ""
-    if not withdrawn and tells_limit(flow, style):
+    if not withdrawn and is_limited(flow, style):
         ending += LIMITED
     if flow.spread is not None:
         return f"Packets {verb} when {action}{_folded(flow.spread, preposition)}{ending}"
@@ -129,8 +129,8 @@ def message(flow: Flow, end: str, peer: Endpoint, style: EventStyle, *, withdraw
     return _cut(f"Packet {verb} when {action} {preposition} {who}{_about(key)}{_by(key.policy)}", ending)
 
 
-def tells_limit(flow: Flow, style: EventStyle) -> bool:
-    """The flow's Events say that there may have been more packets; a folded flow's say no number anyway."""
+def is_limited(flow: Flow, style: EventStyle) -> bool:
+    """There may have been more packets than lines, and the flow's Events say so; those of a folded flow do not."""
     return flow.spread is None and flow.key.prefix in style.limited
 
 

@@ -121,7 +121,7 @@ def limited(hand: Hand) -> list[bool]:
 
 
 @pytest.mark.parametrize("ended", [False, True])
-def test_that_a_prefix_is_limited_now_is_told_once_of_flows_that_were_stored_before(ended: bool) -> None:
+def test_events_of_stored_flows_are_patched_once_where_the_prefix_is_limited_now(ended: bool) -> None:
     hand = Hand()
     hand.recorder.arrive(flow(1, count=3))
     hand.steps()
@@ -158,8 +158,7 @@ def test_a_stored_event_that_was_withdrawn_says_nothing_of_a_limited_rate() -> N
     assert texts["client"].endswith(WITHDRAWN)
 
 
-def test_who_is_found_after_the_restart_is_in_a_text_that_says_it() -> None:
-    """What is stored knows of no peer yet: such a text is not to be made."""
+def test_a_stored_flow_whose_peer_is_still_to_be_found_is_not_reworded_without_it() -> None:
     hand = Hand()
     web = hand.directory.owners.pop("10.0.0.2")
     hand.directory.awaited = {"10.0.0.2"}
