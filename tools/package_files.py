@@ -21,6 +21,7 @@ import click
 from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
 
 from kiptail import __version__
+from kiptail.admin.setup import sealed
 from kiptail.cli.main import cli
 from kiptail.config.options import OPTIONS, Option
 
@@ -72,7 +73,9 @@ _TAIL = """\
 
 def configuration() -> str:
     """A configuration file that sets nothing and tells of everything that can be set."""
-    return _HEAD + "".join(_setting(option) for option in OPTIONS if option.in_file) + _TAIL
+    text = _HEAD + "".join(_setting(option) for option in OPTIONS if option.in_file) + _TAIL
+    # So `kiptail setup --write` knows whether somebody has changed it since.
+    return sealed(text)
 
 
 def _setting(option: Option[Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -17,6 +17,7 @@ __all__ = [
     "NEEDS_ROOT",
     "NOT_INSTALLED",
     "Answer",
+    "CalicoFacts",
     "ClusterFacts",
     "Finding",
     "HostFacts",
@@ -73,7 +74,7 @@ class JournalFacts:
     runtime: bool = False
     #: When the kernel's last line was received; None when there is none.
     last_kernel_at: float | None = None
-    #: Trusted netfilter lines of the last hour by the text before their ``IN=``.
+    #: Trusted netfilter lines of the last hour (of the last day for `kiptail setup`) by the text before their ``IN=``.
     prefixes: Mapping[str, int] = field(default_factory=dict)
     #: Lines of that hour with a configured prefix that are not counted, by the reason.
     uncounted: Mapping[str, int] = field(default_factory=dict)
@@ -94,6 +95,20 @@ class RuleFacts:
     read: tuple[str, ...] = ()
     #: Why others were not, by tool.
     refusals: Mapping[str, str] = field(default_factory=dict)
+    #: Calico's policies for single pods are among them.
+    calico_chains: bool = False
+
+
+class CalicoFacts(NamedTuple):
+    """What Calico leaves on a node, of either data plane."""
+
+    #: Interfaces of pods that have its name for them.
+    interfaces: int = 0
+    #: Maps of its eBPF programs are there.
+    bpf_maps: bool = False
+
+
+_NO_CALICO = CalicoFacts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +137,11 @@ class HostFacts:
     journal: JournalFacts
     rules: RuleFacts
     state: StateFacts
+    calico: CalicoFacts = _NO_CALICO
     #: Configured profiles.
     profiles: tuple[Profile, ...] = ()
+    #: Of every profile that there is, by its name, its prefixes.
+    known_profiles: Mapping[str, Sequence[PrefixRule]] = field(default_factory=dict)
     #: net.netfilter.nf_log_all_netns; None where there is no such setting.
     all_netns: bool | None = None
     #: The console's level, of kernel.printk; None when not known.

@@ -1,25 +1,35 @@
-"""``kiptail check``: gather, judge, print."""
+"""``kiptail check``, and what ``kiptail setup`` proposes: gather, judge, print."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from kiptail import __version__
-from kiptail.check.facts import Finding, Level
+from kiptail.check.facts import Finding, JournalFacts, Level, RuleFacts
+from kiptail.check.findings.calico import calico_findings
 from kiptail.check.findings.cluster import cluster_findings
+from kiptail.check.findings.configuration import Sources, configuration_text
 from kiptail.check.findings.host import host_findings
+from kiptail.check.findings.proposal import Proposal, obstacle, propose
+from kiptail.check.probes.calico import gather_calico
 from kiptail.check.probes.cluster import gather_cluster
-from kiptail.check.probes.host import gather_host
+from kiptail.check.probes.host import gather_host, gather_journal
+from kiptail.check.probes.profiles import gather_profiles
+from kiptail.check.probes.rules import gather_rules
 from kiptail.config.settings import Settings
 from kiptail.credentials.renewal import TOKEN_FILE, KeptToken
-from kiptail.text import one_line
+from kiptail.errors import JournalError, KiptailError
+from kiptail.text import one_line, plural
 
-__all__ = ["as_json", "as_text", "check"]
+__all__ = ["Proposed", "as_json", "as_text", "check", "proposed"]
 
 #: Longest text of a finding, in characters.
 _TEXT_LIMIT = 400
+#: What of the journal is read to propose a configuration, in seconds.
+_DAY_S = 86_400.0
 
 
 def check(settings: Settings) -> tuple[str, bool]:
@@ -30,6 +40,48 @@ def check(settings: Settings) -> tuple[str, bool]:
     findings = [*host, *cluster_findings(gather_cluster(settings, tokens), now=now)]
     text = as_json(findings) if settings.output == "json" else as_text(findings)
     return text, all(finding.level is not Level.PROBLEM for finding in findings)
+
+
+class Proposed(NamedTuple):
+    """What ``kiptail setup`` has found."""
+
+    #: The configuration file.
+    text: str
+    #: It has something that makes Events.
+    is_useful: bool
+    #: What is to be said beside it, a line each.
+    remarks: tuple[str, ...]
+
+
+def proposed(settings: Settings) -> Proposed:
+    """A configuration file from this machine's rules and journal. Raises KiptailError, JournalError.
+
+    Of ``settings`` only which journal to read is used.
+    """
+    rules = gather_rules()
+    if why := obstacle(rules):
+        raise KiptailError(why)
+    journal = gather_journal(settings, now=time.time(), window_s=_DAY_S)
+    if journal.refusal:
+        raise JournalError(journal.refusal)
+    profiles, wrong = gather_profiles()
+    proposal = propose(rules.rules, journal.prefixes, profiles)
+    text = configuration_text(proposal, Sources(rules.read, rules.refusals, journal.source, journal.incomplete))
+    remarks = [f"warning: {complaint}; no such profile is proposed" for complaint in wrong]
+    return Proposed(text, not proposal.is_empty, (*remarks, *_remarks(proposal, rules, journal)))
+
+
+def _remarks(proposal: Proposal, rules: RuleFacts, journal: JournalFacts) -> Iterator[str]:
+    if rules.refusals:
+        why = "; ".join(f"{tool}: {reason}" for tool, reason in rules.refusals.items())
+        yield f"warning: not all rules of the firewall could be read ({why}), so prefixes may be missing"
+    if journal.last_kernel_at is None:
+        yield f"warning: {journal.source} holds no kernel messages, so nothing shows how often packets are logged"
+    for finding in calico_findings(gather_calico(), rules):
+        yield f"{finding.level}: {finding.text}; {finding.remedy}"
+    if proposal.others:
+        count = plural(len(proposal.others), "prefix", "prefixes")
+        yield f"{count} not proposed, for it is not certain that a drop follows: see the comments"
 
 
 def as_text(findings: Sequence[Finding]) -> str:

@@ -1,4 +1,4 @@
-"""The commands around the daemon: ``kiptail check``, ``manifests``, ``kubeconfig``, ``rules`` and ``profiles``."""
+"""The commands around the daemon: ``check``, ``setup``, ``manifests``, ``kubeconfig``, ``rules``, ``profiles``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import Any
 import click
 
 from kiptail import stdio
-from kiptail.admin import example_rules, manifests, profile_pages
+from kiptail.admin import example_rules, manifests, profile_pages, setup
 from kiptail.cli.explain import explain_command
 from kiptail.cli.flags import flags, merged
 from kiptail.config import options, profile, values
-from kiptail.config.settings import resolve
+from kiptail.config.settings import DEFAULT_CONFIG, DEFAULT_KUBECONFIG, resolve
+from kiptail.config.sources import Levels
 from kiptail.config.values import checked
 from kiptail.credentials.identity import ACCOUNT, NAMESPACE
 from kiptail.errors import KiptailError, SettingsError
@@ -63,6 +64,46 @@ def check_command(ctx: click.Context, /, **given: object) -> None:
     text, well = check(settings)
     stdio.write(text)
     ctx.exit(0 if well else 1)
+
+
+@click.command("setup")
+@click.option("--write", "to_file", is_flag=True, help="Write the file, with mode 0644, and print nothing.")
+@click.option("--force", is_flag=True, help="With --write: replace the file even if somebody changed it.")
+@flags((options.CONFIG, options.JOURNAL_DIRECTORY, options.JOURNAL_FILE))
+@click.pass_context
+def setup_command(ctx: click.Context, /, *, to_file: bool, force: bool, **given: object) -> None:
+    """Propose a configuration for this machine: print /etc/kiptail/kiptail.toml.
+
+    Run it as root. It reads the firewall's rules and the journal of the last day, finds which prefixes are logged, what
+    becomes of the packets that are logged with each, and which profile reads it. A comment says why each is proposed.
+    What is not certain is a comment, too, and makes no Events.
+
+    With --write it writes the file (the one that --config names), unless somebody has changed that.
+    """
+    if force and not to_file:
+        raise SettingsError("--force: says what --write may do: add --write")
+    if not to_file:
+        stdio.require_output()
+    flags_given = merged(ctx.obj, given)
+    environ = {**read_environment(_UNITS_ENVIRONMENT), **os.environ}
+    path = Levels(flags_given, environ, {}).one(options.CONFIG) or DEFAULT_CONFIG
+    # The file that is there is not read: it may be what is to be replaced.
+    without_file = {**flags_given, options.CONFIG.key: os.devnull}
+    settings = resolve(without_file, environ, now_us=time.time_ns() // 1000, need_prefix=False)
+    from kiptail.check.run import proposed  # noqa: PLC0415 - as above
+
+    found = proposed(settings)
+    for remark in found.remarks:
+        stdio.say(f"kiptail: {one_line(remark, 2_000)}")
+    text = setup.sealed(found.text)
+    if not to_file:
+        stdio.write(text)
+        return
+    if not found.is_useful:
+        raise KiptailError("nothing is written: after no rule it is certain that a drop follows; see `kiptail setup`")
+    setup.write(path, text, force=force)
+    stdio.say(f"kiptail: written to {one_line(str(path))}")
+    stdio.say(f"kiptail: next: {_next_steps()}")
 
 
 @click.command("manifests")
@@ -168,6 +209,7 @@ def profiles_command(ctx: click.Context, names: tuple[str, ...]) -> None:
 
 COMMANDS: tuple[Any, ...] = (
     check_command,
+    setup_command,
     manifests_command,
     kubeconfig_command,
     rules_command,
@@ -184,6 +226,12 @@ def read_environment(path: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return {name: value for name, equals, value in (word.partition("=") for word in words) if equals and name}
+
+
+def _next_steps() -> str:
+    steps = [] if os.path.exists(DEFAULT_KUBECONFIG) else [f"put a kubeconfig into {DEFAULT_KUBECONFIG}"]
+    steps += ["run `kiptail check`", "then `systemctl enable --now kiptail` (restart it if it runs)"]
+    return ", ".join(steps)
 
 
 def _duration(text: str) -> float:

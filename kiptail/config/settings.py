@@ -21,7 +21,7 @@ from kiptail.config.values import Moment, Network, checked, path, quoted
 from kiptail.errors import SettingsError
 from kiptail.netfilter.prefixes import Prefixes, PrefixRule
 
-__all__ = ["DEFAULT_CONFIG", "DEFAULT_LOOK_BACK_US", "Settings", "resolve"]
+__all__ = ["DEFAULT_CONFIG", "DEFAULT_KUBECONFIG", "DEFAULT_LOOK_BACK_US", "Settings", "resolve"]
 
 DEFAULT_CONFIG = Path("/etc/kiptail/kiptail.toml")
 DEFAULT_KUBECONFIG = Path("/etc/kiptail/kubeconfig")

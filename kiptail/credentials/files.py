@@ -13,7 +13,17 @@ from typing import TypeAlias
 from kiptail.errors import ClusterError
 from kiptail.text import one_line
 
-__all__ = ["CREDENTIAL_BYTES", "Stamp", "TokenFile", "clean_token", "read_file", "stamp", "why", "write_secret"]
+__all__ = [
+    "CREDENTIAL_BYTES",
+    "Stamp",
+    "TokenFile",
+    "clean_token",
+    "read_file",
+    "stamp",
+    "why",
+    "write_secret",
+    "write_whole",
+]
 
 Stamp: TypeAlias = tuple[int, int, int] | None
 
@@ -65,12 +75,19 @@ def clean_token(text: str, where: str) -> str:
 
 def write_secret(path: Path, data: bytes) -> None:
     """Make ``path`` hold ``data``, for its owner alone (0600), all of it or not at all. Raises OSError."""
+    write_whole(path, data, mode=0o600)
+
+
+def write_whole(path: Path, data: bytes, *, mode: int) -> None:
+    """Make ``path`` hold ``data``, with this mode whatever the umask is, all of it or not at all. Raises OSError."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with open(fd, "wb") as file:
             file.write(data)
             file.flush()
+            if mode != 0o600:
+                os.fchmod(fd, mode)
             os.fsync(fd)
         fresh.replace(path)
     except BaseException:

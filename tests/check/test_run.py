@@ -185,6 +185,22 @@ def test_this_machines_journal_is_judged_by_journald_conf(tmp_path: Path) -> Non
     assert "MaxLevelStore" in found["journal"]["remedy"]
 
 
+def test_calicos_ebpf_data_plane_is_silent(node: Node) -> None:
+    """What shows it is a pod's interface that no chain is for; a chain for one pod ends the warning."""
+    node.nft(GOOD)
+    node.write_journal("kt-drop:", 1)
+    node.execute("ip", "link", "add", "cali0123456789a", "type", "veth", "peer", "name", "other")
+
+    def warnings() -> list[str]:
+        found = node.check("--prefix", "kt-drop:", "--kubeconfig", node.directory / "none", code=1)
+        return [finding["text"] for finding in found.get("rules", []) if "Calico" in finding["text"]]
+
+    (text,) = warnings()
+    assert "1 interface of Calico's has no chains in iptables or nftables" in text
+    node.execute("iptables", "-N", "cali-tw-cali0123456789a")
+    assert warnings() == []
+
+
 def test_no_log_rule(node: Node) -> None:
     node.nft("add rule inet kiptail forward drop\n")
     node.write_journal("unrelated", 0)

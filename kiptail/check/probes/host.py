@@ -1,4 +1,4 @@
-"""Looks at this host for ``kiptail check``: journal, kernel settings, state directory. Nothing is changed."""
+"""Looks at this host for ``kiptail check`` and ``setup``: journal, kernel settings, state. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from kiptail import __version__
 from kiptail.check.facts import HostFacts, JournalFacts, StateFacts
+from kiptail.check.probes.calico import gather_calico
+from kiptail.check.probes.profiles import gather_profiles
 from kiptail.check.probes.rules import gather_rules
 from kiptail.config.settings import Settings
 from kiptail.errors import JournalError
@@ -26,10 +28,10 @@ from kiptail.netfilter.printed import is_printed
 from kiptail.netfilter.reading import Logged, Untrusted, read
 from kiptail.text import one_line
 
-__all__ = ["gather_host"]
+__all__ = ["gather_host", "gather_journal"]
 
 #: What is counted: the last hour, in seconds.
-_WINDOW = 3_600.0
+_WINDOW_S = 3_600.0
 #: Most kernel lines of it that are read, for how long (seconds), and most prefixes that are counted apart.
 _MOST_LINES, _MOST_SECONDS, _MOST_PREFIXES = 200_000, 5.0, 500
 _ALL_NETNS = Path("/proc/sys/net/netfilter/nf_log_all_netns")
@@ -39,13 +41,13 @@ _CONF_BYTES = 1 << 18
 
 def gather_host(settings: Settings, *, now: float) -> HostFacts:
     """``now`` is in seconds since the epoch."""
-    own = settings.journal_directory is None and not settings.journal_files
-    prefixes = Prefixes(settings.prefixes)
     return HostFacts(
         prefixes=settings.prefixes,
         profiles=settings.profiles,
-        journal=_journal(Source(settings.journal_directory, settings.journal_files), prefixes, now, own=own),
+        known_profiles=gather_profiles()[0],
+        journal=gather_journal(settings, now=now),
         rules=gather_rules(),
+        calico=gather_calico(),
         state=_state(settings.state_directory),
         all_netns=_all_netns(),
         console_level=_number(_read(_PRINTK).split()[:1]),
@@ -65,8 +67,8 @@ def _versions() -> dict[str, str]:
 # -- journal ----------------------------------------------------------------------------------------------------
 
 
-class _LastHour(NamedTuple):
-    """What the journal holds of the last hour, as far as it was read."""
+class _Recent(NamedTuple):
+    """What the journal holds of the time that is counted, as far as it was read."""
 
     #: As :class:`JournalFacts` has them.
     prefixes: dict[str, int]
@@ -75,25 +77,28 @@ class _LastHour(NamedTuple):
     incomplete: bool = False
 
 
-def _journal(source: Source, wanted: Prefixes, now: float, *, own: bool) -> JournalFacts:
+def gather_journal(settings: Settings, *, now: float, window_s: float = _WINDOW_S) -> JournalFacts:
+    """``now`` is in seconds since the epoch, and lines are counted from ``window_s`` before it on."""
+    source = Source(settings.journal_directory, settings.journal_files)
+    own = settings.journal_directory is None and not settings.journal_files
     name = str(source)
     try:
         source.check()
         persistent, runtime = _storage(source)
         last = _last_kernel(source)
-        hour = _last_hour(source, wanted, now)
+        recent = _recent(source, Prefixes(settings.prefixes), now - window_s)
     except JournalError as error:
         return JournalFacts(name, refusal=str(error))
     except OSError as error:
         return JournalFacts(name, refusal=str(unreadable(source, error)))
-    settings = _journald_settings() if own else {}
+    journald = _journald_settings() if own else {}
     return JournalFacts(
         name,
         persistent=persistent,
         runtime=runtime,
         last_kernel_at=last,
-        settings=settings,
-        **hour._asdict(),
+        settings=journald,
+        **recent._asdict(),
     )
 
 
@@ -114,17 +119,17 @@ def _last_kernel(source: Source) -> float | None:
         return reader._get_realtime() / 1e6 if reader._previous() else None
 
 
-def _last_hour(source: Source, wanted: Prefixes, now: float) -> _LastHour:
+def _recent(source: Source, wanted: Prefixes, since: float) -> _Recent:
     prefixes: dict[str, int] = {}
     uncounted: dict[str, int] = {}
     missed = 0
     until = time.monotonic() + _MOST_SECONDS
     with contextlib.closing(source.open()) as reader:
         match_kernel(reader)
-        reader.seek_realtime(max(0, round((now - _WINDOW) * 1e6)))
+        reader.seek_realtime(max(0, round(since * 1e6)))
         for number, message in enumerate(_messages(reader)):
             if number >= _MOST_LINES or time.monotonic() > until:
-                return _LastHour(prefixes, uncounted, missed, incomplete=True)
+                return _Recent(prefixes, uncounted, missed, incomplete=True)
             missed += missed_messages(message) or 0
             if b" OUT=" not in message or not is_trusted(field(reader, "_TRANSPORT"), field(reader, "SYSLOG_FACILITY")):
                 continue
@@ -134,7 +139,7 @@ def _last_hour(source: Source, wanted: Prefixes, now: float) -> _LastHour:
             parts = split(text)
             if parts is not None and is_printed(parts[1]) and (parts[0] in prefixes or len(prefixes) < _MOST_PREFIXES):
                 prefixes[parts[0]] = prefixes.get(parts[0], 0) + 1
-    return _LastHour(prefixes, uncounted, missed)
+    return _Recent(prefixes, uncounted, missed)
 
 
 def _why_uncounted(text: str, wanted: Prefixes) -> str:

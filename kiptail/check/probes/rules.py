@@ -1,4 +1,4 @@
-"""Reads the firewall's rules for ``kiptail check``: nftables and iptables, as far as this user may.
+"""Reads the firewall's rules for ``kiptail check`` and ``setup``: nftables and iptables, as far as this user may.
 
 Programs are run with fixed arguments and without a shell, for a limited time, and of their output a limited part
 is read. Nothing is changed.
@@ -28,6 +28,8 @@ _PROGRAM_SECONDS, _PROGRAM_BYTES = 15.0, 64 << 20
 _WORDS_OF_A_TABLE, _MOST_TABLES = 3, 100
 #: Not $PATH: who runs this may be root.
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
+#: Stand in the names of Calico's chains for one pod's packets, to and from it (WorkloadToEndpointPfx of Felix).
+_CALICO_CHAINS = ("cali-tw-", "cali-fw-")
 
 
 def gather_rules() -> RuleFacts:
@@ -73,7 +75,8 @@ def gather_rules() -> RuleFacts:
         refusals[", ".join(tools)] = f"rules with extensions that are not shown in {_tables(opaque)}"
     if not read and not refusals:
         refusals["nft, iptables"] = NOT_INSTALLED
-    return RuleFacts(tuple(log_rules(chains, complete=not refusals)), tuple(read), refusals)
+    calico = any(sign in key.chain for key in chains for sign in _CALICO_CHAINS)
+    return RuleFacts(tuple(log_rules(chains, complete=not refusals)), tuple(read), refusals, calico)
 
 
 def _nft_chains(listed: str, refusals: dict[str, str]) -> dict[Key, Chain]:
