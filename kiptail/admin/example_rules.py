@@ -68,6 +68,8 @@ COMMIT
 
 def _calico(prefix: str) -> str:
     name = prefix.rstrip(":")
+    # With the policy's name behind it, each byte of 29 counts.
+    stem = "cd" if prefix == PREFIX else name
     return f"""\
 # Calico: log what a policy drops. The action Log decides nothing and goes on with the next rule.
 #
@@ -85,11 +87,26 @@ def _calico(prefix: str) -> str:
 #         -p '{{"spec":{{"logPrefix":"{name}"}}}}'
 # Tell:  prefix = ["{name}:"] in /etc/kiptail/kiptail.toml
 #
+# To have the policy named, from Calico 3.30.6, 3.31.4 and 3.32.0 on: a short stem, a blank, and %k %p, which stand for
+# the policy's kind and its namespace and name. It is the policy that has the Log rule, and Events name it. iptables
+# cuts all of it at 29 bytes, and a name that is cut ends with an ellipsis.
+#     kubectl patch felixconfigurations.projectcalico.org default --type merge \\
+#         -p '{{"spec":{{"logPrefix":"{stem} %k %p"}}}}'
+# Tell:  the pattern that reads it, if each Log rule stands directly before a Deny:
+#     [[prefixes]]
+#     text = "{stem} {{kind}} {{policy}}:"
+#     verdict = "drop"
+#        without the profile calico, which takes the same lines for ones that only log.
+# Newer versions limit the rate of Log rules with logActionRateLimit in FelixConfiguration (say 20/second); then add
+# limited = true. Older ones log every packet.
+#
+# Calico's eBPF data plane (bpfEnabled in FelixConfiguration) writes nothing of this into the kernel log: what its Log
+# rules log is in the trace pipe of the kernel, and kiptail sees none of it.
+#
 # Kubernetes NetworkPolicies cannot log, and what they do not allow is dropped by the end of Calico's tier. For pods
 # that such policies isolate already, a GlobalNetworkPolicy with a high order and "- action: Log" as its only rule logs
 # that drop. Mind what its selector and types select: a pod or direction that no policy isolates yet becomes isolated
 # by it. Never end it with Allow or Pass: it would let through what the tier's end drops.
-# Newer Calico can limit the rate of Log rules (logActionRateLimit in FelixConfiguration); older ones log every packet.
 """
 
 
@@ -116,8 +133,8 @@ def _firewalld(prefix: str) -> str:
 # Undo:  firewall-cmd --set-log-denied=off     (before: firewall-cmd --get-log-denied)
 # It writes LogDenied into /etc/firewalld/firewalld.conf and reloads the rules; connections stay.
 #
-# Tell:  the prefixes hang on zones and policies: `kiptail check`, run as root, shows those that are in force. Write
-#        each with its verdict into /etc/kiptail/kiptail.toml:
+# Tell:  the prefixes hang on zones and policies: `kiptail setup`, run as root, prints an /etc/kiptail/kiptail.toml with
+#        those that are in force, each with its verdict, such as:
 #     [[prefixes]]
 #     text = "FINAL_REJECT:"
 #     verdict = "reject"

@@ -11,11 +11,13 @@ import shlex
 import socket
 import subprocess
 import time
+import tomllib
 from collections.abc import Iterator
 
 import pytest
 
 from kiptail.admin.example_rules import FIREWALLS, rules_for
+from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
 from tests.support.netns import Network, all_netns
 from tests.support.running import run_kiptail
 
@@ -240,3 +242,22 @@ def test_what_would_be_no_rule_is_refused(arguments: tuple[str, ...], told: str)
     assert done.returncode == 2
     assert done.stdout == b""
     assert told.encode() in done.stderr
+
+
+@pytest.mark.parametrize(("prefix", "logged"), [("kiptail-drop:", "cd"), ("team:", "team")])
+def test_calicos_pattern_reads_the_lines_of_its_log_prefix(prefix: str, logged: str) -> None:
+    """Felix puts kind and policy in the place of %k and %p, and ": " behind."""
+    text = rules_for("calico", prefix)
+    log_prefix = re.findall(r'"logPrefix":"(.* %k %p)"', text)
+    assert log_prefix == [f"{logged} %k %p"]
+    table = "\n".join(
+        line.removeprefix("#") for line in text.split("\n") if re.match("#     (\\[\\[|text|verdict)", line)
+    )
+    (one,) = tomllib.loads(table)["prefixes"]
+    prefixes = Prefixes([PrefixRule(one["text"], Verdict(one["verdict"]))])
+    for kind, policy in (("knp", "team-a/deny"), ("gnp", "deny-all")):
+        said = prefixes.match(log_prefix[0].replace("%k", kind).replace("%p", policy) + ": ")
+        assert said is not None
+        assert (said.kind, said.policy, said.verdict) == (kind, policy, Verdict.DROP)
+    assert "eBPF" in text
+    assert "logActionRateLimit" in text
