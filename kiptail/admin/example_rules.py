@@ -133,11 +133,8 @@ def _firewalld(prefix: str) -> str:
 # Undo:  firewall-cmd --set-log-denied=off     (before: firewall-cmd --get-log-denied)
 # It writes LogDenied into /etc/firewalld/firewalld.conf and reloads the rules; connections stay.
 #
-# Tell:  the prefixes hang on zones and policies: `kiptail setup`, run as root, prints an /etc/kiptail/kiptail.toml with
-#        those that are in force, each with its verdict, such as:
-#     [[prefixes]]
-#     text = "FINAL_REJECT:"
-#     verdict = "reject"
+# Tell:  profile = ["firewalld"] in /etc/kiptail/kiptail.toml. The prefixes hang on zones and policies, and the profile
+#        reads them all; `kiptail setup`, run as root, shows those that are in force.
 #
 # LogDenied has no rate limit. --set-log-denied=unicast leaves broadcasts and multicasts out, which are most of them.
 """

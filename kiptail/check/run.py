@@ -60,7 +60,8 @@ def proposed(settings: Settings) -> Proposed:
     """
     rules = gather_rules()
     if why := obstacle(rules):
-        raise KiptailError(why)
+        silent = [f"; {finding.text}" for finding in calico_findings(gather_calico(), rules)]
+        raise KiptailError("".join([why, *silent]))
     journal = gather_journal(settings, now=time.time(), window_s=_DAY_S)
     if journal.refusal:
         raise JournalError(journal.refusal)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kiptail.check import run
-from kiptail.check.facts import NEEDS_ROOT, NOT_INSTALLED, JournalFacts, RuleFacts
+from kiptail.check.facts import NEEDS_ROOT, NOT_INSTALLED, CalicoFacts, JournalFacts, RuleFacts
 from kiptail.check.firewall.log_rules import Fate, LogRule
 from kiptail.cli import main
 from kiptail.config.settings import Settings
@@ -95,6 +95,18 @@ def test_what_is_in_the_way_is_one_line(
         assert complaint.count("\n") == 1
         assert said in complaint
     assert not file.exists()
+
+
+def test_a_data_plane_that_logs_nothing_is_named_where_no_rule_logs(
+    rules: list[RuleFacts], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "gather_calico", lambda: CalicoFacts(2, bpf_maps=True))
+    rules.append(RuleFacts((), READ))
+    assert kiptail("setup") == 1
+    assert "eBPF data plane" in capsys.readouterr().err
+    rules.append(RuleFacts((RULE,), READ))
+    assert kiptail("setup") == 0
+    assert "warning: 2 interfaces of Calico's have no chains" in capsys.readouterr().err
 
 
 def test_a_journal_that_cannot_be_read_is_exit_code_3(

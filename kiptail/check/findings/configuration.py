@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from kiptail.check.findings.proposal import Logged, Proposal
+from kiptail.check.findings.proposal import LoggedPrefix, Proposal
 from kiptail.check.findings.wording import quoted, seen, toml, where
 from kiptail.netfilter.patterns import escaped
 from kiptail.netfilter.prefixes import Verdict
@@ -80,7 +80,7 @@ def _head(sources: Sources) -> str:
     return text
 
 
-def _profiles(profiles: Mapping[str, Sequence[Logged]], *, more: bool) -> str:
+def _profiles(profiles: Mapping[str, Sequence[LoggedPrefix]], *, more: bool) -> str:
     text = ""
     for name, covered in profiles.items():
         text += _comment(f"Profile {name}: what it says of each of these prefixes is what the rules here do.")
@@ -99,16 +99,16 @@ def _section(title: str, lines: Iterable[str], count: int) -> Iterator[str]:
         yield _comment(title) + "".join(shown) + (_comment(f"and {more} more", "  ") if more else "")
 
 
-def _table(one: Logged, *, more: bool) -> str:
+def _table(one: LoggedPrefix, *, more: bool) -> str:
     return _comment(f"{_shown(one, more=more)}: {_follows(one)}") + "".join(f"{line}\n" for line in _lines(one))
 
 
-def _passing(one: Logged, *, more: bool) -> str:
+def _passing(one: LoggedPrefix, *, more: bool) -> str:
     said = f"{_shown(one, more=more)}: {_follows(one)}, so there are no Events. To count such packets in the metrics,"
     return _comment(f"{said} remove the # in front of these lines:") + "".join(f"#{line}\n" for line in _lines(one))
 
 
-def _lines(one: Logged) -> Iterator[str]:
+def _lines(one: LoggedPrefix) -> Iterator[str]:
     yield "[[prefixes]]"
     yield f"text = {toml(escaped(one.prefix))}"
     yield f'verdict = "{one.verdict}"'
@@ -116,14 +116,14 @@ def _lines(one: Logged) -> Iterator[str]:
         yield "limited = true"
 
 
-def _shown(one: Logged, *, more: bool) -> str:
+def _shown(one: LoggedPrefix, *, more: bool) -> str:
     """A prefix, where it is logged, and how often it was seen."""
     name = quoted(one.prefix) if one.prefix else "no prefix"
     place = f" ({where(one.rules)})" if one.rules else ""
     return f"{name}{place}, {seen(one.lines, more=more)} in the last day"
 
 
-def _follows(one: Logged) -> str:
+def _follows(one: LoggedPrefix) -> str:
     limited = "; its rule logs at a limited rate, so there are more packets than lines" if one.limited else ""
     if one.verdict is None:
         return (one.reason or "what follows is not certain") + limited

@@ -17,7 +17,7 @@ from kiptail.config.values import prefix as checked_prefix
 from kiptail.netfilter.patterns import escaped
 from kiptail.netfilter.prefixes import Prefixes, PrefixMatch, PrefixRule, Verdict
 
-__all__ = ["Logged", "Profiles", "Proposal", "obstacle", "propose"]
+__all__ = ["LoggedPrefix", "Profiles", "Proposal", "obstacle", "propose"]
 
 #: Of each profile, by its name, the prefixes that it has.
 Profiles = Mapping[str, Sequence[PrefixRule]]
@@ -28,7 +28,7 @@ _MOST_OF_PROFILES = 40
 _NO_TEXT = "\ufffd"
 
 
-class Logged(NamedTuple):
+class LoggedPrefix(NamedTuple):
     """A prefix that rules log with, or that the journal has, and what is known of it."""
 
     #: Without blanks at its ends.
@@ -57,13 +57,13 @@ class Proposal:
     """What there is to configure. Each prefix is in one of these."""
 
     #: By the profiles' names, the prefixes of this machine that they read.
-    profiles: Mapping[str, tuple[Logged, ...]]
+    profiles: Mapping[str, tuple[LoggedPrefix, ...]]
     #: To be written as they are.
-    prefixes: tuple[Logged, ...]
+    prefixes: tuple[LoggedPrefix, ...]
     #: Nothing is lost where these are logged: there may be a verdict, but there are no Events.
-    passing: tuple[Logged, ...]
+    passing: tuple[LoggedPrefix, ...]
     #: Not proposed; each has its reason.
-    others: tuple[Logged, ...]
+    others: tuple[LoggedPrefix, ...]
     #: Profiles that read some of the prefixes, by name, and why they are not proposed.
     unfit: Mapping[str, str]
 
@@ -97,7 +97,8 @@ def propose(rules: Sequence[LogRule], counts: Mapping[str, int], profiles: Profi
     """What ``rules`` justify. ``counts``: lines of the journal by the text before their ``IN=``."""
     all_logged = _all_logged([rule for rule in rules if rule.group is None], counts)
     chosen, unfit = _profiles(all_logged, profiles)
-    left = [logged for logged in all_logged if not any(logged in covered for covered in chosen.values())]
+    covered = {logged.prefix for of_profile in chosen.values() for logged in of_profile}
+    left = [logged for logged in all_logged if logged.prefix not in covered]
     return Proposal(
         chosen,
         tuple(logged for logged in left if logged.is_loss and not logged.reason),
@@ -107,7 +108,7 @@ def propose(rules: Sequence[LogRule], counts: Mapping[str, int], profiles: Profi
     )
 
 
-def _all_logged(rules: Sequence[LogRule], counts: Mapping[str, int]) -> list[Logged]:
+def _all_logged(rules: Sequence[LogRule], counts: Mapping[str, int]) -> list[LoggedPrefix]:
     by_prefix: dict[str, list[LogRule]] = {}
     for rule in rules:
         by_prefix.setdefault(rule.prefix.strip(), []).append(rule)
@@ -120,10 +121,10 @@ def _all_logged(rules: Sequence[LogRule], counts: Mapping[str, int]) -> list[Log
     ]
 
 
-def _logged(prefix: str, rules: tuple[LogRule, ...], count: int) -> Logged:
+def _logged(prefix: str, rules: tuple[LogRule, ...], count: int) -> LoggedPrefix:
     reason = _unusable(prefix)
     verdict, unsure = _verdict(rules)
-    return Logged(prefix, rules, count, verdict, reason or unsure)
+    return LoggedPrefix(prefix, rules, count, verdict, reason or unsure)
 
 
 def _unusable(prefix: str) -> str:
@@ -143,7 +144,7 @@ def _verdict(rules: Sequence[LogRule]) -> tuple[Verdict | None, str]:
     """What becomes of all packets that these rules log, or why that is not certain."""
     fates = {rule.fate for rule in rules}
     if not rules:
-        return None, "no rule with it was found, so its rule may be gone"
+        return None, "no rule with it was found: it may be gone"
     if fates <= {Fate.DROP, Fate.REJECT}:
         # Of some that are dropped and some that are rejected, the former holds for all: they did not arrive.
         return (Verdict.REJECT if fates == {Fate.REJECT} else Verdict.DROP), ""
@@ -169,9 +170,11 @@ def _verdict(rules: Sequence[LogRule]) -> tuple[Verdict | None, str]:
 # -- profiles ---------------------------------------------------------------------------------------------------
 
 
-def _profiles(all_logged: Sequence[Logged], profiles: Profiles) -> tuple[dict[str, tuple[Logged, ...]], dict[str, str]]:
+def _profiles(
+    all_logged: Sequence[LoggedPrefix], profiles: Profiles
+) -> tuple[dict[str, tuple[LoggedPrefix, ...]], dict[str, str]]:
     """Those that fit, with the prefixes that each reads, and why others do not."""
-    fit: dict[str, tuple[Logged, ...]] = {}
+    fit: dict[str, tuple[LoggedPrefix, ...]] = {}
     unfit: dict[str, str] = {}
     for name, rules in profiles.items():
         match = Prefixes(rules).match
@@ -184,18 +187,18 @@ def _profiles(all_logged: Sequence[Logged], profiles: Profiles) -> tuple[dict[st
             unfit[name] = complaint
         else:
             fit[name] = tuple(logged for logged, _ in covered)
-    chosen: dict[str, tuple[Logged, ...]] = {}
-    taken: list[Logged] = []
+    chosen: dict[str, tuple[LoggedPrefix, ...]] = {}
+    taken: set[str] = set()
     # The one that reads the most comes first.
     for name in sorted(fit, key=lambda name: (-len(fit[name]), name)):
-        fresh = tuple(logged for logged in fit[name] if logged not in taken)
+        fresh = tuple(logged for logged in fit[name] if logged.prefix not in taken)
         if any(logged.is_loss for logged in fresh) and _agree([*chosen, name], profiles):
             chosen[name] = fresh
-            taken += fresh
+            taken |= {logged.prefix for logged in fresh}
     return chosen, unfit
 
 
-def _complaint(logged: Logged, said: PrefixMatch) -> str:
+def _complaint(logged: LoggedPrefix, said: PrefixMatch) -> str:
     """Why a profile does not fit what is logged here; "" when it does."""
     if said.problem:
         return f"{quoted(logged.prefix)}: {said.problem}"

@@ -19,7 +19,7 @@ def gather_profiles() -> tuple[dict[str, tuple[PrefixRule, ...]], list[str]]:
     wrong = []
     for name in names:
         try:
-            found[name] = load(name, name).prefixes
+            found[name] = load(name, "profiles").prefixes
         except SettingsError as error:
             wrong.append(str(error))
     return found, wrong
