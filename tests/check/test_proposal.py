@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kiptail.check.facts import NEEDS_ROOT, NOT_INSTALLED, RuleFacts
+from kiptail.check.facts import NEEDS_ROOT, NOT_INSTALLED, Level, RuleFacts
+from kiptail.check.findings.prefixes import prefix_findings
 from kiptail.check.findings.proposal import Profiles, obstacle, propose
 from kiptail.check.firewall.log_rules import Fate, LogRule
-from kiptail.netfilter.prefixes import PrefixRule, Verdict
+from kiptail.config.profile import load, merged, profile_files
+from kiptail.netfilter.patterns import escaped
+from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
+from tests.check.test_findings_host import facts
 
 RULE = LogRule("nftables", "inet filter forward", "x: ", Fate.DROP)
 ZONES: Profiles = {
@@ -73,6 +80,16 @@ def test_a_rule_that_logs_to_a_program_is_none_of_the_kernel_logs() -> None:
 def test_one_limited_rule_makes_the_count_a_lower_bound() -> None:
     found = propose([rule("x:", Fate.DROP), rule("x:", Fate.DROP, limited=True), rule("y:", Fate.DROP)], {}, {})
     assert [(one.prefix, one.limited) for one in found.prefixes] == [("x:", True), ("y:", False)]
+
+
+def test_a_text_that_is_another_one_cut_is_not_counted_as_that() -> None:
+    """iptables cuts a prefix at 29 bytes."""
+    cut = "x" * 29
+    found = propose([rule(f"{cut}y: ", Fate.DROP), rule(cut, Fate.ACCEPT), rule("z:", Fate.DROP)], {}, {})
+    assert [one.prefix for one in found.prefixes] == ["z:"]
+    assert [one.prefix for one in found.passing] == [cut]
+    (other,) = found.others
+    assert (other.prefix, "would be taken for it" in other.reason) == (f"{cut}y:", True)
 
 
 # -- profiles ---------------------------------------------------------------------------------------------------
@@ -163,3 +180,49 @@ def test_what_is_in_the_way_is_one_line_that_says_what_to_do(facts: RuleFacts, s
     assert bool(found) is bool(said)
     assert said in found
     assert "\n" not in found
+
+
+# -- what is proposed is what check finds well ------------------------------------------------------------------
+
+SHIPPED = {name: load(name, "test") for name in profile_files(Path("/nonexistent"))}
+KNOWN: Profiles = {name: profile.prefixes for name, profile in SHIPPED.items()}
+SAMPLES = sorted(
+    {sample.text for profile in SHIPPED.values() for sample in profile.samples if not sample.whole_line}
+)  # fmt: skip
+#: Texts that firewalls log, texts that have the kernel's limit, beginnings of each other, and braces.
+TEXTS = st.one_of(
+    st.sampled_from(SAMPLES),
+    st.sampled_from(["x" * 29, "x" * 30, "x" * 31 + ":", "x" * 28 + ":", "{verdict}:", "a {{b} ", "calico-packet: "]),
+    st.text(alphabet="ab:_- {}", max_size=30),
+)
+RULES = st.lists(
+    st.builds(LogRule, st.just("nftables"), st.just("p"), TEXTS, st.sampled_from(Fate), st.none(), st.booleans()),
+    max_size=6,
+)
+
+
+@given(RULES)
+def test_with_what_is_proposed_every_loss_that_is_certain_counts_and_nothing_else_does(rules: list[LogRule]) -> None:
+    found = propose(rules, {}, KNOWN)
+    profiles = tuple(SHIPPED[name] for name in found.profiles)
+    own = [PrefixRule(escaped(one.prefix), one.verdict or Verdict.LOG, limited=one.limited) for one in found.prefixes]
+    prefixes = merged(own, profiles)
+    configured = Prefixes(prefixes)
+    fates: dict[str, set[Fate]] = {}
+    for one in rules:
+        fates.setdefault(one.prefix.strip(), set()).add(one.fate)
+    others = {one.prefix for one in found.others}
+    for text, own_fates in fates.items():
+        said = configured.match(text)
+        counts = said is not None and said.verdict.is_loss
+        if own_fates <= {Fate.DROP, Fate.REJECT}:
+            assert counts or text in others, text
+        else:
+            assert not counts, text
+    host = facts(
+        prefixes=prefixes, profiles=profiles, known_profiles=KNOWN, rules={"rules": tuple(rules)},
+        journal={"prefixes": {}},
+    )  # fmt: skip
+    for finding in prefix_findings(host):
+        if finding.level is not Level.OK and prefixes:
+            assert "is not configured" in finding.text

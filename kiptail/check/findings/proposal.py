@@ -98,7 +98,7 @@ def propose(rules: Sequence[LogRule], counts: Mapping[str, int], profiles: Profi
     all_logged = _all_logged([rule for rule in rules if rule.group is None], counts)
     chosen, unfit = _profiles(all_logged, profiles)
     covered = {logged.prefix for of_profile in chosen.values() for logged in of_profile}
-    left = [logged for logged in all_logged if logged.prefix not in covered]
+    left = _unmistakable([logged for logged in all_logged if logged.prefix not in covered])
     return Proposal(
         chosen,
         tuple(logged for logged in left if logged.is_loss and not logged.reason),
@@ -106,6 +106,28 @@ def propose(rules: Sequence[LogRule], counts: Mapping[str, int], profiles: Profi
         tuple(logged for logged in left if logged.reason),
         unfit,
     )
+
+
+def _unmistakable(all_logged: Sequence[LoggedPrefix]) -> list[LoggedPrefix]:
+    """The same, without proposals that another text would be taken for where the kernel cuts texts."""
+    found = {logged.prefix: logged for logged in all_logged}
+    while True:
+        proposed = [name for name, logged in found.items() if logged.is_loss and not logged.reason]
+        others = [name for name, logged in found.items() if logged.rules and not logged.is_loss]
+        mistaken = _taken_for(others, proposed) if proposed else {}
+        if not mistaken:
+            return list(found.values())
+        for name, other in mistaken.items():
+            reason = (
+                f"{quoted(other)}, of which no drop is certain, would be taken for it, cut: give one another prefix"
+            )
+            found[name] = found[name]._replace(reason=reason)
+
+
+def _taken_for(others: Sequence[str], proposed: Sequence[str]) -> dict[str, str]:
+    """Of those proposed that ``others`` would be taken for: by which of these."""
+    match = Prefixes(PrefixRule(escaped(name)) for name in proposed).match
+    return {said.prefix: name for name in others if (said := match(name))}
 
 
 def _all_logged(rules: Sequence[LogRule], counts: Mapping[str, int]) -> list[LoggedPrefix]:
