@@ -33,6 +33,11 @@ def settings_of(text: str, directory: Path) -> tuple[PrefixRule, ...]:
     return resolve({"config": str(file)}, {}, now_us=10**15, need_prefix=False).prefixes
 
 
+def flat(text: str) -> str:
+    """Without the ends of lines within comments."""
+    return " ".join(text.replace("\n#", " ").split())
+
+
 def test_each_decision_has_a_comment(tmp_path: Path) -> None:
     text = text_of(
         [
@@ -50,7 +55,6 @@ def test_each_decision_has_a_comment(tmp_path: Path) -> None:
         PrefixRule("refused:", Verdict.REJECT, limited=True),
         PrefixRule("{{braces}}:"),
     )
-    flat = " ".join(text.replace("\n#", " ").split())
     for said in (
         "'lost:' (nftables inet filter forward), seen 4 times in the last day: a drop follows",
         "a reject follows; its rule logs at a limited rate, so there are more packets than lines",
@@ -59,7 +63,7 @@ def test_each_decision_has_a_comment(tmp_path: Path) -> None:
         "'gone:', seen 1 time in the last day: no rule with it was found",
         "no prefix (nftables inet filter forward), not seen in the last day: nothing distinguishes",
     ):
-        assert said in flat
+        assert said in flat(text)
     assert max(map(len, text.splitlines())) <= 118
 
 
@@ -84,6 +88,14 @@ def test_profiles_are_one_line_before_the_tables() -> None:
         "profile": ["p"],
         "prefixes": [{"text": "mine:", "verdict": "drop"}, {"text": "x", "verdict": "drop"}],
     }
+
+
+def test_what_a_profile_takes_for_no_loss_needs_no_advice() -> None:
+    profiles = {"ufw": (PrefixRule("[UFW BLOCK]"), PrefixRule("[UFW ALLOW]", Verdict.LOG))}
+    rules = [rule("[UFW BLOCK] ", Fate.DROP), rule("[UFW ALLOW] ", Fate.UNKNOWN)]
+    text = configuration_text(propose(rules, {}, profiles), SOURCES)
+    assert "the rules do not say what follows; by the profile it makes no Events" in flat(text)
+    assert "log directly before" not in text
 
 
 def test_more_than_the_settings_take_is_said_and_left_out(tmp_path: Path) -> None:

@@ -85,11 +85,18 @@ def _profiles(profiles: Mapping[str, Sequence[LoggedPrefix]], *, more: bool) -> 
     for name, covered in profiles.items():
         text += _comment(f"Profile {name}: what it says of each of these prefixes is what the rules here do.")
         text += "".join(
-            _comment(f"{_shown(one, more=more)}: {_follows(one)}", "  ") for one in covered[:_MOST_COMMENTS]
+            _comment(f"{_shown(one, more=more)}: {_read_by_profile(one)}", "  ") for one in covered[:_MOST_COMMENTS]
         )
         if len(covered) > _MOST_COMMENTS:
             text += _comment(f"and {len(covered) - _MOST_COMMENTS} more", "  ")
     return text + f"profile = [{', '.join(toml(name) for name in profiles)}]\n"
+
+
+def _read_by_profile(one: LoggedPrefix) -> str:
+    if one.rules and one.verdict is None:
+        # Else the profile would not fit.
+        return "the rules do not say what follows; by the profile it makes no Events"
+    return _follows(one)
 
 
 def _section(title: str, lines: Iterable[str], count: int) -> Iterator[str]:
