@@ -1,12 +1,17 @@
-"""Pods from a file: what an offline dry run asks instead of a cluster. Nodes and Services in it give names."""
+"""Pods from a list: what an offline dry run, and a report, ask instead of following a cluster.
+
+Nodes and Services in it give names.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kiptail import inputfile
@@ -18,9 +23,10 @@ from kiptail.pods.pod import Pod
 from kiptail.pods.pod_object import reduce_pod
 from kiptail.pods.shape import misfit
 from kiptail.pods.stats import IndexStats
+from kiptail.pods.workload import workload_of
 from kiptail.text import one_line
 
-__all__ = ["Snapshot", "SnapshotIndex", "load_snapshot"]
+__all__ = ["Collector", "Snapshot", "SnapshotIndex", "load_snapshot"]
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +36,13 @@ REMEDY = "make it with `kubectl get pods -A -o json > FILE`"
 
 
 class Snapshot(NamedTuple):
-    """What a file says."""
+    """What a list says."""
 
     pods: list[Pod]
     #: Names of addresses that are no pods', as :attr:`AddressNames.names`.
     names: Mapping[str, str]
+    #: What made each pod, as :func:`workload_of`, by namespace and name.
+    workloads: Mapping[tuple[str, str], str] = MappingProxyType({})
 
 
 class SnapshotOwners:
@@ -152,33 +160,60 @@ def load_snapshot(path: Path, *, label: str | None) -> Snapshot:
 
 def _reduced(items: list[Any], shown: str, *, kind: str, label: str | None) -> Snapshot:
     """``kind`` is that of items that have none themselves, as in a list that came from the API server directly."""
-    pods: list[Pod] = []
-    services, nodes = AddressNames(), AddressNames()
-    refused: Counter[str] = Counter()
+    collector = Collector(label=label)
     for item in items:
-        if not isinstance(item, dict):
-            refused["no object"] += 1
-            continue
-        match _text(item, "kind") or kind:
-            case "Pod":
-                pod = reduce_pod(item, label=label)
-                if pod is not None:
-                    pods.append(pod)
-                else:
-                    refused[_why_no_pod(item)] += 1
-            case "Node":
-                note_node(item, nodes)
-            case "Service":
-                note_service(item, services)
-            case _:
-                refused["of another kind"] += 1
+        collector.add(item, kind)
+    refused = collector.refused
     if refused:
         why = ", ".join(f"{count} {reason}" for reason, count in sorted(refused.items()))
         log.warning("%s: %d of %d items are not used: %s", shown, refused.total(), len(items), why)
-    if not pods:
+    snapshot = collector.snapshot()
+    if not snapshot.pods:
         log.warning("%s holds no pod: every address is a stranger's", shown)
-    # Nodes last: a load balancer may have Services use their addresses.
-    return Snapshot(pods, services.names | nodes.names)
+    return snapshot
+
+
+class Collector:
+    """Makes a snapshot of objects, one by one."""
+
+    def __init__(self, *, label: str | None = None) -> None:
+        """``label`` is as :func:`reduce_pod` takes it."""
+        self._label = label
+        self._pods: list[Pod] = []
+        self._workloads: dict[tuple[str, str], str] = {}
+        self._services = AddressNames()
+        self._nodes = AddressNames()
+        #: How many objects were not used, by why; each a short text that quotes nothing of them.
+        self.refused: Counter[str] = Counter()
+
+    def add(self, item: object, kind: str) -> None:
+        """Note an object; ``kind`` is what it is when it does not say so itself."""
+        if not isinstance(item, dict):
+            self.refused["no object"] += 1
+            return
+        match _text(item, "kind") or kind:
+            case "Pod":
+                self._add_pod(item)
+            case "Node":
+                note_node(item, self._nodes)
+            case "Service":
+                note_service(item, self._services)
+            case _:
+                self.refused["of another kind"] += 1
+
+    def snapshot(self) -> Snapshot:
+        """All that was noted."""
+        # Nodes last: a load balancer may have Services use their addresses.
+        return Snapshot(self._pods, self._services.names | self._nodes.names, self._workloads)
+
+    def _add_pod(self, item: dict[str, Any]) -> None:
+        pod = reduce_pod(item, label=self._label)
+        if pod is None:
+            self.refused[_why_no_pod(item)] += 1
+            return
+        self._pods.append(pod)
+        # A Deployment's pods have one text.
+        self._workloads[pod.ref.namespace, pod.ref.name] = sys.intern(workload_of(item))
 
 
 def _why_no_pod(item: dict[str, Any]) -> str:

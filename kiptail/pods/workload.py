@@ -1,0 +1,68 @@
+"""What a pod belongs to, as a person calls it: ``deploy/web``, ``sts/db``, ``cronjob/backup`` (pure).
+
+A pod's controller is often made by something else. What made it is told by its name alone: of a Deployment's
+ReplicaSet by the hash that the pod's label has as well, of a CronJob's Job by the time it was scheduled for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from kiptail.kube.object_names import is_name
+
+__all__ = ["workload_of"]
+
+#: As kubectl abbreviates kinds; others are in lower case.
+_SHORT = {
+    "Deployment": "deploy",
+    "ReplicaSet": "rs",
+    "ReplicationController": "rc",
+    "StatefulSet": "sts",
+    "DaemonSet": "ds",
+}
+#: Of one of these the pod is no part: a static pod's mirror belongs to its node.
+_NO_WORKLOADS = frozenset({"Node"})
+#: The label by which a Deployment distinguishes its ReplicaSets; their names end in its value.
+_HASH_LABEL = "pod-template-hash"
+#: A CronJob calls its Jobs NAME-MINUTES, and up to Kubernetes 1.20 NAME-SECONDS, since 1970.
+_SCHEDULED = re.compile(r"(.+)-([0-9]{8}|[0-9]{10})")
+#: Times from 2017 to 2084: ``import-20261126`` is none.
+_MINUTES, _SECONDS = range(25_000_000, 60_000_000), range(1_500_000_000, 3_600_000_000)
+_KIND = re.compile(r"[A-Za-z][A-Za-z0-9]{0,62}")
+#: A pod has one or two owners; more are not looked at.
+_MOST_OWNERS = 32
+
+
+def workload_of(pod: Mapping[str, Any]) -> str:
+    """What made a core/v1 Pod, as ``KIND/NAME``; ``pod/NAME`` where nothing did, "" where the pod has no usable name.
+
+    The object may be anything: what is not as it should be is not looked at.
+    """
+    metadata = _mapping(pod.get("metadata"))
+    name = metadata.get("name")
+    bare = f"pod/{name}" if is_name(name) else ""
+    owner = _controller(metadata.get("ownerReferences"))
+    kind, made_by = owner.get("kind"), owner.get("name")
+    if not (is_name(made_by) and isinstance(kind, str) and _KIND.fullmatch(kind)) or kind in _NO_WORKLOADS:
+        return bare
+    if kind == "ReplicaSet":
+        suffix = _mapping(metadata.get("labels")).get(_HASH_LABEL)
+        if isinstance(suffix, str) and suffix and made_by.endswith(f"-{suffix}"):
+            kind, made_by = "Deployment", made_by[: -len(suffix) - 1]
+    elif kind == "Job" and (scheduled := _SCHEDULED.fullmatch(made_by)):
+        times = _MINUTES if len(scheduled[2]) == 8 else _SECONDS
+        if int(scheduled[2]) in times:
+            kind, made_by = "CronJob", scheduled[1]
+    return f"{_SHORT.get(kind, kind.lower())}/{made_by}"
+
+
+def _controller(references: object) -> Mapping[str, Any]:
+    """The owner that manages the pod; empty where none does."""
+    owners = references[:_MOST_OWNERS] if isinstance(references, list) else []
+    return next((owner for owner in map(_mapping, owners) if owner.get("controller") is True), {})
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
