@@ -71,6 +71,7 @@ PURE = (
     "pods/ranges",
     "pods/remote",
     "pods/stats",
+    "pods/workload",
     "policies/cluster",
     "policies/ends",
     "policies/evaluate",
@@ -83,6 +84,11 @@ PURE = (
     "policies/suggest",
     "policies/words",
     "policies/workload",
+    "report/as_text",
+    "report/ends",
+    "report/records",
+    "report/summary",
+    "report/tally",
 )
 IMPURE_IMPORTS = {
     "asyncio",
@@ -113,6 +119,7 @@ HARMLESS = {
     ("config/values", "os"),  # fsencode
     ("config/values", "pathlib"),  # paths as values
     ("config/options", "pathlib"),
+    ("report/records", "io"),  # StringIO
 }
 CLOCKS = {"now", "today", "utcnow"}
 IO_NAMES = {"open", "print", "input", "exec", "eval"}

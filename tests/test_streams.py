@@ -31,6 +31,7 @@ COMMANDS = {
     "manifests": (["manifests"], 0),
     "rules": (["rules", "--for", "nftables"], 0),
     "check": (["check", "--journal-directory", "/no/such", "--kubeconfig", "/no/such"], 1),
+    "report": (["report", *OFFLINE[2:], "--prefix", "calico-drop:"], 0),
     "dry run": ([*OFFLINE, "--prefix", "calico-drop:", "--log-level", "warning"], 0),
 }
 #: These say something on the standard error.

@@ -23,7 +23,7 @@ from kiptail.credentials.identity import ACCOUNT, NAMESPACE
 from kiptail.errors import KiptailError, SettingsError
 from kiptail.text import one_line
 
-__all__ = ["COMMANDS", "read_environment"]
+__all__ = ["COMMANDS", "UNITS_ENVIRONMENT", "read_environment", "require_place"]
 
 _CHECKED = (
     options.CONFIG,
@@ -40,7 +40,7 @@ _CHECKED = (
     options.POD_INDEX,
 )
 #: The unit's EnvironmentFile: what stands there is the daemon's and not the shell's.
-_UNITS_ENVIRONMENT = Path("/etc/default/kiptail")
+UNITS_ENVIRONMENT = Path("/etc/default/kiptail")
 #: Kubernetes names a namespace or service account as DNS does (RFC 1123).
 _NAME_LIMIT = 63
 
@@ -57,7 +57,7 @@ def check_command(ctx: click.Context, /, **given: object) -> None:
     Settings are those of the service: its configuration file, and the variables in /etc/default/kiptail.
     """
     stdio.require_output()
-    environ = {**read_environment(_UNITS_ENVIRONMENT), **os.environ}
+    environ = {**read_environment(UNITS_ENVIRONMENT), **os.environ}
     settings = resolve(merged(ctx.obj, given), environ, now_us=time.time_ns() // 1000, need_prefix=False)
     from kiptail.check.run import check  # noqa: PLC0415 - the cluster client costs half a second
 
@@ -85,7 +85,7 @@ def setup_command(ctx: click.Context, /, *, to_file: bool, force: bool, **given:
     if not to_file:
         stdio.require_output()
     flags_given = merged(ctx.obj, given)
-    environ = {**read_environment(_UNITS_ENVIRONMENT), **os.environ}
+    environ = {**read_environment(UNITS_ENVIRONMENT), **os.environ}
     path = Levels(flags_given, environ, {}).one(options.CONFIG) or DEFAULT_CONFIG
     # The file that is there is not read: it may be what is to be replaced.
     without_file = {**flags_given, options.CONFIG.key: os.devnull}
@@ -163,7 +163,7 @@ def kubeconfig_command(  # noqa: PLR0917 - click passes them by name
         stdio.require_output()
     else:
         # Before a token is asked for, which would be lost.
-        _require_place(checked("--out", out, values.path))
+        require_place(checked("--out", out, values.path))
     if out == "-" and sys.stdout.isatty():
         raise SettingsError("--out -: the standard output is a terminal, and the file holds a secret")
     wanted = node_kubeconfig.Wanted(
@@ -234,6 +234,15 @@ def _next_steps() -> str:
     return ", ".join(steps)
 
 
+def require_place(path: Path) -> None:
+    """Raise KiptailError where no file can be written under this path of ``--out``."""
+    shown = one_line(str(path))
+    if path.is_dir():
+        raise KiptailError(f"--out: cannot write {shown}: it is a directory, name a file in it")
+    if not path.parent.is_dir():
+        raise KiptailError(f"--out: cannot write {shown}: its directory does not exist, make it first")
+
+
 def _duration(text: str) -> float:
     seconds = checked("--duration", text, values.duration)
     if seconds < 600:
@@ -245,11 +254,3 @@ def _name(source: str, text: str) -> str:
     if len(text) > _NAME_LIMIT or not all(c.isascii() and (c.isalnum() or c in "-.") for c in text) or not text:
         raise SettingsError(f"{source}: {values.quoted(text)} is no name: write letters, digits and '-'")
     return text.lower()
-
-
-def _require_place(path: Path) -> None:
-    shown = one_line(str(path))
-    if path.is_dir():
-        raise KiptailError(f"--out: cannot write {shown}: it is a directory, name a file in it")
-    if not path.parent.is_dir():
-        raise KiptailError(f"--out: cannot write {shown}: its directory does not exist, make it first")

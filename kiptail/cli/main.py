@@ -15,6 +15,7 @@ from kiptail import __version__, stdio
 from kiptail.cli import logs
 from kiptail.cli.commands import COMMANDS
 from kiptail.cli.flags import flags, merged
+from kiptail.cli.report import report_command
 from kiptail.config import options
 from kiptail.config.options import OPTIONS
 from kiptail.config.settings import Settings, resolve
@@ -83,7 +84,7 @@ def parse_command(ctx: click.Context, /, **given: object) -> None:
         stdio.say(f"kiptail: {remark}")
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, report_command):
     cli.add_command(_command)
 
 

@@ -210,7 +210,7 @@ PODS: Option[Path] = Option(
     values.path,
     metavar="FILE",
     help="Take the pods from this file, written by `kubectl get pods -A -o json`, and contact no cluster; nodes and"
-    " Services in it give names to their addresses. Only with --dry-run.",
+    " Services in it give names to their addresses. Only with --dry-run, and for `kiptail report`.",
 )
 OUTPUT: Option[Output] = Option(
     "output",

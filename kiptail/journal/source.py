@@ -54,6 +54,11 @@ class Source:
         with contextlib.closing(self.open()) as reader:
             return _last_ignored(reader), reader._get_end()
 
+    def extent(self) -> tuple[int, int]:
+        """The times of the first and the last entry, whatever they are (realtime, µs); OSError."""
+        with contextlib.closing(self.open()) as reader:
+            return reader._get_start(), reader._get_end()
+
     def deleted_until(self, position: Position) -> int | None:
         """The first entry's time (realtime, µs), unless it is the next one after ``position``; OSError."""
         with contextlib.closing(self.open()) as reader:

@@ -1,0 +1,1 @@
+"""Who dropped whose packets, when: the journal of a period, added up."""

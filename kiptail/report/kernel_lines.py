@@ -1,0 +1,116 @@
+"""The kernel's lines of the journal, read to its end and added up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kiptail.clock.own import OwnClock
+from kiptail.clock.steady import SLACK_US
+from kiptail.config.settings import Settings
+from kiptail.errors import JournalError
+from kiptail.flows.flow import FlowKey, flow_key
+from kiptail.flows.known_lines import KnownLine, KnownLines
+from kiptail.journal.follow import Batch, Journal
+from kiptail.journal.reader import running_boot
+from kiptail.journal.source import Source, unreadable
+from kiptail.journal.source_clock import DELAY_LIMIT_US
+from kiptail.netfilter.parser import Unparsed
+from kiptail.netfilter.prefixes import Prefixes
+from kiptail.netfilter.reading import Logged, read
+from kiptail.report.tally import Tally
+
+__all__ = ["KernelLines", "Progress"]
+
+#: Lines a batch.
+BATCH = 8_000
+
+#: Told how much of the journal has been read, from 0 to 1, and how many lines that were looked for it had.
+Progress = Callable[[float, int], None]
+
+
+@dataclass(slots=True)
+class KernelLines:
+    """One of the sources of a report (:class:`kiptail.report.run.Source`)."""
+
+    settings: Settings
+    progress: Progress
+    #: Lines with a wanted prefix that are not understood, or that no rule with this prefix logged.
+    unread: int = 0
+    #: Kernel messages that journald did not get.
+    missed: int = 0
+
+    def read(self, tally: Tally) -> None:
+        """Add up all lines that stand for lost packets. Raises JournalError."""
+        prefixes = Prefixes(self.settings.prefixes)
+        clock = OwnClock(boot_id=running_boot())
+        with Journal(
+            directory=self.settings.journal_directory,
+            files=self.settings.journal_files,
+            wanted=KnownLines(prefixes).wanted,
+            needle=prefixes.needle,
+            since_us=tally.period.since_us,
+            follow=False,
+            clock=clock,
+        ) as journal:
+            start_us, end_us = self._extent(tally)
+            while True:
+                batch = journal.read(BATCH)
+                if journal.trouble:
+                    raise JournalError(journal.trouble)
+                self._count(batch, prefixes, clock, tally)
+                position = journal.position()
+                if batch.at_end or position is None:
+                    break
+                self.progress((position.realtime_us - start_us) / max(1, end_us - start_us), journal.counts.wanted)
+                steady_us = clock.timeline.at(position.boot_id, position.monotonic_us, position.realtime_us)
+                if clock.wall_us(steady_us) >= end_us + DELAY_LIMIT_US + SLACK_US:
+                    # Whatever comes now was logged after the period.
+                    break
+            self.missed = journal.counts.missed
+
+    def remarks(self) -> list[str]:
+        """What is not in the sums, in words."""
+        said = []
+        if self.unread:
+            said.append(f"{self.unread} lines with a prefix could not be read and are not counted; see kiptail parse")
+        if self.missed:
+            said.append(f"journald missed {self.missed} kernel messages: there may have been more packets")
+        return said
+
+    def _extent(self, tally: Tally) -> tuple[int, int]:
+        """From when to when the journal is read, as far as it has entries."""
+        source = Source(self.settings.journal_directory, self.settings.journal_files)
+        try:
+            start_us, end_us = source.extent()
+        except OSError as error:
+            raise unreadable(source, error) from error
+        since_us, until_us = tally.period
+        return (
+            start_us if since_us is None else max(start_us, since_us),
+            end_us if until_us is None else min(end_us, until_us),
+        )
+
+    def _count(self, batch: Batch[KnownLine], prefixes: Prefixes, clock: OwnClock, tally: Tally) -> None:
+        times: dict[KnownLine | str, list[int]] = {}
+        wall_us = clock.wall_us
+        for line, time_us in zip(batch.lines, batch.times_us, strict=True):
+            # By what is known of the clock by now: where it was set within this journal, the lines just before that
+            # may be dated as it showed then.
+            times.setdefault(line, []).append(wall_us(time_us))
+        for line, times_us in times.items():
+            if isinstance(line, KnownLine):
+                if line.counted:
+                    tally.add(line.key, times_us)
+            elif (key := self._lost(line, prefixes)) is not None:
+                tally.add(key, times_us)
+
+    def _lost(self, line: str, prefixes: Prefixes) -> FlowKey | None:
+        """The flow of the packet that a line is about, if it did not arrive."""
+        logged = read(line, prefixes)
+        if logged is None:
+            return None
+        if not isinstance(logged, Logged) or isinstance(logged.packet, Unparsed):
+            self.unread += 1
+            return None
+        return flow_key(logged.packet, logged.prefix) if logged.prefix.verdict.is_loss else None
