@@ -65,6 +65,7 @@ def pytest_report_header() -> str:
         "click",
         "prometheus-client",
         "dnspython",
+        "jinja2",
         "urllib3",
     )
     return "versions: " + ", ".join(f"{name} {_version(name)}" for name in packages)

@@ -89,6 +89,7 @@ PURE = (
     "report/records",
     "report/summary",
     "report/tally",
+    "report/view",
 )
 IMPURE_IMPORTS = {
     "asyncio",

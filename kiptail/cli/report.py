@@ -53,14 +53,15 @@ _MOST_ROWS = 10_000
 @click.option("--by", type=click.Choice(["pod", "workload", "namespace"]), default="pod", show_default=True,
               help="What the ends of flows are added up by.")  # fmt: skip
 @click.option("--top", "most", metavar="NUMBER", default="10", show_default=True, help="How many rows the tables have.")
-@click.option("--output", metavar="text|json|csv", help="What to write. [default: text]")
+@click.option("--output", metavar="text|json|csv|html", help="What to write. [default: text]")
 @click.option("--out", metavar="FILE", help="The file to write. [default: the standard output]")
 @click.pass_context
 def report_command(ctx: click.Context, /, by: str, most: str, out: str | None, **given: object) -> None:
     """Add up whose packets were dropped, to where and when, by the journal of this machine or a recorded one.
 
     Reads the kernel's log lines, all of them, and changes nothing. Pods are those of --pods, else the cluster's of
-    today: who had an address earlier and is gone is shown by the address. json and csv have a row for each flow.
+    today: who had an address earlier and is gone is shown by the address. json and csv have a row for each flow;
+    html is one page that needs nothing else.
 
     Settings are those of the service: its configuration file, and the variables in /etc/default/kiptail.
     """
@@ -69,7 +70,9 @@ def report_command(ctx: click.Context, /, by: str, most: str, out: str | None, *
     # What is asked for goes by flags alone: the service's own --since and --output are about something else.
     since_us, until_us = _period(given.pop("since", None), given.pop("until", None), now_us)
     form = given.pop("output", None)
-    output: Output = checked("--output", "text" if form is None else str(form), values.choice("text", "json", "csv"))
+    output: Output = checked(
+        "--output", "text" if form is None else str(form), values.choice("text", "json", "csv", "html")
+    )
     rows = checked("--top", most, lambda text: values.whole_number(text, least=1, most=_MOST_ROWS))
     environ = {**read_environment(UNITS_ENVIRONMENT), **os.environ}
     # Nothing is written to a cluster, and reading ends.

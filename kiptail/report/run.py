@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from kiptail.config.settings import Settings
 from kiptail.pods.snapshot import SnapshotIndex
+from kiptail.report.as_html import as_html
 from kiptail.report.as_text import Screen, as_text
 from kiptail.report.ends import By, Ends
 from kiptail.report.kernel_lines import KernelLines, Progress
@@ -21,7 +22,7 @@ from kiptail.report.tally import Period, Tally
 
 __all__ = ["By", "Output", "Period", "Screen", "Source", "Wanted", "made", "written"]
 
-Output = Literal["text", "json", "csv"]
+Output = Literal["text", "json", "csv", "html"]
 
 
 class Source(Protocol):
@@ -81,5 +82,7 @@ def written(report: Report, wanted: Wanted, screen: Screen) -> Iterator[str]:
             return as_json(report)
         case "csv":
             return as_csv(report)
+        case "html":
+            return iter((as_html(report, by=wanted.by),))
         case _:
             return as_text(report, by=wanted.by, most=wanted.most, screen=screen)

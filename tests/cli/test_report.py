@@ -94,6 +94,14 @@ def test_csv_is_for_spreadsheets(place: Path) -> None:
     ]  # fmt: skip
 
 
+def test_html_is_one_page(place: Path, tmp_path: Path) -> None:
+    done = report(place, "--output", "html", "--out", tmp_path / "report.html")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    page = (tmp_path / "report.html").read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert "team-a/web-5d4f8c-x" in page
+
+
 def test_a_period_is_as_it_was_asked_for(place: Path) -> None:
     bounds = ("--since", f"@{T0 // SECOND + 20}", "--until", f"@{T0 // SECOND + 50}")
     made = document(report(place, *bounds, "--output", "json"))
@@ -136,13 +144,14 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     (tmp_path / "empty.toml").write_text("")
     (tmp_path / "pods.json").write_text(json.dumps({"items": [pod("web-0", "10.0.0.2", uid="u")]}))
     given = ("--config", tmp_path / "empty.toml", "--journal-file", tmp_path / "a.journal", "--prefix", "np:{policy}:")
-    for output in ("text", "csv", "json"):
+    for output in ("text", "csv", "json", "html"):
         done = run_kiptail("report", *given, "--pods", tmp_path / "pods.json", "--output", output)
         assert done.returncode == 0, done.stderr
         text = done.stdout.decode()
         assert "HYPERLINK" in text
         assert "\x1b" not in text
         assert '"=HYPERLINK' not in text or output == "json"
+        assert output != "html" or text.count("<script>") == 1
 
 
 @pytest.mark.parametrize(
