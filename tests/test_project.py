@@ -59,6 +59,7 @@ PURE = (
     "flows/known_lines",
     "flows/ledger",
     "journal/entry",
+    "journal/extent",
     "journal/position",
     "journal/source_clock",
     "kube/rights",

@@ -15,6 +15,7 @@ from kiptail import __version__, stdio
 from kiptail.cli import logs
 from kiptail.cli.commands import COMMANDS
 from kiptail.cli.flags import flags, merged
+from kiptail.cli.progress import Progress
 from kiptail.cli.report import report_command
 from kiptail.config import options
 from kiptail.config.options import OPTIONS
@@ -54,7 +55,12 @@ def cli(ctx: click.Context, /, **given: object) -> None:
     logs.configure(settings.log_level, drops=settings.log_drops, style=settings.log_format)
     from kiptail.daemon.run import run  # noqa: PLC0415 - the cluster client costs half a second that `parse` saves
 
-    ctx.exit(run(settings))
+    # What is printed meanwhile would run into the bar.
+    if settings.follow or settings.log_drops or not settings.dry_run:
+        ctx.exit(run(settings))
+    with Progress() as progress:
+        code = run(settings, progress)
+    ctx.exit(code)
 
 
 @cli.command("parse")

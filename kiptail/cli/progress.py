@@ -20,7 +20,8 @@ _STEPS = 1_000
 class Progress:
     """A bar on the standard error, where that is a terminal, with the rate and the time that is left.
 
-    Entered before reading begins; it is called with the part that has been read (0 to 1) and the lines in that.
+    Entered before reading begins; it is called with the part that has been read and the lines in that. With 1 it ends,
+    so that what is printed then has a line of its own.
     """
 
     def __init__(self) -> None:
@@ -34,20 +35,25 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            if kind is None:
-                self._bar.update(_STEPS - self._steps)
-            self._bar.__exit__(kind, error, trace)
+        self._close(whole=kind is None)
 
     def __call__(self, part: float, lines: int) -> None:
-        """So much has been read."""
+        """So much has been read, from 0 to 1."""
         took = time.monotonic() - self._begun
-        if took < _AFTER or not sys.stderr.isatty():
-            return
-        if self._bar is None:
-            self._bar = click.progressbar(
-                length=_STEPS, label="reading the journal", file=sys.stderr, item_show_func=lambda rate: rate
-            ).__enter__()
-        steps = min(max(self._steps, int(part * _STEPS)), _STEPS - 1)
-        self._bar.update(steps - self._steps, f"{lines / took:,.0f} lines/s")
-        self._steps = steps
+        if part >= 1:
+            self._close(whole=True)
+        elif took >= _AFTER and sys.stderr.isatty():
+            if self._bar is None:
+                self._bar = click.progressbar(
+                    length=_STEPS, label="reading the journal", file=sys.stderr, item_show_func=lambda rate: rate
+                ).__enter__()
+            steps = max(self._steps, int(part * _STEPS))
+            self._bar.update(steps - self._steps, f"{lines / took:,.0f} lines/s")
+            self._steps = steps
+
+    def _close(self, *, whole: bool) -> None:
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            if whole:
+                bar.update(_STEPS - self._steps)
+            bar.__exit__(None, None, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from kiptail.config.settings import Settings
@@ -24,12 +25,15 @@ from kiptail.events.recorder import Recorder
 from kiptail.events.sink import Printer
 from kiptail.events.tally import Tally
 from kiptail.flows.intake import Follower, Step
+from kiptail.journal.source import Source
 from kiptail.netfilter.prefixes import Prefixes
 from kiptail.pods.snapshot import load_snapshot
 
 __all__ = ["run"]
 
 log = logging.getLogger(__name__)
+
+Progress = Callable[[float, int], None]
 
 #: The time that the last counts have on a stop, in seconds; the unit's TimeoutStopSec is 30.
 STOP_PATIENCE = 6.0
@@ -41,11 +45,15 @@ STALL_PAUSE = 0.25
 STATUS_INTERVAL = 5.0
 
 
-def run(settings: Settings) -> int:
-    """Run until the journal's end or a signal; returns the exit code. Raises :class:`KiptailError`."""
+def run(settings: Settings, progress: Progress | None = None) -> int:
+    """Run until the journal's end or a signal; returns the exit code. Raises :class:`KiptailError`.
+
+    A run that ends with the journal calls ``progress`` with the part that has been read (0 to 1, which is the end) and
+    the lines in that.
+    """
     with ExitStack() as stack:
         try:
-            return _Daemon(settings, stack).run()
+            return _Daemon(settings, stack).run(progress)
         except Stopped:
             return 0
 
@@ -139,7 +147,7 @@ class _Daemon:
 
     # -- the run --------------------------------------------------------------------------------------------
 
-    def run(self) -> int:
+    def run(self, progress: Progress | None) -> int:
         """Start the threads, follow, and stop in order."""
         self._cluster.ask()
         self._owners.start()
@@ -165,7 +173,7 @@ class _Daemon:
                 # with --since it would begin later. On a full disk the journal loop tries it again each second.
                 self._follower.commit()
             self._presence.ready()
-            self._follow()
+            self._follow(progress)
         except KiptailError:
             self._shut_down()
             raise
@@ -181,8 +189,11 @@ class _Daemon:
             raise ClusterError(f"{left} Events could not be delivered; they are kept for the next run")
         return 1 if self._stop.crashed else 0
 
-    def _follow(self) -> None:
+    def _follow(self, progress: Progress | None) -> None:
         status_at = save_at = 0.0
+        extent = None
+        if progress is not None and not self._settings.follow:
+            extent = Source(self._settings.journal_directory, self._settings.journal_files).extent()
         self._await_index()
         while not self._stop.is_set():
             self._owners.apply_changes()  # what is known before a drop is read is known when it is counted
@@ -198,6 +209,8 @@ class _Daemon:
             if now >= save_at:
                 self._owners.remember()
                 save_at = now + SAVE_INTERVAL
+            if progress is not None and extent is not None:
+                progress(extent.part(self._journal.position()), self._journal.counts.wanted)
             if step is Step.STALLED:
                 if not self._settings.follow:
                     raise StateError(self._follower.trouble)
@@ -206,6 +219,8 @@ class _Daemon:
                 if not self._settings.follow:
                     if self._journal.trouble:
                         raise JournalError(self._journal.trouble)
+                    if progress is not None:
+                        progress(1.0, self._journal.counts.wanted)
                     return
                 self._journal.wait(1.0, self._stop.fileno())
                 self._stop.heard()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kiptail.errors import JournalError
+from kiptail.journal.extent import Extent
 from kiptail.journal.position import Position, adjoin
 from kiptail.journal.reader import (
     ID128,
@@ -54,10 +55,13 @@ class Source:
         with contextlib.closing(self.open()) as reader:
             return _last_ignored(reader), reader._get_end()
 
-    def extent(self) -> tuple[int, int]:
-        """The times of the first and the last entry, whatever they are (realtime, µs); OSError."""
-        with contextlib.closing(self.open()) as reader:
-            return reader._get_start(), reader._get_end()
+    def extent(self) -> Extent:
+        """From the first to the last entry, whatever they are; JournalError."""
+        try:
+            with contextlib.closing(self.open()) as reader:
+                return Extent(reader._get_start(), reader._get_end())
+        except OSError as error:
+            raise unreadable(self, error) from error
 
     def deleted_until(self, position: Position) -> int | None:
         """The first entry's time (realtime, µs), unless it is the next one after ``position``; OSError."""

@@ -13,7 +13,7 @@ from kiptail.flows.flow import FlowKey, flow_key
 from kiptail.flows.known_lines import KnownLine, KnownLines
 from kiptail.journal.follow import Batch, Journal
 from kiptail.journal.reader import running_boot
-from kiptail.journal.source import Source, unreadable
+from kiptail.journal.source import Source
 from kiptail.journal.source_clock import DELAY_LIMIT_US
 from kiptail.netfilter.parser import Unparsed
 from kiptail.netfilter.prefixes import Prefixes
@@ -25,7 +25,7 @@ __all__ = ["KernelLines", "Progress"]
 #: Lines a batch.
 BATCH = 8_000
 
-#: Told how much of the journal has been read, from 0 to 1, and how many lines that were looked for it had.
+#: Told how much of the journal has been read, from 0 to 1 at its end, and how many lines that were looked for it had.
 Progress = Callable[[float, int], None]
 
 
@@ -53,7 +53,8 @@ class KernelLines:
             follow=False,
             clock=clock,
         ) as journal:
-            start_us, end_us = self._extent(tally)
+            source = Source(self.settings.journal_directory, self.settings.journal_files)
+            extent = source.extent().within(*tally.period)
             while True:
                 batch = journal.read(BATCH)
                 if journal.trouble:
@@ -62,11 +63,12 @@ class KernelLines:
                 position = journal.position()
                 if batch.at_end or position is None:
                     break
-                self.progress((position.realtime_us - start_us) / max(1, end_us - start_us), journal.counts.wanted)
+                self.progress(extent.part(position), journal.counts.wanted)
                 steady_us = clock.timeline.at(position.boot_id, position.monotonic_us, position.realtime_us)
-                if clock.wall_us(steady_us) >= end_us + DELAY_LIMIT_US + SLACK_US:
+                if clock.wall_us(steady_us) >= extent.end_us + DELAY_LIMIT_US + SLACK_US:
                     # Whatever comes now was logged after the period.
                     break
+            self.progress(1.0, journal.counts.wanted)
             self.missed = journal.counts.missed
 
     def remarks(self) -> list[str]:
@@ -77,19 +79,6 @@ class KernelLines:
         if self.missed:
             said.append(f"journald missed {self.missed} kernel messages: there may have been more packets")
         return said
-
-    def _extent(self, tally: Tally) -> tuple[int, int]:
-        """From when to when the journal is read, as far as it has entries."""
-        source = Source(self.settings.journal_directory, self.settings.journal_files)
-        try:
-            start_us, end_us = source.extent()
-        except OSError as error:
-            raise unreadable(source, error) from error
-        since_us, until_us = tally.period
-        return (
-            start_us if since_us is None else max(start_us, since_us),
-            end_us if until_us is None else min(end_us, until_us),
-        )
 
     def _count(self, batch: Batch[KnownLine], prefixes: Prefixes, clock: OwnClock, tally: Tally) -> None:
         times: dict[KnownLine | str, list[int]] = {}

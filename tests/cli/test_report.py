@@ -229,18 +229,18 @@ def test_a_terminal_without_blocks_gets_plain_characters(place: Path, encoding: 
     assert b"|" in done.stdout
 
 
-def test_a_terminals_width_is_used_and_slow_reading_shows_how_far_it_is(place: Path) -> None:
+def on_a_terminal(*arguments: object, width: int = 100) -> str:
+    """All that kiptail, reading slowly, writes on a terminal."""
     controller, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     slow = (
-        "import time\nfrom kiptail.cli import main, progress\nfrom kiptail.report import kernel_lines\n"
-        "progress._AFTER = 0.0\nkernel_lines.BATCH = 2\nmain.main()"
+        "from kiptail.cli import main, progress\n"
+        "from kiptail.flows import intake\nfrom kiptail.report import kernel_lines\n"
+        "progress._AFTER = 0.0\nkernel_lines.BATCH = intake.BATCH = 2\nmain.main()"
     )
-    given = ("--journal-file", place / "a.journal", "--pods", place / "pods.json", "--prefix", "calico-drop:")
-    command = (sys.executable, "-c", slow, "report", "--config", place / "empty.toml", *given)
-    with subprocess.Popen(
-        list(map(str, command)), stdout=terminal, stderr=terminal, env=_environment({"TERM": "xterm"}), cwd=ROOT
-    ) as process:
+    command = [sys.executable, "-c", slow, *map(str, arguments)]
+    environment = _environment({"TERM": "xterm"})
+    with subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environment, cwd=ROOT) as process:
         os.close(terminal)
         shown = b""
         while True:
@@ -253,8 +253,23 @@ def test_a_terminals_width_is_used_and_slow_reading_shows_how_far_it_is(place: P
             shown += data
     os.close(controller)
     assert process.returncode == 0
-    text = shown.decode()
+    return shown.decode()
+
+
+def test_a_terminals_width_is_used_and_slow_reading_shows_how_far_it_is(place: Path) -> None:
+    given = ("--journal-file", place / "a.journal", "--pods", place / "pods.json", "--prefix", "calico-drop:")
+    text = on_a_terminal("report", "--config", place / "empty.toml", *given)
     assert "reading the journal" in text
     assert "lines/s" in text
     bars = [line.rstrip("\r") for line in text.split("\n") if line.startswith("█")]
     assert max(map(len, bars)) > 80
+
+
+def test_an_offline_dry_run_shows_how_far_it_is_before_it_prints(place: Path) -> None:
+    given = ("--journal-file", place / "a.journal", "--pods", place / "pods.json", "--prefix", "calico-drop:")
+    text = on_a_terminal("--dry-run", "--no-follow", "--config", place / "empty.toml", "--log-level", "error", *given)
+    lines = [line.rstrip("\r") for line in text.replace("\x1b[?25h", "").split("\n")]
+    assert "reading the journal" in lines[0]
+    assert "100%" in lines[0]
+    assert len([line for line in lines[1:] if line.startswith("create ") or " create " in line]) == 5
+    assert not any("reading the journal" in line for line in lines[1:])
