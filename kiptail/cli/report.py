@@ -7,7 +7,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,17 +134,30 @@ def _has_blocks(encoding: str) -> bool:
 
 
 def _save(path: Path, pieces: Iterable[str]) -> None:
-    """Write the file: all of it, or what there was stays."""
-    path = path.resolve()
-    whole = path.with_name(f".{path.name[:200]}.{os.getpid()}") if path.is_file() or not path.exists() else path
+    """Write the file: all of it, or what there was stays; into a pipe or a device as it comes."""
     try:
+        if path.exists() and not path.is_file():
+            _write_into(path, "w", pieces)
+            return
+        path = path.resolve()
+        whole = path.with_name(f".{path.name[:200]}.{os.getpid()}")
         # Never by a name that somebody else has put there.
-        with whole.open("w" if whole is path else "x", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            file.writelines(pieces)
-        if whole is not path:
+        _write_into(whole, "x", pieces)
+        try:
             whole.replace(path)
+        except OSError:
+            whole.unlink(missing_ok=True)
+            raise
     except OSError as error:
-        if whole is not path and not isinstance(error, FileExistsError):
-            with suppress(OSError):
-                whole.unlink()
         raise KiptailError(f"--out: cannot write {one_line(str(path))}: {error.strerror}") from error
+
+
+def _write_into(path: Path, mode: str, pieces: Iterable[str]) -> None:
+    file = path.open(mode, encoding="utf-8", errors="backslashreplace", newline="")
+    try:
+        with file:
+            file.writelines(pieces)
+    except OSError:
+        if mode == "x":
+            path.unlink(missing_ok=True)
+        raise

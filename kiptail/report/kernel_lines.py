@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kiptail.clock.own import OwnClock
@@ -39,6 +39,8 @@ class KernelLines:
     unread: int = 0
     #: Kernel messages that journald did not get.
     missed: int = 0
+    #: Prefixes of counted packets whose rules log at a limited rate.
+    limited: Sequence[str] = ()
 
     def read(self, tally: Tally) -> None:
         """Add up all lines that stand for lost packets. Raises JournalError."""
@@ -70,6 +72,7 @@ class KernelLines:
                     break
             self.progress(1.0, journal.counts.wanted)
             self.missed = journal.counts.missed
+        self.limited = sorted(prefixes.limited() & {flow.prefix for flow in tally.flows})
 
     def remarks(self) -> list[str]:
         """What is not in the sums, in words."""
@@ -78,6 +81,9 @@ class KernelLines:
             said.append(f"{self.unread} lines with a prefix could not be read and are not counted; see kiptail parse")
         if self.missed:
             said.append(f"journald missed {self.missed} kernel messages: there may have been more packets")
+        if self.limited:
+            names = ", ".join(map(repr, self.limited))
+            said.append(f"rules log at a limited rate, so there were more packets than lines, with the prefix {names}")
         return said
 
     def _count(self, batch: Batch[KnownLine], prefixes: Prefixes, clock: OwnClock, tally: Tally) -> None:

@@ -206,6 +206,17 @@ def test_it_writes_a_file_whole(place: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_a_file_that_is_a_link_stays_one(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(tmp_path / "report.json")
+    assert report(place, "--output", "json", "--out", tmp_path / "link.json").returncode == 0
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "report.json").read_bytes())["packets"] == 10
+
+
+def test_a_pipe_is_written_as_it_comes(place: Path) -> None:
+    assert document(report(place, "--output", "json", "--out", "/dev/stdout"))["packets"] == 10
+
+
 @pytest.mark.parametrize("out", ["none/report.json", "."])
 def test_a_file_that_cannot_be_written(place: Path, tmp_path: Path, out: str) -> None:
     done = report(place, "--out", tmp_path / out)
