@@ -1,7 +1,8 @@
 """What a pod belongs to, as a person calls it: ``deploy/web``, ``sts/db``, ``cronjob/backup`` (pure).
 
-A pod's controller is often made by something else. What made it is told by its name alone: of a Deployment's
-ReplicaSet by the hash that the pod's label has as well, of a CronJob's Job by the time it was scheduled for.
+A pod's controller is often made by something else, which the pod does not name. The controller's name shows it: a
+Deployment's ReplicaSet ends in the hash that the pod's label has as well, a CronJob's Job in the time that it was
+scheduled for.
 """
 
 from __future__ import annotations

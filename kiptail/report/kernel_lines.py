@@ -25,7 +25,7 @@ __all__ = ["KernelLines", "Progress"]
 #: Lines a batch.
 BATCH = 8_000
 
-#: Told how much of the journal has been read, from 0 to 1 at its end, and how many lines that were looked for it had.
+#: Called with the part of the journal that has been read, from 0 to 1 at its end, and the lines with a prefix in that.
 Progress = Callable[[float, int], None]
 
 

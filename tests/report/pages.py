@@ -18,7 +18,7 @@ HOSTILE = "=1+1</script><script>wrong = 1</script><img src=http://192.0.2.1/z on
 
 
 def busy() -> Report:
-    """Packets of an hour between two namespaces, a node's neighbour and an address, under a hostile policy."""
+    """Packets of ten minutes between the pods of two namespaces and a stranger, some under a hostile policy."""
     collector = Collector()
     for n in range(5):
         collector.add(pod(f"web-{n}", f"10.0.0.{n}", uid=f"a{n}"), "Pod")

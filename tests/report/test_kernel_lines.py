@@ -117,7 +117,7 @@ def test_each_flow_is_counted_by_itself(tmp_path: Path) -> None:
     assert {flow.id.verdict for flow in tally.flows.values()} == {"drop", "reject"}
 
 
-def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_lines_that_cannot_be_read_are_mentioned(tmp_path: Path) -> None:
     export_to_journal(entries([(0, line()), (1, line()[:40]), (2, line() + "x")]), tmp_path / "a.journal")
     tally, source, _ = counted(tmp_path, tmp_path)
     assert tally.packets == 1
@@ -125,15 +125,15 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     assert source.remarks() == ["2 lines with a prefix could not be read and are not counted; see kiptail parse"]
 
 
-def test_a_limited_rate_is_told_where_it_matters(tmp_path: Path) -> None:
+def test_a_limited_rate_is_mentioned_where_it_matters(tmp_path: Path) -> None:
     export_to_journal(entries([(0, line())]), tmp_path / "a.journal")
     configuration = CONFIG.replace('prefix = ["drop:"]', "") + '[[prefixes]]\ntext = "drop:"\nlimited = true\n'
-    for text, told in ((configuration, True), (configuration.replace('"drop:"', '"other:"'), False)):
+    for text, mentioned in ((configuration, True), (configuration.replace('"drop:"', '"other:"'), False)):
         (tmp_path / "c.toml").write_text(text)
         given = {"config": str(tmp_path / "c.toml"), "journal_directory": str(tmp_path)}
         source = KernelLines(resolve(given, {}, now_us=2 * T0), lambda part, lines: None)
         source.read(Tally(Ends(None, {}), Period()))
-        assert any("limited rate" in remark and "'drop:'" in remark for remark in source.remarks()) is told
+        assert any("limited rate" in remark and "'drop:'" in remark for remark in source.remarks()) is mentioned
 
 
 def test_progress_grows_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
