@@ -19,7 +19,7 @@ from typing import TextIO
 
 from kiptail.errors import KiptailError
 
-__all__ = ["OutputClosed", "finish", "prepare", "require_output", "say", "write"]
+__all__ = ["OutputClosed", "finish", "prepare", "require_output", "say", "stderr_is_the_journal", "write"]
 
 #: The error handler of both streams: see :func:`_plain`.
 _HANDLER = "kiptail-plain"
@@ -102,6 +102,19 @@ def say(line: str) -> None:
         sys.stderr.flush()
     except OSError:
         _let_go(sys.stderr)
+
+
+def stderr_is_the_journal() -> bool:
+    """journald reads the standard error, by ``$JOURNAL_STREAM`` (systemd.exec(5)).
+
+    Somebody may have redirected it since the variable was set, so that is compared with what is there.
+    """
+    device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        status = os.fstat(2)
+    except OSError:
+        return False
+    return (device, inode) == (str(status.st_dev), str(status.st_ino))
 
 
 def finish(code: int) -> int:

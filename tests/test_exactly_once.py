@@ -7,6 +7,7 @@ is moved, and the API server fails as it is told. A crash leaves what was commit
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,6 +131,23 @@ class Server:
             raise ApiError("reset")
 
 
+class Records:
+    """journald, which keeps what it takes and takes nothing at times."""
+
+    def __init__(self, refuses: list[bool]) -> None:
+        self.entries: list[dict[str, str]] = []
+        self._refuses = list(refuses)
+
+    def write(self, fields: Mapping[str, str]) -> None:
+        if self._refuses and self._refuses.pop(0):
+            raise BlockingIOError("full")
+        self.entries.append(dict(fields))
+
+    def last(self) -> list[dict[str, str]]:
+        """Of each flow and end."""
+        return list({entry["KIPTAIL_FLOW"]: entry for entry in self.entries}.values())
+
+
 class Everybody:
     """Each address is a pod's."""
 
@@ -197,7 +215,9 @@ class Disk:
 class Process:
     """A kiptail from its start to its crash."""
 
-    def __init__(self, journal: Journal, disk: Disk, server: Server, clock: Clock, limits: Limits) -> None:
+    def __init__(  # noqa: PLR0917 - the six things around it
+        self, journal: Journal, disk: Disk, server: Server, clock: Clock, limits: Limits, records: Records | None
+    ) -> None:
         self._disk = disk
         saved = disk.store.load()
         self.reader = Reader(journal, int(saved.position.cursor) if saved.position else 0)
@@ -211,6 +231,7 @@ class Process:
             most_ended=1_000,
             clock=clock,
             own_clock=own_clock(lambda: T0 / 1e6 + clock.now),
+            records=records,
         )
         for flow in saved.flows:
             self.recorder.restore(flow.flow.copy(), flow.endpoints, flow.records)
@@ -247,10 +268,12 @@ class Process:
         self.follower.step()
 
 
-def told(journal: Journal, story: list[tuple[str, int]], server: Server, limits: Limits) -> Counter[Any]:
+def told(
+    journal: Journal, story: list[tuple[str, int]], server: Server, limits: Limits, records: Records | None = None
+) -> Counter[Any]:
     """Let the story happen, then go on until all is told; gives the counts at the server."""
     disk, clock = Disk(), Clock()
-    process = Process(journal, disk, server, clock, limits)
+    process = Process(journal, disk, server, clock, limits, records)
     for action, amount in story:
         if action == "read":
             process.read(amount)
@@ -265,7 +288,7 @@ def told(journal: Journal, story: list[tuple[str, int]], server: Server, limits:
             process.send(amount)
         elif action == "crash":
             disk.store._notes.clear()
-            process = Process(journal, disk, server, clock, limits)
+            process = Process(journal, disk, server, clock, limits, records)
         else:
             disk.full = bool(amount)
     disk.full = False
@@ -340,6 +363,22 @@ def test_folded_events_tell_the_same_as_without_crashes_and_each_pod_all_its_dro
     for (pod, _text), _first, _last in counts:
         by_pod[pod] += counts[(pod, _text), _first, _last]
     assert by_pod == Counter(d[0] for d in journal) + Counter(d[1] for d in journal)
+
+
+@given(drops, actions, answers, st.lists(st.booleans(), max_size=30), st.sampled_from([AMPLE, TIGHT]))
+@patient
+def test_the_last_flow_records_add_up_to_a_plain_count_of_the_entries(
+    journal: Journal, story: list[tuple[str, int]], said: list[str], refuses: list[bool], limits: Limits
+) -> None:
+    server, records = Server(said), Records(refuses)
+    told(journal, story, server, limits, records)
+    sums: Counter[tuple[str, str]] = Counter()
+    for entry in records.last():
+        sums[entry["KIPTAIL_POD"], entry["KIPTAIL_DIRECTION"]] += int(entry["KIPTAIL_COUNT"])
+    lines = Counter((src, "sent") for src, *_ in journal) + Counter((dst, "received") for _, dst, *_ in journal)
+    assert sums == lines
+    last = {entry["KIPTAIL_EVENT"]: int(entry["KIPTAIL_COUNT"]) for entry in records.last()}
+    assert last == {name: event["count"] for name, event in server.events.items()}
 
 
 @pytest.mark.parametrize("limits", [AMPLE, TIGHT, MEAN], ids=["ample", "tight", "mean"])

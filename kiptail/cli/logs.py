@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from typing import Literal, TextIO
 
-from kiptail.stdio import say
+from kiptail.stdio import say, stderr_is_the_journal
 from kiptail.text import one_line
 from systemd import journal
 
@@ -69,7 +68,7 @@ def configure(level: str, *, drops: bool = False, style: Literal["auto", "text",
     ``drops``: whoever asked for a record of each drop gets it at any level.
     """
     handler: logging.Handler
-    if style == "auto" and _stderr_is_the_journal():
+    if style == "auto" and stderr_is_the_journal():
         handler = journal.JournalHandler(sender_function=_send, SYSLOG_IDENTIFIER="kiptail")
         handler.setFormatter(_Formatter(bare=True))
     else:
@@ -80,16 +79,6 @@ def configure(level: str, *, drops: bool = False, style: Literal["auto", "text",
     root.setLevel(logging.WARNING)
     logging.getLogger("kiptail").setLevel(level.upper())
     logging.getLogger("kiptail.drops").setLevel(logging.INFO if drops else logging.NOTSET)
-
-
-def _stderr_is_the_journal() -> bool:
-    """As systemd.exec(5) tells to find out: somebody may have redirected it since the variable was set."""
-    device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
-    try:
-        status = os.fstat(2)
-    except OSError:
-        return False
-    return (device, inode) == (str(status.st_dev), str(status.st_ino))
 
 
 def _send(message: str, **fields: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-__all__ = ["LATEST_US", "kubernetes_time", "log_time", "minute"]
+__all__ = ["LATEST_US", "exact_time", "kubernetes_time", "log_time", "minute"]
 
 #: The last second of the year 9999, in µs since the epoch: neither datetime nor Kubernetes knows a later one.
 LATEST_US = 253_402_300_799 * 1_000_000
@@ -13,6 +13,12 @@ LATEST_US = 253_402_300_799 * 1_000_000
 def kubernetes_time(us: int) -> str:
     """As ``metav1.Time`` is written, in whole seconds; the nearest one to a time that cannot be (before 1970, too)."""
     return _date(min(max(0, us), LATEST_US) // 1_000_000).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def exact_time(us: int) -> str:
+    """As RFC 3339 has it, in UTC and with six digits for the µs; the nearest one to a time that cannot be."""
+    seconds, rest = divmod(min(max(0, us), LATEST_US), 1_000_000)
+    return f"{_date(seconds):%Y-%m-%dT%H:%M:%S}.{rest:06}Z"
 
 
 def log_time(us: int) -> str:

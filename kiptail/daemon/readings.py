@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Protocol
 
 from kiptail.daemon.observer import Reading
@@ -103,6 +104,8 @@ class Readings:
             ("kiptail_state_damaged", "State files that were damaged and set aside.", self._damaged),
         ):
             yield Reading(name, text, value)
+        for result, value in asdict(progress.records).items():
+            yield Reading("kiptail_flow_records", "Flow records, by result.", value, {"result": result})
         for name, text, gauge in (
             ("kiptail_journal_lag_seconds", "How far reading is behind the journal.", self._report.lag),
             ("kiptail_events_untold", "Events that were never written.", progress.unposted),

@@ -14,6 +14,7 @@ from kiptail.daemon.machine import ThisMachine, logs_all_namespaces
 from kiptail.daemon.owners import Owners
 from kiptail.daemon.presence import Presence
 from kiptail.daemon.readings import Readings
+from kiptail.daemon.record_sinks import open_record_sink
 from kiptail.daemon.report import Report
 from kiptail.daemon.signals import StopSignal
 from kiptail.daemon.startup import Stopped, open_store
@@ -111,6 +112,7 @@ class _Daemon:
                 remember=self._owners.remember,
                 uncut=self._owners.changed.pending,
                 own_clock=self._clock,
+                records=open_record_sink(settings, stack),
             )
         )
         self._owners.inform_poster(self._poster)

@@ -211,7 +211,7 @@ class Attributor:
                 if other != end:
                     continue
                 record.withdrawn = not _is_of(record, owner)
-                if record.withdrawn and not record.tried:
+                if record.withdrawn and not record.tried and not record.recorded:
                     del tracked.records[other, uid]
             # Who was made as a mirror of another pod's UID and comes to its address has no Event beside that one's.
             if owner is not None and (end, owner.uid) not in tracked.records:

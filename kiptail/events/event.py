@@ -84,6 +84,9 @@ class EventRecord:
     withdrawn: bool = False
     #: A write of it was begun: the API server may have it.
     tried: bool = False
+    #: What the last flow record in the journal told, "" = there is none, and with which count: events.flow_record.
+    recorded: str = ""
+    recorded_count: int = 0
 
     @property
     def key(self) -> tuple[int, str, str]:
@@ -101,6 +104,8 @@ class EventRecord:
 
     def is_pending(self, count: int) -> bool:
         """The API server does not have all that there is to tell yet."""
+        if self.withdrawn and self.recorded and not self.tried:
+            return False  # it was kept for the journal alone
         return not self.given_up and (self.counts(count) != self.sent_count or self.message != self.sent_message)
 
 

@@ -17,6 +17,8 @@ __all__ = ["Poster"]
 
 #: So long a request that is under way on a stop is waited for, in seconds.
 REQUEST_PATIENCE = 2.0
+#: So long a journal that takes nothing is tried for the last records of all, in seconds.
+RECORDS_PATIENCE = 1.0
 
 
 @dataclass(slots=True)
@@ -160,6 +162,7 @@ class Poster:
             self._await_owners()
         self._take_in()
         recorder.attribute_waiting(final=True, leave=not self._drain)
+        recorder.journaling.write_all(RECORDS_PATIENCE)
         if delivery.sender.unreachable and not self._drain:
             return  # the next start goes on with what is stored
         delivery.last_round(retry=self._drain)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kiptail.clock.own import OwnClock
 from kiptail.errors import StateError
@@ -19,6 +19,7 @@ from kiptail.events.counting import Counting
 from kiptail.events.delivery import Delivery, Notes
 from kiptail.events.endpoint import Endpoint
 from kiptail.events.event import EventRecord, EventStyle
+from kiptail.events.journaling import Journaling, RecordCounts, RecordSink
 from kiptail.events.schedule import FIRST_UPDATES, Schedule
 from kiptail.events.stages import Stage, Stages, Tracked
 from kiptail.events.tally import Tally
@@ -48,6 +49,8 @@ class Progress:
     reattributed: int
     #: Why requests do not succeed at present, or "".
     trouble: str
+    #: How flow records fared.
+    records: RecordCounts = field(default_factory=RecordCounts)
 
 
 class Recorder:
@@ -72,6 +75,7 @@ class Recorder:
         uncut: Callable[[str], bool] = lambda address: False,
         clock: Callable[[], float] = time.monotonic,
         own_clock: OwnClock | None = None,
+        records: RecordSink | None = None,
     ) -> None:
         """``repeat_interval`` and ``give_up_after`` are in seconds; ``hold``: :meth:`step` sends nothing.
 
@@ -79,9 +83,12 @@ class Recorder:
         wait to be posted anew (of both, the oldest are given up), and those that rest (the oldest are dropped).
         ``remember`` stores what is known of pods, before a decision that hangs on it. ``uncut`` tells whether flows of
         an address have still to be cut by what is known of it. ``own_clock`` is what flows' times are reckoned by.
+        ``records`` takes flow records; without it there are none.
         """
         self._outbox, self._most_ended, self._observe, self._clock = outbox, most_ended, observe, clock
         self.stages = Stages()
+        own_clock = own_clock or OwnClock()
+        notes = Notes(outbox, clock)
         attributor = Attributor(locate, outbox, style, self.stages, remember=remember)
         self.awaiting = Awaiting(attributor, self.stages, clock=clock, uncut=uncut)
         self._counting = Counting(Tally() if tally is None else tally)
@@ -89,13 +96,16 @@ class Recorder:
             self.stages,
             Sender(sink, paced=paced, observe=observe, clock=clock),
             Schedule(repeat_interval, first_updates),
-            Notes(outbox, clock),
+            notes,
             style=style,
             give_up_after=give_up_after,
             hold=hold,
             observe=observe,
             clock=clock,
-            own_clock=own_clock or OwnClock(),
+            own_clock=own_clock,
+        )
+        self.journaling = Journaling(
+            records, self.stages, notes, style=style, repeat_interval=repeat_interval, clock=clock, own_clock=own_clock
         )
         self._sweep_at = clock() + _SWEEP_INTERVAL
         #: No change of hands before this time (µs since the epoch) will turn up any more.
@@ -111,6 +121,7 @@ class Recorder:
             ambiguous=self._counting.ambiguous,
             reattributed=self.awaiting.reattributed,
             trouble=self.delivery.sender.trouble,
+            records=self.journaling.counts,
         )
 
     # -- what comes in --------------------------------------------------------------------------------------
@@ -152,6 +163,7 @@ class Recorder:
         self._counting.count(tracked)
         self.awaiting.add(tracked)
         self.delivery.plan(tracked)
+        self.journaling.plan(tracked)
         self._retire(tracked)
         for stage in (Stage.ENDED, Stage.REOPENED):
             if self.stages.count(stage) > self._most_ended:
@@ -161,12 +173,14 @@ class Recorder:
 
     def pause(self) -> float:
         """Seconds until there is something to do."""
-        dues = (self._sweep_at, self.awaiting.due, self.delivery.due, self.delivery.notes.due)
+        dues = (self._sweep_at, self.awaiting.due, self.delivery.due, self.delivery.notes.due, self.journaling.due)
         return min(due for due in dues if due is not None) - self._clock()
 
     def step(self) -> None:
         """Do what is due, and write one Event at most."""
         self.attribute_waiting()
+        for told in self.journaling.write_due():
+            self._retire(told)
         self.send_next()
         self.delivery.notes.write_if_due()
         self._sweep()
@@ -178,6 +192,7 @@ class Recorder:
         """
         for looked in self.awaiting.look(final=final, leave=leave):
             self.delivery.plan(looked.tracked)
+            self.journaling.plan(looked.tracked)
             if looked.decided:
                 self._counting.count(looked.tracked)
                 self._retire(looked.tracked)
@@ -192,7 +207,7 @@ class Recorder:
 
     def _retire(self, tracked: Tracked) -> None:
         """Let a flow that has ended and is posted rest, or drop it where nothing can concern it any more."""
-        if not tracked.is_done():
+        if not tracked.is_done() or self.journaling.holds(tracked):
             return
         if tracked.flow.last_us < self.settled_us:
             self._drop(tracked)
@@ -209,14 +224,17 @@ class Recorder:
         except StateError:
             return  # the sweep tries again
         self.delivery.forget(tracked)
+        self.journaling.give_up(tracked)
         self.stages.drop(flow_id)
         self.awaiting.drop(flow_id)
 
     def _give_up(self, tracked: Tracked, reason: str) -> None:
-        """Give up all that a flow's Events have still to say."""
+        """Give up all that a flow's Events, and its records once it has ended, have still to say."""
         if tracked.is_pending():
             self.delivery.give_up(tracked, reason)
-            self._retire(tracked)
+        if tracked.flow.ended:
+            self.journaling.give_up(tracked)
+        self._retire(tracked)
         if tracked.flow.ended and not tracked.settled:
             self._observe("create", "given_up")
             self._drop(tracked)

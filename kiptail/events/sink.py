@@ -88,7 +88,7 @@ def _announce(done: str, event: dict[str, Any]) -> None:
         "KIPTAIL_COUNT": event["count"],
     }
     words = (done, pod["namespace"], pod["name"], event["message"], event["count"])
-    log.info("Event %s: %s/%s: %s (x%d)", *words, extra=fields)
+    log.debug("Event %s: %s/%s: %s (x%d)", *words, extra=fields)
 
 
 def _sentence(operation: str, event: dict[str, Any]) -> str:

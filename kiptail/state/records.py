@@ -92,6 +92,8 @@ def record_row(record: EventRecord) -> Row:
         record.rounds,
         record.given_up,
         record.withdrawn,
+        record.recorded,
+        record.recorded_count,
     )
 
 
@@ -158,7 +160,7 @@ def _pod(ref: object) -> PodRef:
 
 def _record(row: Row) -> EventRecord:
     flow_id, end, _uid, pod, name, message, sent_count, sent_message, sent_at_us, *more = row
-    writes, rounds, given_up, withdrawn = more
+    writes, rounds, given_up, withdrawn, recorded, recorded_count = more
     return EventRecord(
         flow_id,
         end,
@@ -172,6 +174,8 @@ def _record(row: Row) -> EventRecord:
         rounds,
         given_up,
         bool(withdrawn),
+        recorded=recorded,
+        recorded_count=recorded_count,
     )
 
 

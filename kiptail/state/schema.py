@@ -10,6 +10,7 @@ import sqlite3
 
 from kiptail.clock.dates import LATEST_US
 from kiptail.events.endpoint import Kind as Found
+from kiptail.events.flow_record import Stretch
 from kiptail.flows.budget import DIGEST, GUESTS
 from kiptail.flows.flow import ENDS
 from kiptail.state.rows import SEAL, Table, blob, can_sum, one_of, text, whole
@@ -159,6 +160,9 @@ EVENT = Table(
         "rounds": COUNT,
         "given_up": MESSAGE,
         "withdrawn": FLAG,
+        # What the journal has of it.
+        "recorded": one_of("", *Stretch),
+        "recorded_count": COUNT,
     },
     key=("flow_id", "side", "uid"),
     more=_OF_FLOW,

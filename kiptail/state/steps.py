@@ -79,6 +79,8 @@ ALTER TABLE position ADD COLUMN times TEXT;
 """,
     4: """
 ALTER TABLE flow ADD COLUMN policy TEXT NOT NULL DEFAULT '';
+ALTER TABLE event ADD COLUMN recorded TEXT NOT NULL DEFAULT '';
+ALTER TABLE event ADD COLUMN recorded_count INTEGER NOT NULL DEFAULT 0;
 """,
 }
 

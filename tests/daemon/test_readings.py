@@ -14,6 +14,8 @@ from kiptail.daemon.metrics import Metrics
 from kiptail.daemon.observer import Reading
 from kiptail.daemon.readings import Readings
 from kiptail.daemon.report import Report
+from kiptail.events.journaling import RecordCounts
+from kiptail.events.recorder import Progress
 from kiptail.events.tally import Labels, Tally
 from kiptail.flows.counter import Intake, LineCounter
 from kiptail.flows.ledger import Ledger
@@ -44,7 +46,10 @@ def readings(
     )
     intake = intake or Intake(untrusted=3, drops={("drop", "TCP"): 4})
     follower: Any = SimpleNamespace(intake=intake, trouble="")
-    progress = SimpleNamespace(unposted=1, unattributed=2, ended=3, ambiguous=4, reattributed=5, trouble="")
+    records = RecordCounts(written=6, failed=7, left_out=8)
+    progress = Progress(
+        unposted=1, unattributed=2, ended=3, ambiguous=4, reattributed=5, trouble="", records=records
+    )  # fmt: skip
     poster: Any = SimpleNamespace(progress=progress)
     ledger: Any = OpenFlows(folded=Counter(src=6), denied=7, untold=8)
     index: Any = SimpleNamespace(ready=lambda: True, stats=lambda: IndexStats(pods=5, age_s=0.5))
@@ -118,6 +123,11 @@ def test_policies_are_a_bounded_number_of_label_sets_and_their_sums_are_exact() 
 def test_folded_drops_are_told_of_both_ends() -> None:
     folded = {reading.labels["side"]: reading.value for reading in readings()["kiptail_drops_folded"]}
     assert folded == {"src": 6, "dst": 0}
+
+
+def test_flow_records_are_counted_by_what_became_of_them() -> None:
+    found = {reading.labels["result"]: reading.value for reading in readings()["kiptail_flow_records"]}
+    assert found == {"written": 6, "failed": 7, "left_out": 8}
 
 
 def test_what_goes_up_and_down_is_a_gauge() -> None:
