@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from click.shell_completion import ShellComplete
 from kiptail.cli.main import cli
 from kiptail.config.options import OPTIONS, Option
 from kiptail.config.settings import Settings, resolve
+from kiptail.events.flow_record import MESSAGE_IDS
 from tools.package_files import MANUALS, SHELLS, configuration, manual, write
 
 ROOT = Path(__file__).parent.parent
@@ -106,3 +109,17 @@ def test_the_package_depends_on_what_the_program_imports() -> None:
     fedora = debian | {"prometheus-client": "prometheus_client", "dnspython": "dns", "pyyaml": "pyyaml"}
     for name in names:
         assert re.search(rf"(?m)^Requires: +python3-{fedora.get(name, name)}\b", spec), name
+
+
+def test_journalctl_takes_the_catalog_as_it_is(tmp_path: Path) -> None:
+    """Below a root of its own, where it makes a database of nothing else."""
+    catalog = tmp_path / "usr/lib/systemd/catalog"
+    catalog.mkdir(parents=True)
+    shutil.copy(ROOT / "packaging/catalog/kiptail.catalog", catalog)
+    journalctl = ["journalctl", f"--root={tmp_path}"]
+    done = subprocess.run([*journalctl, "--update-catalog"], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stderr == ""
+    shown = subprocess.run([*journalctl, "--dump-catalog"], capture_output=True, text=True, check=True, timeout=60)
+    assert shown.stdout.count("Defined-By: kiptail") == len(MESSAGE_IDS)
+    for message_id in MESSAGE_IDS.values():
+        assert f"-- {message_id}" in shown.stdout

@@ -26,7 +26,7 @@ def open_record_sink(settings: Settings, stack: ExitStack) -> RecordSink | None:
 
     ``stack`` closes it.
     """
-    if settings.dry_run or not log.isEnabledFor(logging.INFO):
+    if settings.dry_run or settings.log_level not in {"debug", "info"}:
         return None
     if settings.log_format != "auto" or not stderr_is_the_journal():
         return LogRecords()

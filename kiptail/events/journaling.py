@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -54,6 +55,43 @@ class RecordCounts:
     left_out: int = 0
 
 
+class _Queue:
+    """Which series have a record that is due, and when; of those that are due at the same time, the first one first."""
+
+    def __init__(self) -> None:
+        self._at: dict[_Key, float] = {}
+        #: The same as a heap; it may hold times that are old.
+        self._heap: list[tuple[float, int, _Key]] = []
+        self._numbers = itertools.count()
+
+    def __contains__(self, key: _Key) -> bool:
+        return key in self._at
+
+    @property
+    def due(self) -> float | None:
+        """When the first one is due, or earlier; None when there is none."""
+        return self._heap[0][0] if self._heap else None
+
+    def add(self, key: _Key, at: float) -> None:
+        """A record is due at this time, unless one is due earlier."""
+        if at < self._at.get(key, math.inf):
+            self._at[key] = at
+            heapq.heappush(self._heap, (at, next(self._numbers), key))
+
+    def discard(self, key: _Key) -> bool:
+        """None is due; True when one was."""
+        return self._at.pop(key, None) is not None
+
+    def first(self, now: float) -> _Key | None:
+        """The series whose record is due by now, and before all others."""
+        while self._heap and self._heap[0][0] <= now:
+            at, _, key = self._heap[0]
+            if self._at.get(key) == at:
+                return key
+            heapq.heappop(self._heap)
+        return None
+
+
 class Journaling:
     """Writes the records of tracked flows; of one thread."""
 
@@ -72,11 +110,7 @@ class Journaling:
         self._sink, self._stages, self._notes, self._style = sink, stages, notes, style
         self._repeat_interval, self._clock, self._own_clock = repeat_interval, clock, own_clock
         self._bucket = TokenBucket(RATE, BURST, clock=clock)
-        #: When the next record of each series that has one is due …
-        self._due_at: dict[_Key, float] = {}
-        #: … and the same as a heap, in the order of planning where times are equal; it may hold times that are old.
-        self._heap: list[tuple[float, int, _Key]] = []
-        self._numbers = itertools.count()
+        self._queue = _Queue()
         self._paused_until = 0.0
         self._trouble = Trouble()
         self.counts = RecordCounts()
@@ -84,7 +118,8 @@ class Journaling:
     @property
     def due(self) -> float | None:
         """When there is something to write; None when there is nothing."""
-        return max(self._heap[0][0], self._paused_until) if self._heap else None
+        due = self._queue.due
+        return None if due is None else max(due, self._paused_until)
 
     def plan(self, tracked: Tracked) -> None:
         """Schedule what the journal does not have yet of a flow."""
@@ -93,23 +128,18 @@ class Journaling:
         now = self._clock()
         for record in tracked.records.values():
             if next_stretch(record, tracked.flow) is None:
-                self._due_at.pop(record.key, None)
-                continue
-            at = now if is_urgent(record, tracked.flow) else now + self._repeat_interval
-            # One that waits for its interval already waits no longer for having grown once more.
-            if at < self._due_at.get(record.key, float("inf")):
-                self._due_at[record.key] = at
-                heapq.heappush(self._heap, (at, next(self._numbers), record.key))
+                self._queue.discard(record.key)
+            else:
+                # One that waits for its interval already waits no longer for having grown once more.
+                self._queue.add(record.key, now if is_urgent(record, tracked.flow) else now + self._repeat_interval)
 
     def holds(self, tracked: Tracked) -> bool:
         """The flow's last word is not in the journal yet."""
-        return any(record.key in self._due_at for record in tracked.records.values())
+        return any(record.key in self._queue for record in tracked.records.values())
 
     def give_up(self, tracked: Tracked) -> None:
         """The flow is not waited for any longer."""
-        for record in tracked.records.values():
-            if self._due_at.pop(record.key, None) is not None:
-                self.counts.left_out += 1
+        self.counts.left_out += sum(self._queue.discard(record.key) for record in tracked.records.values())
 
     def write_due(self) -> list[Tracked]:
         """Write what is due and may be written now; gives the flows of which nothing is left to write."""
@@ -118,12 +148,12 @@ class Journaling:
         if sink is None or now < self._paused_until:
             return done
         for _ in range(_AT_ONCE):
-            key = self._first(now)
+            key = self._queue.first(now)
             if key is None:
                 break
             tracked, record = self._found(key)
             if tracked is None or record is None:
-                del self._due_at[key]
+                self._queue.discard(key)
                 continue
             wait = self._bucket.delay()
             if wait > 0:
@@ -151,15 +181,6 @@ class Journaling:
                         return
                     time.sleep(_LAST_RETRY)
 
-    def _first(self, now: float) -> _Key | None:
-        """The series that is due first, if any is."""
-        while self._heap and self._heap[0][0] <= now:
-            at, _, key = self._heap[0]
-            if self._due_at.get(key) == at:
-                return key
-            heapq.heappop(self._heap)
-        return None
-
     def _found(self, key: _Key) -> tuple[Tracked | None, EventRecord | None]:
         tracked = self._stages.get(key[0])
         return tracked, tracked.records.get(key[1:]) if tracked is not None else None
@@ -173,7 +194,7 @@ class Journaling:
                 return False
             record.recorded, record.recorded_count = stretch.value, record.counts(tracked.flow.count)
             self._notes.add(record)
-        self._due_at.pop(record.key, None)
+        self._queue.discard(record.key)
         self.plan(tracked)
         return True
 

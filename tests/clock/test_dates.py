@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kiptail.clock.dates import LATEST_US, kubernetes_time, log_time, minute
+from kiptail.clock.dates import LATEST_US, exact_time, kubernetes_time, log_time, minute
 
 ANY_US = [
     0,
@@ -34,6 +34,19 @@ ANY_US = [
 )
 def test_what_kubernetes_is_told_is_a_time_that_it_knows(us: int, text: str) -> None:
     assert kubernetes_time(us) == text
+
+
+@pytest.mark.parametrize(
+    ("us", "text"),
+    [
+        (1_700_000_000_999_999, "2023-11-14T22:13:20.999999Z"),
+        (1_700_000_000_000_001, "2023-11-14T22:13:20.000001Z"),
+        (-1, "1970-01-01T00:00:00.000000Z"),
+        (2**64 - 1, "9999-12-31T23:59:59.000000Z"),
+    ],
+)
+def test_a_time_can_be_written_to_the_microsecond(us: int, text: str) -> None:
+    assert exact_time(us) == text
 
 
 @pytest.mark.parametrize("us", ANY_US)
