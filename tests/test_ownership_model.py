@@ -25,7 +25,7 @@ from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.state.store import Store
 from tests.support.clock import Machine
 from tests.support.histories import ADDRESSES, BEGIN, CLIENT, SHARED_IN, SHARED_OUT, History, Packet, Tenancy, history
-from tests.support.simulation import RIGHT, Cluster, Events, Kiptail, WallClock, virtual_time
+from tests.support.simulation import RIGHT, Cluster, Events, Kiptail, Recorded, WallClock, virtual_time
 
 #: So many histories are played; `make replays` asks for more.
 HISTORIES = int(os.environ.get("KIPTAIL_TEST_HISTORIES", "150"))
@@ -118,6 +118,7 @@ class Faults:
 @dataclass
 class Played:
     events: Events
+    recorded: Recorded
     #: What kiptail was shown: by UID, address and since when it took that for the pod's, until when; in seconds.
     heard: dict[tuple[str, str, float], float]
     ambiguous: int
@@ -133,7 +134,7 @@ def play(story: History, faults: Faults, machine: Machine = RIGHT, away: tuple[f
     downs, broken = faults.downs, faults.broken
     kills = iter(faults.kills)
     cluster = Cluster([story.client], story.changes, lag=faults.lag, broken=broken)
-    events, store, ambiguous = Events(), Store.in_memory(), 0
+    events, recorded, store, ambiguous = Events(), Recorded(), Store.in_memory(), 0
     heard: dict[tuple[str, str, float], float] = {}
     times = {at for at, *_ in story.changes} | {packet.at for packet in story.packets} | {end}
     times |= {cluster.heard_at(at) for at, *_ in story.changes} | {at for pair in downs + broken for at in pair}
@@ -145,7 +146,7 @@ def play(story: History, faults: Faults, machine: Machine = RIGHT, away: tuple[f
         def start() -> Kiptail:
             return Kiptail(
                 clock=clock, cluster=cluster, events=events, store=store, journal=Written(story.packets, machine),
-                prefixes=PREFIXES, index=faults.index, limits=AMPLE, machine=machine,
+                prefixes=PREFIXES, index=faults.index, limits=AMPLE, machine=machine, records=recorded,
             )  # fmt: skip
 
         run: Kiptail | None = start()
@@ -172,7 +173,7 @@ def play(story: History, faults: Faults, machine: Machine = RIGHT, away: tuple[f
         run.stop()
         ambiguous += run.recorder.progress.ambiguous
     store.close()
-    return Played(events, heard, ambiguous, faults)
+    return Played(events, recorded, heard, ambiguous, faults)
 
 
 class Oracle:
@@ -238,6 +239,9 @@ def told(events: Events) -> dict[str, Counter[str]]:
 
 
 def check(story: History, played: Played) -> None:
+    posted = {name: event["count"] for name, event in played.events.events.items() if event["count"]}
+    recorded = {name: count for name, count in played.recorded.last.items() if count}
+    assert recorded == posted, "the journal's last records count what the Events count"
     oracle = Oracle(story, played)
     ports = told(played.events)
     shared: Counter[tuple[str, str]] = Counter()

@@ -57,7 +57,7 @@ class EventStyle:
     limited: frozenset[str] = frozenset()
 
 
-# More than 12 attributes: one for each column of its row in the state, and one that is not stored.
+# More than 12 attributes: one for each column of its row in the state, and two that are not stored.
 @dataclass(slots=True)
 class EventRecord:
     """The Event at one end of a flow, and what the API server has of it."""
@@ -87,6 +87,8 @@ class EventRecord:
     #: What the last flow record in the journal told, "" = there is none, and with which count: events.flow_record.
     recorded: str = ""
     recorded_count: int = 0
+    #: An earlier run may have recorded something else than it noted.
+    recorded_unnoted: bool = False
 
     @property
     def key(self) -> tuple[int, str, str]:

@@ -57,12 +57,14 @@ def series(record: EventRecord) -> str:
 
 def next_stretch(record: EventRecord, flow: Flow) -> Stretch | None:
     """What the journal does not have yet of this end of the flow; None when it has all."""
-    count = record.counts(flow.count)
-    if not record.recorded:
-        return Stretch.PLACED if count else None
-    if record.recorded == Stretch.ENDED and record.recorded_count == count:
+    count, over = record.counts(flow.count), flow.ended or record.withdrawn
+    if not record.recorded and count:
+        return Stretch.PLACED
+    if record.recorded_unnoted:
+        return Stretch.ENDED if over else Stretch.GROWN
+    if not record.recorded or (record.recorded == Stretch.ENDED and record.recorded_count == count):
         return None
-    if flow.ended or record.withdrawn:
+    if over:
         return Stretch.ENDED
     return Stretch.GROWN if count != record.recorded_count else None
 
@@ -70,7 +72,7 @@ def next_stretch(record: EventRecord, flow: Flow) -> Stretch | None:
 def is_urgent(record: EventRecord, flow: Flow) -> bool:
     """What is next is written at once: all but that a count has grown, for which there is an interval."""
     grown = next_stretch(record, flow) is Stretch.GROWN and record.counts(flow.count) > record.recorded_count
-    return not grown or record.recorded == Stretch.ENDED
+    return not grown or record.recorded == Stretch.ENDED or record.recorded_unnoted
 
 
 def fields(

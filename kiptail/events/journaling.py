@@ -121,6 +121,12 @@ class Journaling:
         due = self._queue.due
         return None if due is None else max(due, self._paused_until)
 
+    def restore(self, tracked: Tracked) -> None:
+        """A stored flow: an earlier run may have written more than it noted, where that is not all there is."""
+        for record in tracked.records.values():
+            if self._sink is not None and (not record.recorded or next_stretch(record, tracked.flow) is not None):
+                record.recorded_unnoted = True
+
     def plan(self, tracked: Tracked) -> None:
         """Schedule what the journal does not have yet of a flow."""
         if self._sink is None:
@@ -193,6 +199,7 @@ class Journaling:
             if not self._taken(sink, told):
                 return False
             record.recorded, record.recorded_count = stretch.value, record.counts(tracked.flow.count)
+            record.recorded_unnoted = False
             self._notes.add(record)
         self._queue.discard(record.key)
         self.plan(tracked)

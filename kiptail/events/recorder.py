@@ -131,6 +131,7 @@ class Recorder:
         stored = {(record.end, record.pod.uid): record for record in records}
         tracked = Tracked(flow, self._clock(), dict(endpoints), stored)
         self.delivery.restore(tracked)
+        self.journaling.restore(tracked)
         self.awaiting.attributor.reword_if_limited(tracked)
         self._counting.restored(tracked)
         if flow.last_us >= self.settled_us:

@@ -148,6 +148,11 @@ NEVER = EventRecord(7, "src", CLIENT, "client.0", "")
         (replace(PLACED, recorded="ended"), 3, True, None, True),
         (replace(PLACED, recorded="ended"), 2, True, Stretch.ENDED, True),
         (replace(PLACED, recorded="ended", recorded_count=0, withdrawn=True), 9, False, None, True),
+        (replace(NEVER, recorded_unnoted=True), 1, False, Stretch.PLACED, True),
+        (replace(NEVER, recorded_unnoted=True, withdrawn=True), 1, False, Stretch.ENDED, True),
+        (replace(PLACED, recorded_unnoted=True), 3, False, Stretch.GROWN, True),
+        (replace(PLACED, recorded_unnoted=True), 4, False, Stretch.GROWN, True),
+        (replace(PLACED, recorded_unnoted=True), 3, True, Stretch.ENDED, True),
         # Taken back: it is this pod's after all.
         (replace(PLACED, recorded="ended", recorded_count=0), 9, False, Stretch.GROWN, True),
     ],

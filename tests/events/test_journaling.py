@@ -134,6 +134,49 @@ def test_a_restart_repeats_nothing_and_goes_on_from_what_was_recorded() -> None:
     assert len(journal.entries) == before + 2
 
 
+@pytest.mark.parametrize("noted", [False, True])
+def test_what_a_crash_may_have_kept_from_being_noted_is_written_once_more_as_it_is_by_now(noted: bool) -> None:
+    hand, journal = story()
+    hand.recorder.arrive(flow(1, count=3))
+    hand.steps()
+    hand.clock.now += 60.0
+    kept = {key: copy(record) for key, record in hand.notebook.records.items()}
+    hand.recorder.arrive(flow(1, count=5))
+    hand.clock.now += 60.0
+    hand.steps()
+    assert journal.last() == {"client": 5, "web-0": 5}
+    if not noted:
+        hand.notebook.records = kept
+    again = restarted(hand, flow(1, count=5), journal)
+    # Of the five, two turn out to be another flow's, as many as were not noted.
+    again.recorder.arrive(flow(1, count=3))
+    again.clock.now += 60.0
+    again.steps()
+    assert journal.last() == {"client": 3, "web-0": 3}
+    assert [stretch for stretch, *_ in journal.told()].count("placed") == 2
+
+
+def test_a_first_record_that_was_not_noted_is_taken_back_where_it_was_wrong() -> None:
+    hand, journal = story()
+    hand.recorder.delivery._hold = True
+    hand.recorder.arrive(flow(1, count=3))
+    hand.recorder.attribute_waiting()
+    kept = {key: copy(record) for key, record in hand.notebook.records.items()}
+    hand.steps()
+    assert journal.last() == {"client": 3, "web-0": 3}
+    hand.notebook.records = kept
+    hand.directory.owners["10.0.0.1"] = (HEIR,)
+    stored = flow(1, count=3)
+    again = Hand(records=journal)
+    again.directory.owners = hand.directory.owners
+    again.recorder.restore(stored, hand.notebook.endpoints[1], list(kept.values()))
+    again.recorder.awaiting.reattribute({"10.0.0.1"})
+    again.recorder.attribute_waiting()
+    again.clock.now += 1.0
+    again.steps()
+    assert journal.last() == {"client": 0, "web-0": 3, "heir": 3}
+
+
 def test_a_pod_that_was_wrong_is_recorded_with_no_packets_and_the_right_one_with_all() -> None:
     """Also where the API server never heard of the first one."""
     hand, journal = story()

@@ -7,7 +7,7 @@ and started at any moment; what it told is read from the Events. No thread of ki
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -35,7 +35,7 @@ from kiptail.state.store import Store
 from tests.support.clock import Clock, Machine
 from tests.support.pods import NoNames
 
-__all__ = ["RIGHT", "Cluster", "Events", "JournalSource", "Kiptail", "WallClock", "virtual_time"]
+__all__ = ["RIGHT", "Cluster", "Events", "JournalSource", "Kiptail", "Recorded", "WallClock", "virtual_time"]
 
 STYLE = EventStyle("PacketDrop", "kiptail", "node1", "name_with_namespace")
 SETTLE_S = 40.0
@@ -139,6 +139,16 @@ class Events:
         return told
 
 
+@dataclass
+class Recorded:
+    """A journal's flow records, by the Events that tell the same: the last one counts."""
+
+    last: dict[str, int] = field(default_factory=dict)
+
+    def write(self, fields: Mapping[str, str]) -> None:
+        self.last[fields["KIPTAIL_EVENT"]] = int(fields["KIPTAIL_COUNT"])
+
+
 class JournalSource(Protocol):
     """A journal of which only what was written by now is there."""
 
@@ -163,6 +173,7 @@ class Kiptail:
         machine: Machine = RIGHT,
         repeat_interval: float = 1.0,
         paced: bool = False,
+        records: Recorded | None = None,
     ) -> None:
         self.clock, self.cluster, self.events, self.store = clock, cluster, events, store
         saved = store.load()
@@ -187,6 +198,7 @@ class Kiptail:
             remember=lambda: self.memory.save(self.own_clock.now_us()),
             clock=clock,
             own_clock=self.own_clock,
+            records=records,
         )
         self.recorder.settled_us = 0
         for flow in saved.flows:
@@ -303,6 +315,7 @@ class Kiptail:
         """An orderly stop: what is known is committed and sent."""
         self.follower.commit()
         self.recorder.attribute_waiting(final=True, leave=True)
+        self.recorder.journaling.write_all(1.0)
         delivery = self.recorder.delivery
         delivery.last_round(retry=False)
         while delivery.due is not None:

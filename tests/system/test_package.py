@@ -60,6 +60,18 @@ def test_a_dropped_packet_becomes_an_event_and_status_tells(node: Node) -> None:
     )
 
 
+def test_journalctl_finds_a_pods_flows_and_explains_them(node: Node) -> None:
+    node.run()
+    node.drop(8087)
+    node.wait_for_events(8087)
+    find = ("journalctl", "--no-pager", "-x", "-u", "kiptail", "KIPTAIL_POD=web-0", "KIPTAIL_PORT=8087")
+    found = node.machine.run(*find)
+    assert "Flow placed: team-a/web-0: Packet dropped when receiving traffic" in found
+    assert "Subject: Packets of pod team-a/web-0 do not arrive" in found
+    node.purge()
+    assert "Subject:" not in node.machine.run(*find)
+
+
 def test_it_runs_confined_and_its_state_is_its_own(node: Node) -> None:
     node.run()
     status = (node.machine.files / f"proc/{node.main_pid()}/status").read_text()
