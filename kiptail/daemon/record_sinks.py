@@ -48,7 +48,7 @@ def encode(fields: Mapping[str, str]) -> bytes:
 
 
 class JournalRecords:
-    """To journald, without waiting for it, as libsystemd's own calls do when its queue is full."""
+    """To journald, without ever waiting: libsystemd's own calls do where its queue is full."""
 
     def __init__(self, path: Path = SOCKET) -> None:
         self._path = str(path)
