@@ -54,7 +54,9 @@ ENDPOINTS = {
 }
 RECORDS = (
     EventRecord(1, "src", PODS[0], "web-0.1", "text"),
-    EventRecord(1, "src", PODS[1], "web-1.1", "text", 5, "text", 100, 2, 1, "why", withdrawn=True),
+    EventRecord(
+        1, "src", PODS[1], "web-1.1", "text", 5, "text", 100, 2, 1, "why", True, recorded="grown", recorded_count=4
+    ),
 )
 WINDOW = Window("10.0.0.1", "src", 100, {b"12345678", b"abcdefgh"})
 POSITION_FOUND = Position("s=1;i=2", "b" * 32, 3, 4, SourceClock("b" * 32, 5, -6))
