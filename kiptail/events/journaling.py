@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 RATE, BURST = 50.0, 500
 #: So many at a time: an Event that is due waits for no more.
 _AT_ONCE = 100
+#: So many in the last round, for the same reason as the rate.
+_LAST_MOST = 5_000
 #: A journal that takes nothing is tried again after so many seconds; in the last round, which ends soon.
 _RETRY, _LAST_RETRY = 1.0, 0.01
 
@@ -177,15 +179,16 @@ class Journaling:
         sink = self._sink
         if sink is None:
             return
-        until = time.monotonic() + timeout
+        until, left = time.monotonic() + timeout, _LAST_MOST
         for tracked in list(self._stages):
             for record in tracked.records.values():
                 while next_stretch(record, tracked.flow) is not None:
                     if self._write(sink, tracked, record):
-                        continue
-                    if time.monotonic() >= until:
+                        left -= 1
+                    else:
+                        time.sleep(_LAST_RETRY)
+                    if not left or time.monotonic() >= until:
                         return
-                    time.sleep(_LAST_RETRY)
 
     def _found(self, key: _Key) -> tuple[Tracked | None, EventRecord | None]:
         tracked = self._stages.get(key[0])

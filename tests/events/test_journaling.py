@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kiptail.errors import ApiError
+from kiptail.events import journaling
 from kiptail.events.flow_record import MESSAGE_IDS
 from kiptail.events.journaling import BURST, RATE
 from kiptail.events.stages import Stage
@@ -291,6 +292,16 @@ def test_a_stop_writes_the_last_counts_of_flows_that_go_on() -> None:
     bench.poster.offer([flow(1, count=8)])
     bench.poster.finish(5.0)
     assert journal.told()[2:] == [("grown", "client", 8), ("grown", "web-0", 8)]
+
+
+def test_a_stop_writes_no_more_than_journald_takes_from_a_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journaling, "_LAST_MOST", 3)
+    hand, journal = story()
+    for number in range(1, 6):
+        hand.recorder.arrive(flow(number))
+    hand.recorder.attribute_waiting()
+    hand.recorder.journaling.write_all(60.0)
+    assert len(journal.entries) == 3
 
 
 def test_a_stop_does_not_wait_long_for_a_journal_that_takes_nothing() -> None:
