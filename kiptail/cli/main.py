@@ -14,6 +14,7 @@ import click
 from kiptail import __version__, stdio
 from kiptail.cli import logs
 from kiptail.cli.commands import COMMANDS
+from kiptail.cli.ending import run_command
 from kiptail.cli.flags import flags, merged
 from kiptail.cli.progress import Progress
 from kiptail.cli.report import report_command
@@ -23,7 +24,6 @@ from kiptail.config.settings import Settings, resolve
 from kiptail.errors import KiptailError
 from kiptail.netfilter.log_text import LINE_LIMIT, LogText
 from kiptail.netfilter.prefixes import Prefixes
-from kiptail.text import one_line
 
 __all__ = ["main"]
 
@@ -95,28 +95,8 @@ for _command in (*COMMANDS, report_command):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 internal error, 2 usage, 3 journal, 4 cluster, 5 state.
-
-    Where the standard output cannot be written to is 1, too; but when nobody reads it any more the work is done.
-    """
-    stdio.prepare()
-    sys.exit(stdio.finish(_run(arguments)))
-
-
-def _run(arguments: list[str] | None) -> int:
-    try:
-        return cli.main(args=arguments, prog_name="kiptail", standalone_mode=False) or 0
-    except stdio.OutputClosed:
-        return 0
-    except KiptailError as error:
-        stdio.say(f"kiptail: {one_line(str(error), 2_000)}")
-        return error.exit_code
-    except click.ClickException as error:
-        stdio.say(f"kiptail: {one_line(error.format_message(), 2_000)}")
-        stdio.say("Try 'kiptail --help'.")
-        return 2
-    except click.Abort:
-        return 130
+    """Run the command line and exit, as :func:`~kiptail.cli.ending.run_command`."""
+    run_command(cli, "kiptail", arguments)
 
 
 def _resolve(given: dict[str, object]) -> Settings:

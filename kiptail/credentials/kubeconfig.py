@@ -14,7 +14,16 @@ from kiptail.credentials.url import is_host, shown_url, split_url
 from kiptail.errors import ClusterError
 from kiptail.text import one_line
 
-__all__ = ["KUBECONFIG_BYTES", "Chosen", "Entry", "choose", "named_files", "read_kubeconfigs", "usable_server"]
+__all__ = [
+    "KUBECONFIG_BYTES",
+    "Chosen",
+    "Entry",
+    "choose",
+    "context_namespace",
+    "named_files",
+    "read_kubeconfigs",
+    "usable_server",
+]
 
 _REMEDY = "make one with `kiptail kubeconfig`, or name another with --kubeconfig"
 
@@ -139,6 +148,13 @@ def choose(merged: Merged, wanted: str | None) -> Chosen:
         raise ClusterError(f"{merged.has_no} user {_quoted(user)}")
     found = merged.users[user] if user else Entry(context.path, {})
     return Chosen(*(each._replace(value=dict(each.value)) for each in (merged.clusters[cluster], found)))
+
+
+def context_namespace(merged: Merged, wanted: str | None) -> str:
+    """The namespace that a context names, by default the current one's; "" where it names none."""
+    context = merged.contexts.get(wanted or merged.current)
+    namespace = context.value.get("namespace") if context is not None else None
+    return namespace if isinstance(namespace, str) else ""
 
 
 def _quoted(name: str) -> str:

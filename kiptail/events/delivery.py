@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from kiptail.clock.own import OwnClock
 from kiptail.errors import StateError
+from kiptail.events.annotation import ANNOTATION, flow_annotation
 from kiptail.events.attribution import Outbox
 from kiptail.events.event import EventRecord, EventStyle, event_body
 from kiptail.events.schedule import LastRound, Schedule
@@ -170,7 +171,10 @@ class Delivery:
             return None
         text = record.message
         count = record.counts(flow.count)
-        body = event_body(record, flow, self._style, tracked.peer_pod(record.end), wall_us=self._own_clock.wall_us)
+        peer_pod = tracked.peer_pod(record.end)
+        annotations = {ANNOTATION: flow_annotation(flow, record.end, tracked.peer(record.end), self._style)}
+        wall_us = self._own_clock.wall_us
+        body = event_body(record, flow, self._style, peer_pod, annotations=annotations, wall_us=wall_us)
         result = self.sender.send(body, record)
         match result:
             case Again():

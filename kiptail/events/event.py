@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -147,6 +147,7 @@ def event_body(
     style: EventStyle,
     peer_pod: PodRef | None,
     *,
+    annotations: Mapping[str, str] | None = None,
     wall_us: Callable[[int], int] = int,
 ) -> dict[str, Any]:
     """The whole Event as JSON types; ``wall_us`` makes of the flow's times those of the wall clock.
@@ -169,6 +170,8 @@ def event_body(
         "lastTimestamp": kubernetes_time(wall_us(flow.last_us)),
         "count": record.counts(flow.count),
     }
+    if annotations:
+        body["metadata"]["annotations"] = dict(annotations)
     if peer_pod is not None:
         body["related"] = _reference(peer_pod)
     return body

@@ -45,6 +45,10 @@ class ApiSink:
         """Patch what changes of the Event, and log it."""
         metadata = event["metadata"]
         patch = {field: event.get(field) for field in CHANGING}
+        # In each patch: an Event that an earlier version wrote, or that is there by an earlier try, may lack them.
+        # They are merged by key, so what others have annotated stays.
+        if "annotations" in metadata:
+            patch["metadata"] = {"annotations": metadata["annotations"]}
         self._api.patch_event(metadata["namespace"], metadata["name"], patch)
         _announce("updated", event)
 

@@ -36,6 +36,7 @@ _LISTS = {
     "pods": ("PodList", "v1"),
     "nodes": ("NodeList", "v1"),
     "services": ("ServiceList", "v1"),
+    "events": ("EventList", "v1"),
     "networkpolicies": ("NetworkPolicyList", "networking.k8s.io/v1"),
 }
 #: A group's name is a DNS name; an answer has some dozens.

@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.apiserver import kinds, reviews
 from tests.apiserver.access import Access, Asked, Decision, User
+from tests.apiserver.annotations import validate_annotations
 from tests.apiserver.answers import ApiError, Json, bad_request, dump, forbidden, invalid, not_found
 from tests.apiserver.kinds import Kind
 from tests.apiserver.listing import list_objects
@@ -396,7 +397,7 @@ def _whole(collection: Collection, stored: Stored, status: int = 200) -> Answer:
 
 
 def _check(kind: Kind, obj: Mapping[str, Any], name: str) -> None:
-    causes = kind.validate(obj)
+    causes = validate_annotations(kind.kind, obj.get("metadata") or {}) + kind.validate(obj)
     if causes:
         raise invalid(kind.kind, name, causes)
 
