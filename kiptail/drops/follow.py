@@ -111,6 +111,8 @@ class Follower:
                 timeout_s=round(_WATCH_S * random.uniform(0.8, 1.0)),  # noqa: S311 - no secret
             )
             self._stream = stream
+            if self._closed.is_set():  # __exit__() may have looked for a stream before there was one
+                stream.close()
             came = 0
             try:
                 with stream as lines:

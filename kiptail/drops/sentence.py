@@ -18,14 +18,13 @@ __all__ = ["Sentence", "is_withdrawn", "read_sentence"]
 _LOOKED_AT = 2_000
 _TEXT = re.compile(
     r"Packets? (?P<verdict>dropped|rejected) when (?P<action>sending|receiving) (?P<what>traffic|a reply)"
-    r"(?: (?:to|from) (?P<peer>.+?))?"
+    r"(?: (?:to|from) (?P<peer>.+?)(?: \((?P<address>[0-9A-Fa-f.:]{2,45})\))?)?"
     r"(?: (?:on|from) port (?P<port>[0-9]{1,5})(?:/(?P<protocol>[A-Za-z0-9-]{1,20}))?)?"
     r"(?:, (?P<icmp>ICMP(?:v6)?) (?P<message>[^,:;()]{1,60}?(?: \([A-Za-z-]{1,40}\))?)"
     r"|, protocol (?P<other>[A-Za-z0-9-]{1,20}))?"
     r'(?:, by policy (?P<policy>"[^"]*"|\S+?))?'
-    r"(?P<ending>(?:: | \().*)?"
+    rf"(?P<ending>: .*|{re.escape(PROBES)})?"
 )
-_NAMED = re.compile(r"(?P<name>.+) \((?P<address>[0-9A-Fa-f.:]{2,45})\)")
 
 
 class Sentence(NamedTuple):
@@ -57,14 +56,12 @@ def read_sentence(text: str) -> Sentence:
     found = _TEXT.fullmatch(text)
     if found is None:
         return Sentence()
-    peer = found["peer"] or ""
-    named = _NAMED.fullmatch(peer)
     return Sentence(
         verdict="drop" if found["verdict"] == "dropped" else "reject",
         direction=SENT if found["action"] == "sending" else RECEIVED,
         reply=found["what"] == "a reply",
-        peer=named["name"] if named else peer,
-        address=named["address"] if named else "",
+        peer=found["peer"] or "",
+        address=found["address"] or "",
         port=int(found["port"]) if found["port"] else None,
         protocol=found["protocol"] or found["icmp"] or found["other"] or "",
         icmp=(found["message"] or "").strip(),

@@ -100,6 +100,39 @@ def test_an_event_is_stored_as_the_api_reads_it(client, server):
     }
 
 
+@pytest.mark.parametrize(
+    ("annotations", "status"),
+    [
+        pytest.param({"kiptail/flow": "{}", "plain": "", "Example.COM/Seen_by.x": "é"}, 201, id="texts"),
+        pytest.param(None, 201, id="null"),
+        pytest.param({"kiptail/flow": {"a": 1}}, 400, id="an object"),
+        pytest.param(["kiptail/flow"], 400, id="a list"),
+        pytest.param({"kiptail/": "x"}, 422, id="no name"),
+        pytest.param({"a/b/c": "x"}, 422, id="two slashes"),
+        pytest.param({"x" * 64: "x"}, 422, id="a long name"),
+        pytest.param({"k": "x" * (256 << 10)}, 422, id="too much"),
+    ],
+)
+def test_annotations_are_texts_under_qualified_names(client, server, annotations, status):
+    server.store.ensure_namespace("team-a")
+    reply = client.post(EVENTS, event("e", metadata={"name": "e", "annotations": annotations}))
+    assert reply.status == status, reply.body
+    if status == 422:
+        assert [cause["field"] for cause in reply.body["details"]["causes"]] == ["metadata.annotations"]
+
+
+def test_annotations_are_merged_key_by_key_and_checked_by_a_patch_too(client, server):
+    server.store.ensure_namespace("team-a")
+    client.post(EVENTS, event("e", metadata={"name": "e", "annotations": {"a": "1", "b": "2"}}))
+    changed = client.patch(f"{EVENTS}/e", {"metadata": {"annotations": {"b": "3", "c": "4"}}}).body
+    assert changed["metadata"]["annotations"] == {"a": "1", "b": "3", "c": "4"}
+    assert client.patch(f"{EVENTS}/e", {"metadata": {"annotations": {"a": None}}}).body["metadata"]["annotations"] == {
+        "b": "3",
+        "c": "4",
+    }
+    assert client.patch(f"{EVENTS}/e", {"metadata": {"annotations": {"a": 1}}}).status == 400
+
+
 def test_generated_names_and_dry_runs(client, server):
     server.store.ensure_namespace("team-a")
     made = client.post(EVENTS, event("", metadata={"generateName": "web."})).body["metadata"]["name"]
