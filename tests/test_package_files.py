@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from click.shell_completion import ShellComplete
 
+from kiptail.cli.drops import drops
 from kiptail.cli.main import cli
 from kiptail.config.options import OPTIONS, Option
 from kiptail.config.settings import Settings, resolve
@@ -68,9 +69,34 @@ def test_the_manual_pages_are_whole(template: Path) -> None:
     assert not re.search("@[A-Z]+@", made)
     # A line that begins with a dot or an apostrophe and is no request would be swallowed.
     requests = set(re.findall(r"(?m)^[.'](\S*)", made))
-    assert requests <= {"TH", "SH", "SS", "PP", "TP", "B", "BR", "I", "IR", "RI", "RS", "RE", "EX", "EE", "nf", "fi"}
-    for option in IN_FILE:
+    assert requests <= {
+        "TH",
+        "SH",
+        "br",
+        "SS",
+        "PP",
+        "TP",
+        "B",
+        "BR",
+        "I",
+        "IR",
+        "RI",
+        "RS",
+        "RE",
+        "EX",
+        "EE",
+        "nf",
+        "fi",
+    }
+    for option in IN_FILE if template.name.startswith("kiptail") else ():
         assert option.name.replace("-", "\\-") in made
+
+
+def test_all_of_kubectl_drops_is_in_its_manual() -> None:
+    made = manual((MANUALS / "kubectl-drops.1").read_text())
+    assert ".SS kubectl drops explain [OPTION]... POD...\n" in made
+    for flag in (option for parameter in drops.params for option in parameter.opts):
+        assert f"\\fB{flag.replace('-', chr(92) + '-')}\\fR" in made, flag
 
 
 def test_every_command_is_in_the_manual() -> None:
@@ -84,7 +110,7 @@ def test_every_command_is_in_the_manual() -> None:
 def test_everything_is_written(tmp_path: Path) -> None:
     write(tmp_path / "new")
     assert sorted(str(path.relative_to(tmp_path / "new")) for path in tmp_path.rglob("*") if path.is_file()) == sorted(
-        ["kiptail.toml", "kiptail.1", "kiptail.toml.5", *(f"completions/{name}" for name in SHELLS)]
+        ["kiptail.toml", "kiptail.1", "kiptail.toml.5", "kubectl-drops.1", *(f"completions/{name}" for name in SHELLS)]
     )
     for name in SHELLS:
         assert "_KIPTAIL_COMPLETE" in (tmp_path / "new/completions" / name).read_text()

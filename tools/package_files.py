@@ -22,6 +22,7 @@ from click.shell_completion import BashComplete, FishComplete, ShellComplete, Zs
 
 from kiptail import __version__
 from kiptail.admin.setup import sealed
+from kiptail.cli.drops import drops
 from kiptail.cli.main import cli
 from kiptail.config.options import OPTIONS, Option
 
@@ -103,6 +104,9 @@ def manual(template: str) -> str:
         "KEYS": lambda: "\n".join(_key(option) for option in OPTIONS if option.in_file),
         "COMMANDS": lambda: "\n".join(_commands(cli)),
         "PEERS": lambda: "\n".join(_peers()),
+        "DROPS": lambda: _paragraphs(drops.help or ""),
+        "DROPSOPTIONS": lambda: "\n".join(_parameters(drops)),
+        "DROPSCOMMANDS": lambda: "\n".join(_commands(drops, "kubectl drops")),
     }
     return re.sub("@([A-Z]+)@", lambda match: parts[match[1]](), template)
 
@@ -129,7 +133,7 @@ def _commands(group: click.Group, above: str = "kiptail") -> Iterator[str]:
             continue
         words = [above, name, *_options(command), *map(_argument, command.params)]
         yield f".SS {_roff(' '.join(filter(None, words)))}\n{_paragraphs(command.help or '')}"
-        yield from (_parameter(it) for it in command.params if isinstance(it, click.Option) and not it.hidden)
+        yield from _parameters(command)
         if isinstance(command, click.Group):
             yield from _commands(command, f"{above} {name}")
 
@@ -143,6 +147,10 @@ def _argument(parameter: click.Parameter) -> str:
     if not isinstance(parameter, click.Argument):
         return ""
     return parameter.metavar or str(parameter.name).upper()
+
+
+def _parameters(command: click.Command) -> Iterator[str]:
+    return (_parameter(it) for it in command.params if isinstance(it, click.Option) and not it.hidden)
 
 
 def _parameter(option: click.Option) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kiptail.credentials.kubeconfig import choose, read_kubeconfigs
+from kiptail.credentials.kubeconfig import choose, context_namespace, read_kubeconfigs
 from kiptail.errors import ClusterError
 from kiptail.kube.api import KubeApi
 from kiptail.kube.session import open_session
@@ -187,3 +187,11 @@ def test_the_variable_lists_files_and_the_option_names_one(command: str, server:
         assert (done.returncode, "written to" in said) == (0, True)
     done = run_kiptail(command, *options, "--kubeconfig", f"{first}:{second}")
     assert f"{first}:{second} does not exist" in done.stdout.decode() + done.stderr.decode()
+
+
+def test_a_context_may_name_a_namespace(tmp_path: Path) -> None:
+    contexts = {"x": ONE | {"namespace": "team-a"}, "y": ONE}
+    path = tmp_path / "config"
+    path.write_text(json.dumps(config("x", contexts=contexts, clusters={"c": {"server": "https://h"}})))
+    merged = read_kubeconfigs([path])
+    assert [context_namespace(merged, name) for name in (None, "x", "y", "none")] == ["team-a", "team-a", "", ""]
