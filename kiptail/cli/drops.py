@@ -61,11 +61,11 @@ def _of_cluster(function: Callable[..., Any]) -> Callable[..., Any]:
               help="Of one pod or workload: pod/NAME, deploy/NAME, rs/, sts/, ds/ or job/NAME.")  # fmt: skip
 @click.option("--since", metavar="TIME", help="Whose last drop was since then: 10m, 2h, or a time in ISO 8601.")
 @click.option("--sort", type=click.Choice(list(SORTS)), metavar="FIELD", default="last",
-              help=f"What the rows are in the order of, the greatest last: {', '.join(SORTS)}. [default: last]")  # fmt: skip
+              help=f"What to sort by, the greatest last: {', '.join(SORTS)}. [default: last]")  # fmt: skip
 @click.option("-w", "--watch", "watching", is_flag=True,
               help="Go on with what comes: drawn anew on a terminal, else a line for each change.")  # fmt: skip
 @click.option("-o", "--output", "form", type=click.Choice(_FORMS), metavar="FORM", default="table",
-              help="table; wide, with addresses, nodes and texts; json; name: the pods' names. [default: table]")  # fmt: skip
+              help="table; wide: with addresses, nodes, texts; json; name: the pods. [default: table]")  # fmt: skip
 @click.option("--no-headers", "bare", is_flag=True, help="No line with the columns' names.")
 @click.version_option(__version__, message=f"{_PROGRAM} %(version)s")
 @click.pass_context
