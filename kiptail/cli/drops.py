@@ -6,25 +6,29 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from kiptail import __version__, stdio
+from kiptail.admin.node_kubeconfig import administrators_kubeconfigs
 from kiptail.cli.ending import run_command
 from kiptail.cli.flags import merged, value_of
 from kiptail.config import values
 from kiptail.config.values import Moment, checked
 from kiptail.credentials.kubeconfig import context_namespace, read_kubeconfigs
+from kiptail.drops import owned
+from kiptail.drops.follow import Follower
 from kiptail.drops.live import Appended, Drawn, follow
-from kiptail.drops.owned import target
 from kiptail.drops.questions import MOST, questions
+from kiptail.drops.requests import list_rows, refused, with_known_pods
 from kiptail.drops.table import SORTS, Columns, Style, as_document, as_names, in_order
 from kiptail.drops.wanted import Wanted
 from kiptail.errors import ApiError, KiptailError, SettingsError
+from kiptail.kube.event_reads import EventReader
 from kiptail.kube.object_names import is_namespace
 from kiptail.text import one_line, plural
 
@@ -85,10 +89,10 @@ def drops(ctx: click.Context, /, **given: Any) -> None:
     if ctx.invoked_subcommand is not None:
         return
     stdio.require_output()
-    if given["everywhere"] and given["namespace"] is not None:
-        raise SettingsError("-A and -n: give one of them")
     cluster = _Cluster.of(given)
-    wanted = _wanted(given, "" if given["everywhere"] else cluster.namespace(given))
+    target = None if given["owner"] is None else checked("--for", given["owner"], owned.target)
+    # As with kubectl, -A wins over -n.
+    wanted = _wanted(given, "" if given["everywhere"] else cluster.namespace(given), target)
     _show(cluster, wanted, given)
 
 
@@ -99,15 +103,18 @@ def drops(ctx: click.Context, /, **given: Any) -> None:
 def explain_command(ctx: click.Context, /, pods: tuple[str, ...], **given: Any) -> None:
     """Say of each connection that a pod lost packets of which NetworkPolicies do not admit it, and what would.
 
-    This is `kiptail explain` for each of them, and takes the right to list pods and networkpolicies as well.
+    POD is a pod, or a workload as in --for. This is `kiptail explain` for each connection, and takes the right to list
+    pods and networkpolicies as well.
     """
     stdio.require_output()
     given = merged(ctx.obj, given)
     cluster = _Cluster.of(given)
     namespace = cluster.namespace(given)
-    for pod in pods:
-        wanted = _wanted({**given, "owner": f"pod/{pod.removeprefix('pod/')}", "since": None}, namespace)
-        _explain(cluster, wanted)
+    targets = [checked("POD", pod, owned.target) for pod in pods]
+    for at, target in enumerate(targets):
+        if at:
+            stdio.write("\n")
+        _explain(cluster, _wanted(given, namespace, target), target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +128,6 @@ class _Cluster:
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> _Cluster:
         """By the flags and the environment."""
-        from kiptail.admin.node_kubeconfig import administrators_kubeconfigs  # noqa: PLC0415 - costs half a second
-
         named = value_of(given, "kubeconfig", values.path)
         return cls(
             (named,) if named is not None else administrators_kubeconfigs(os.environ),
@@ -132,31 +137,33 @@ class _Cluster:
 
     def namespace(self, given: Mapping[str, Any]) -> str:
         """The one that was given, else the context's. Raises SettingsError, ClusterError."""
-        name = given.get("namespace")
+        name, source = given.get("namespace"), "--namespace"
         if name is None:
-            name, source = context_namespace(read_kubeconfigs(self.kubeconfigs), self.context), "the kubeconfig"
-        else:
-            source = "--namespace"
-        name = name or ("default" if source != "--namespace" else "")
+            name, source = (
+                context_namespace(read_kubeconfigs(self.kubeconfigs), self.context) or "default",
+                "kubeconfig",
+            )
         if not is_namespace(name):
             raise SettingsError(f"{source}: {values.quoted(name)} is no namespace's name")
         return name
 
-    def client(self) -> Any:
-        """A client. Raises ClusterError."""
-        from kiptail.kube.event_reads import EventReader  # noqa: PLC0415 - as above
+    @contextlib.contextmanager
+    def events(self, wanted: Wanted) -> Iterator[EventReader]:
+        """A client, for the block that reads these Events. Raises ClusterError, also of ApiErrors in that block."""
+        api = EventReader.from_kubeconfig(*self.kubeconfigs, context=self.context, server=self.server)
+        with contextlib.closing(api):
+            try:
+                yield api
+            except ApiError as error:
+                raise refused(error, wanted) from error
 
-        return contextlib.closing(
-            EventReader.from_kubeconfig(*self.kubeconfigs, context=self.context, server=self.server)
-        )
 
-
-def _wanted(given: Mapping[str, Any], namespace: str) -> Wanted:
-    owner, since, reason = given.get("owner"), given.get("since"), given.get("reason")
+def _wanted(given: Mapping[str, Any], namespace: str, target: owned.Target | None) -> Wanted:
+    since, reason = given.get("since"), given.get("reason")
     return Wanted(
         namespace=namespace,
         reason=_REASON if reason is None else checked("--reason", reason, values.event_reason),
-        target=None if owner is None else checked("--for", owner, target),
+        target=target,
         since=None if since is None else checked("--since", since, _since),
     )
 
@@ -170,9 +177,6 @@ def _since(text: str) -> Moment:
 
 
 def _show(cluster: _Cluster, wanted: Wanted, given: Mapping[str, Any]) -> None:
-    from kiptail.drops.follow import Follower  # noqa: PLC0415 - as above
-    from kiptail.drops.requests import known_pods, list_rows, refused  # noqa: PLC0415 - likewise
-
     form, sort, terminal = given["form"], given["sort"], sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     style = Style(
         wide=form == "wide",
@@ -180,18 +184,13 @@ def _show(cluster: _Cluster, wanted: Wanted, given: Mapping[str, Any]) -> None:
         headings=not given["bare"],
         colours=terminal and not os.environ.get("NO_COLOR"),
     )
-    with cluster.client() as api:
-        try:
-            if wanted.target is not None and wanted.target.kind != "Pod" and wanted.namespace:
-                wanted = replace(wanted, known=known_pods(api, wanted.namespace, wanted.target))
-            if given["watching"]:
-                shown: Drawn | Appended = Appended(style, sort, wanted, stdio.write, form=form)
-                if terminal and form in ("table", "wide"):
-                    shown = Drawn(style, sort, wanted, stdio.write)
-                follow(Follower(api, wanted), shown, _remark)
-            rows, _ = list_rows(api, wanted)
-        except ApiError as error:
-            raise refused(error, wanted) from error
+    with cluster.events(wanted) as api:
+        wanted = with_known_pods(api, wanted)
+        if given["watching"] and terminal and form in ("table", "wide"):
+            follow(Follower(api, wanted), Drawn(style, sort, wanted, stdio.write))
+        if given["watching"]:
+            follow(Follower(api, wanted), Appended(style, sort, wanted, stdio.write, say=_remark, form=form))
+        rows, _ = list_rows(api, wanted)
     now = time.time()
     rows = in_order((row for row in rows if wanted.accepts(row, now)), sort)
     if form == "json":
@@ -204,26 +203,24 @@ def _show(cluster: _Cluster, wanted: Wanted, given: Mapping[str, Any]) -> None:
     stdio.write("".join(f"{line}\n" for line in lines))
 
 
-def _explain(cluster: _Cluster, wanted: Wanted) -> None:
-    """The answers for one pod. Raises KiptailError when there is none."""
-    from kiptail.admin import explain  # noqa: PLC0415 - as above
+def _explain(cluster: _Cluster, wanted: Wanted, target: owned.Target) -> None:
+    """The answers for one pod or workload. Raises KiptailError when there is none."""
+    from kiptail.admin import explain  # noqa: PLC0415 - all of the room policies, for this command alone
     from kiptail.admin.question import question_of  # noqa: PLC0415 - likewise
-    from kiptail.drops.requests import list_rows, refused  # noqa: PLC0415 - likewise
 
-    with cluster.client() as api:
-        try:
-            rows, _ = list_rows(api, wanted)
-        except ApiError as error:
-            raise refused(error, wanted) from error
+    with cluster.events(wanted) as api:
+        wanted = with_known_pods(api, wanted)
+        rows, _ = list_rows(api, wanted)
     now = time.time()
     asked, passed_over = questions(row for row in rows if wanted.accepts(row, now))
-    pod = f"pod {wanted.namespace}/{wanted.target.name if wanted.target else ''}"
     if not asked:
-        raise KiptailError(f"no drops of {pod} are known that a NetworkPolicy could be the reason of")
+        raise KiptailError(
+            f"no drops of {target} in {wanted.where} are known that a NetworkPolicy could be the reason of"
+        )
     if passed_over:
-        _remark(f"{pod}: {plural(passed_over, 'Event')} of replies or of many peers cannot be explained so")
+        _remark(f"{target}: {plural(passed_over, 'Event')} of replies or of many peers cannot be explained so")
     if len(asked) == MOST:
-        _remark(f"{pod}: the latest {MOST} connections are explained, at most")
+        _remark(f"{target}: the latest {MOST} connections are explained, at most")
     failures: list[KiptailError] = []
     for at, each in enumerate(asked):
         try:

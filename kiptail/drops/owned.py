@@ -42,6 +42,9 @@ class Target:
     kind: str
     name: str
 
+    def __str__(self) -> str:
+        return f"{self.kind.lower()}/{self.name}"
+
 
 def target(text: str) -> Target:
     """``pod/web-0``, ``deploy/web``, ``web-0`` → the pod or workload. Raises ValueError."""

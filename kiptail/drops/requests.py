@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Protocol
 
-from kiptail.drops.owned import Target, owned_by
+from kiptail.drops.owned import owned_by
 from kiptail.drops.row import Row, row_of
 from kiptail.drops.wanted import Wanted
 from kiptail.errors import ApiError, ClusterError
 from kiptail.kube.pages import items_of, pages, version_of
 from kiptail.pods.listwatch import WatchLines
 
-__all__ = ["EventApi", "known_pods", "list_rows", "refused"]
+__all__ = ["EventApi", "list_rows", "refused", "with_known_pods"]
 
 #: Objects a page, and the most pages: of 50,000 Events more are of no use to anybody who looks at them.
 PAGE = 500
@@ -50,17 +51,21 @@ def list_rows(api: EventApi, wanted: Wanted) -> tuple[list[Row], str]:
     return rows, version
 
 
-def known_pods(api: EventApi, namespace: str, target: Target) -> dict[str, bool]:
-    """Of the namespace's pods, whether they are the target's; none where they may not be listed. Raises ApiError."""
+def with_known_pods(api: EventApi, wanted: Wanted) -> Wanted:
+    """``wanted``, with what the controllers of a namespace's pods say where these may be listed. Raises ApiError."""
+    if wanted.target is None or wanted.target.kind == "Pod" or not wanted.namespace:
+        return wanted
     known: dict[str, bool] = {}
     try:
-        for page in _pages(lambda token: api.list_pods_page(limit=PAGE, continue_token=token, namespace=namespace)):
-            known |= {_name(item): owned_by(target, item) for item in items_of(page)}
+        for page in _pages(
+            lambda token: api.list_pods_page(limit=PAGE, continue_token=token, namespace=wanted.namespace)
+        ):
+            known |= {_name(item): owned_by(wanted.target, item) for item in items_of(page)}
     except ApiError as error:
         if error.status != 403:
             raise
-        return {}
-    return known
+        return wanted
+    return replace(wanted, known=known)
 
 
 def refused(error: ApiError, wanted: Wanted) -> ClusterError:

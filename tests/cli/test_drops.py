@@ -109,6 +109,7 @@ def test_all_namespaces_have_a_column(server: ApiServer, tmp_path: Path) -> None
     heading, *rows = done.stdout.splitlines()
     assert heading.startswith("NAMESPACE")
     assert [row.split()[0] for row in rows] == ["team-a", "team-b"]
+    assert run_drops("-A", "-n", "team-a", "--sort", "pod", "--kubeconfig", admin).stdout == done.stdout
     done = run_drops(KUBECONFIG=admin)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "No drops found in default namespace.\n")
 
@@ -172,7 +173,7 @@ def test_of_a_workload_whose_pods_are_known(server: ApiServer, kubeconfig: str) 
     "arguments",
     [
         ("--for", "svc/web"), ("--for", ""), ("--since", "soon"), ("-o", "xml"), ("--sort", "x"), ("-n", "Team A"),
-        ("-n", ""), ("-A", "-n", "team-a"), ("--reason", "x y"), ("--server", "x"), ("web-0",), ("explain",),
+        ("-n", ""), ("--reason", "x y"), ("--server", "x"), ("web-0",), ("explain",),
         ("--wrong",), ("explain", "../x"),
     ],
 )  # fmt: skip
@@ -339,9 +340,11 @@ def test_explain_asks_about_each_connection_of_a_pod(server: ApiServer, tmp_path
     done = run_drops("explain", "-n", "team-a", "client", KUBECONFIG=admin)
     assert done.returncode == 0
     assert "there is no pod team-b/gone" in done.stderr
+    workload = run_drops("explain", "-n", "team-a", "sts/client", KUBECONFIG=admin)
+    assert (workload.returncode, workload.stdout) == (1, "")
     none = run_drops("explain", "-n", "team-a", "nobody", KUBECONFIG=admin)
     assert (none.returncode, none.stdout) == (1, "")
-    assert "no drops of pod team-a/nobody are known" in none.stderr
+    assert "pod/nobody: no drops in team-a namespace are known" in none.stderr
 
 
 def test_explain_names_the_right_that_is_missing(server: ApiServer, kubeconfig: str) -> None:

@@ -60,9 +60,9 @@ def followed(*batches: list[Update], form: str = "table", **options: Any) -> tup
     """What was written and what was said."""
     written: list[str] = []
     said: list[str] = []
-    shown = Appended(Style(**options), "last", ALL, written.append, form=form)
+    shown = Appended(Style(**options), "last", ALL, written.append, say=said.append, form=form)
     with pytest.raises(ClusterError, match="over"):
-        follow(cast(Follower, Script(*batches)), shown, said.append)
+        follow(cast(Follower, Script(*batches)), shown)
     return "".join(written).splitlines(), said
 
 
@@ -93,7 +93,7 @@ def test_forms_for_programs_have_no_heading() -> None:
 def test_what_is_not_wanted_is_not_appended() -> None:
     written: list[str] = []
     since = replace(ALL, since=Moment(-60_000_000, relative=True))
-    shown = Appended(Style(), "last", since, written.append, form="name")
+    shown = Appended(Style(), "last", since, written.append, say=written.append, form="name")
     shown.begin()
     changed = [row("old"), row("new", ago=1)]
     shown.show(rows_of(*changed), changed)
@@ -104,11 +104,14 @@ def test_what_is_not_wanted_is_not_appended() -> None:
 def screen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Draws rows on a terminal of so many lines and columns, and gives what was written."""
 
-    def draw(*rows: Row, lines: int = 6, columns: int = 40, sort: str = "last", **options: Any) -> list[str]:
+    def draw(
+        *rows: Row, lines: int = 6, columns: int = 40, sort: str = "last", remark: str = "", **options: Any
+    ) -> list[str]:
         monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((columns, lines)))
         written: list[str] = []
         shown = Drawn(Style(**options), sort, ALL, written.append)
         shown.begin()
+        shown.remark(remark)
         shown.show(rows_of(*rows), ())
         assert written[0] == "\x1b[2J"
         assert written[1].startswith("\x1b[H")
@@ -130,3 +133,12 @@ def test_a_screen_has_the_last_rows_that_it_has_room_for(screen: Callable[..., l
 
 def test_an_empty_screen_says_so(screen: Callable[..., list[str]]) -> None:
     assert screen() == ["No drops found in team-a namespace."]
+
+
+def test_what_there_is_to_say_stands_below(screen: Callable[..., list[str]]) -> None:
+    rows = [row(f"web-{number}", ago=100 - number) for number in range(9)]
+    lines = screen(*rows, remark="trying again: \x1b[31m" + "x" * 100)
+    assert len(lines) == 5
+    assert lines[-1].startswith("trying again: [31mxxx")
+    assert len(lines[-1]) == 40
+    assert lines[-1].isprintable()

@@ -10,7 +10,7 @@ import pytest
 
 from kiptail.drops import requests
 from kiptail.drops.owned import target
-from kiptail.drops.requests import known_pods, list_rows, refused
+from kiptail.drops.requests import list_rows, refused, with_known_pods
 from kiptail.drops.wanted import Wanted
 from kiptail.errors import ApiError
 from kiptail.kube.event_reads import EventReader
@@ -68,9 +68,12 @@ def test_pods_are_known_where_they_may_be_listed(server: ApiServer, api: EventRe
     pod = workload_pod("web-abc-x7k2p", "10.0.0.1", owner="ReplicaSet/web-abc", labels={"pod-template-hash": "abc"})
     server.pods.put(pod)
     server.pods.put(workload_pod("web-6d4cf56db6-x7k2p", "10.0.0.2"))
-    assert known_pods(api, "team-a", target("deploy/web")) == {}
+    of_web = replace(WANTED, target=target("deploy/web"))
+    assert with_known_pods(api, of_web) is of_web
     server.grant("jane", "list", "pods", namespace="team-a")
-    assert known_pods(api, "team-a", target("deploy/web")) == {
+    assert with_known_pods(api, of_web).known == {
         "web-abc-x7k2p": True,
         "web-6d4cf56db6-x7k2p": False,
     }
+    for unknowable in (WANTED, replace(of_web, namespace=""), replace(WANTED, target=target("pod/web"))):
+        assert with_known_pods(api, unknowable) is unknowable
