@@ -215,7 +215,7 @@ def _explain(cluster: _Cluster, wanted: Wanted, target: owned.Target) -> None:
     asked, passed_over = questions(row for row in rows if wanted.accepts(row, now))
     if not asked:
         raise KiptailError(
-            f"no drops of {target} in {wanted.where} are known that a NetworkPolicy could be the reason of"
+            f"{target}: no drops in {wanted.where} are known that a NetworkPolicy could be the reason of"
         )
     if passed_over:
         _remark(f"{target}: {plural(passed_over, 'Event')} of replies or of many peers cannot be explained so")
