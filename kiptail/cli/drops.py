@@ -62,7 +62,7 @@ def _of_cluster(function: Callable[..., Any]) -> Callable[..., Any]:
 @_of_cluster
 @click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="The drops of all namespaces.")
 @click.option("--for", "owner", metavar="KIND/NAME",
-              help="Of one pod or workload: pod/NAME, deploy/NAME, rs/, sts/, ds/ or job/NAME.")  # fmt: skip
+              help="Of one pod or workload: pod/NAME, deploy/NAME, rs/, sts/, ds/, job/ or cronjob/NAME.")  # fmt: skip
 @click.option("--since", metavar="TIME", help="Whose last drop was since then: 10m, 2h, or a time in ISO 8601.")
 @click.option("--sort", type=click.Choice(list(SORTS)), metavar="FIELD", default="last",
               help=f"What to sort by, the greatest last: {', '.join(SORTS)}. [default: last]")  # fmt: skip
@@ -139,10 +139,8 @@ class _Cluster:
         """The one that was given, else the context's. Raises SettingsError, ClusterError."""
         name, source = given.get("namespace"), "--namespace"
         if name is None:
-            name, source = (
-                context_namespace(read_kubeconfigs(self.kubeconfigs), self.context) or "default",
-                "kubeconfig",
-            )
+            source = "the kubeconfig"
+            name = context_namespace(read_kubeconfigs(self.kubeconfigs), self.context) or "default"
         if not is_namespace(name):
             raise SettingsError(f"{source}: {values.quoted(name)} is no namespace's name")
         return name

@@ -10,7 +10,7 @@ from kiptail import stdio
 from kiptail.errors import KiptailError
 from kiptail.text import one_line
 
-__all__ = ["run_command"]
+__all__ = ["exit_code", "run_command"]
 
 
 def run_command(command: click.Command, program: str, arguments: list[str] | None) -> None:
@@ -19,10 +19,11 @@ def run_command(command: click.Command, program: str, arguments: list[str] | Non
     Where the standard output cannot be written to is 1, too; but when nobody reads it any more the work is done.
     """
     stdio.prepare()
-    sys.exit(stdio.finish(_run(command, program, arguments)))
+    sys.exit(stdio.finish(exit_code(command, program, arguments)))
 
 
-def _run(command: click.Command, program: str, arguments: list[str] | None) -> int:
+def exit_code(command: click.Command, program: str, arguments: list[str] | None) -> int:
+    """Run the command line; what went wrong is said on the standard error."""
     try:
         return command.main(args=arguments, prog_name=program, standalone_mode=False) or 0
     except stdio.OutputClosed:

@@ -13,6 +13,7 @@ from typing import Any
 
 from kiptail.config.values import quoted
 from kiptail.kube.object_names import is_name
+from kiptail.pods.workload import workload_of
 
 __all__ = ["Target", "may_own", "owned_by", "target"]
 
@@ -31,7 +32,10 @@ _KINDS = {
     "StatefulSet": ("statefulset", "statefulsets", "sts", "statefulset.apps", "statefulsets.apps"),
     "DaemonSet": ("daemonset", "daemonsets", "ds", "daemonset.apps", "daemonsets.apps"),
     "Job": ("job", "jobs", "job.batch", "jobs.batch"),
+    "CronJob": ("cronjob", "cronjobs", "cj", "cronjob.batch", "cronjobs.batch"),
 }
+#: What a workload is called, as in :func:`~kiptail.pods.workload.workload_of`.
+_SHORT = {"Deployment": "deploy", "ReplicaSet": "rs", "StatefulSet": "sts", "DaemonSet": "ds"}
 _KIND = {word: kind for kind, words in _KINDS.items() for word in words}
 
 
@@ -43,7 +47,7 @@ class Target:
     name: str
 
     def __str__(self) -> str:
-        return f"{self.kind.lower()}/{self.name}"
+        return f"{_SHORT.get(self.kind, self.kind.lower())}/{self.name}"
 
 
 def target(text: str) -> Target:
@@ -51,7 +55,7 @@ def target(text: str) -> Target:
     kind, slash, name = text.rpartition("/")
     found = _KIND.get(kind.lower()) if slash else "Pod"
     if found is None:
-        raise ValueError("is none of pod/NAME, deploy/NAME, rs/NAME, sts/NAME, ds/NAME and job/NAME")
+        raise ValueError("is none of pod/NAME, deploy/NAME, rs/NAME, sts/NAME, ds/NAME, job/NAME and cronjob/NAME")
     if not is_name(name):
         raise ValueError(f"has no name of a {found.lower()}: {quoted(name)}")
     return Target(found, name)
@@ -66,6 +70,8 @@ def may_own(wanted: Target, pod: str) -> bool:
             return re.fullmatch(rf"{re.escape(wanted.name)}-[0-9]{{1,10}}", pod) is not None
         case "Deployment":
             base = rf"{re.escape(wanted.name)}-{_HASH}-"
+        case "CronJob":
+            base = rf"{re.escape(wanted.name)}-(?:[0-9]{{8}}|[0-9]{{10}})-"
         case _:
             base = rf"{re.escape(wanted.name)}-"
     begin, suffix = pod[:-5], pod[-5:]
@@ -77,23 +83,18 @@ def may_own(wanted: Target, pod: str) -> bool:
 
 
 def owned_by(wanted: Target, pod: Mapping[str, Any]) -> bool:
-    """A pod object is the workload's, by its controller.
-
-    A Deployment's pods belong to a ReplicaSet that is named for it and for the hash that is among the pod's labels.
-    """
+    """A pod object is the workload's, by its controller or by what made that."""
     metadata = pod.get("metadata")
     if not isinstance(metadata, Mapping):
         return False
     if wanted.kind == "Pod":
         return metadata.get("name") == wanted.name
-    labels, references = metadata.get("labels"), metadata.get("ownerReferences")
-    name, kind = wanted.name, wanted.kind
-    if kind == "Deployment":
-        template = labels.get("pod-template-hash") if isinstance(labels, Mapping) else None
-        kind, name = "ReplicaSet", f"{wanted.name}-{template}"
+    if wanted.kind in ("Deployment", "CronJob"):
+        return workload_of(pod) == str(wanted)
+    references = metadata.get("ownerReferences")
     return any(
         isinstance(each, Mapping)
         and each.get("controller") is True
-        and (each.get("kind"), each.get("name")) == (kind, name)
+        and (each.get("kind"), each.get("name")) == (wanted.kind, wanted.name)
         for each in (references if isinstance(references, list) else [])
     )

@@ -135,7 +135,7 @@ def _peer(says: Sentence, noted: Json, *, sent: bool) -> tuple[str, str, bool]:
         return f"node/{name}", address, False
     if kind == "ambiguous" and isinstance(names := peer.get("names"), list):
         return " or ".join(_text(each, _NAME_LIMIT) for each in names[:3])[:_NAME_LIMIT], address, False
-    if kind == "host" and isinstance(name, str):
+    if kind == "dns" and isinstance(name, str):
         return name[:_NAME_LIMIT], address, False
     return says.peer or address, address, False
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from kiptail.events.endpoint import Endpoint, Kind
+from kiptail.events.endpoint import Endpoint, known_as
 from kiptail.events.event import POLICY_LIMIT, EventStyle, is_limited
 from kiptail.flows.flow import Flow
 from kiptail.text import one_line
@@ -21,7 +21,7 @@ ANNOTATION = "kiptail/flow"
 #: The longest value, in bytes. Addresses, protocol, port and verdict have a length that always fits.
 ANNOTATION_LIMIT = 2_048
 
-#: What the pod at this end did with the packets, in the words of the metric by namespaces.
+#: What the pod at this end did with the packets, in the words of metrics and records.
 SENT, RECEIVED = "sent", "received"
 
 #: What is left out where the value would be too long, the longest of these first.
@@ -50,7 +50,7 @@ def flow_annotation(flow: Flow, end: str, peer: Endpoint, style: EventStyle, *, 
         "prefix": key.prefix,
         "policy": one_line(key.policy, POLICY_LIMIT),
         "isolated_by": [one_line(name) for name in isolated_by] or None,
-        "peer": {"kind": "many"} if flow.spread is not None else _peer(peer),
+        "peer": {"kind": "several"} if flow.spread is not None else _peer(peer),
         "node": style.node_name,
         "limited": is_limited(flow, style) or None,
     }
@@ -59,17 +59,11 @@ def flow_annotation(flow: Flow, end: str, peer: Endpoint, style: EventStyle, *, 
 
 def _peer(peer: Endpoint) -> dict[str, Any]:
     """Who is at the other end; its address is ``src`` or ``dst``."""
-    match peer.kind:
-        case Kind.POD:
-            return {"kind": "pod", "namespace": peer.pods[0].namespace, "name": peer.pods[0].name}
-        case Kind.AMBIGUOUS:
-            return {"kind": "ambiguous", "names": [f"{pod.namespace}/{pod.name}" for pod in peer.pods]}
-    first, slash, name = peer.name.partition("/")
-    if slash and first == "node":
-        return {"kind": "node", "name": name}
-    if slash and first.startswith("service "):
-        return {"kind": "service", "namespace": first.removeprefix("service "), "name": name}
-    return {"kind": "host", "name": one_line(peer.name)} if peer.name else {"kind": "address"}
+    kind, name = known_as(peer)
+    if kind == "ambiguous":
+        return {"kind": kind, "names": [f"{pod.namespace}/{pod.name}" for pod in peer.pods]}
+    namespace, _, of_it = name.rpartition("/") if kind in ("pod", "service") else ("", "", name)
+    return _without_nothing({"kind": kind, "namespace": namespace, "name": one_line(of_it)})
 
 
 def _without_nothing(found: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from kiptail.pods.ownership import Owned, PodRef
 
-__all__ = ["Endpoint", "Kind", "Locator", "Machine", "Owners", "When"]
+__all__ = ["Endpoint", "Kind", "Locator", "Machine", "Owners", "When", "known_as"]
 
 
 class Kind(StrEnum):
@@ -36,6 +36,20 @@ class Endpoint(NamedTuple):
     stranger: bool = False
     #: It is this machine, whose kubelet probes the other end on the flow's port.
     probes: bool = False
+
+
+def known_as(endpoint: Endpoint) -> tuple[str, str]:
+    """What it is, and its name, "" where it has none but its address, in the words of records and annotations."""
+    match endpoint.kind:
+        case Kind.POD:
+            return "pod", f"{endpoint.pods[0].namespace}/{endpoint.pods[0].name}"
+        case Kind.AMBIGUOUS:
+            return "ambiguous", " or ".join(f"{pod.namespace}/{pod.name}" for pod in endpoint.pods)
+    # As the index names them; what the DNS says of an address has neither a slash nor a blank.
+    for kind, mark in (("node", "node/"), ("service", "service ")):
+        if endpoint.name.startswith(mark):
+            return kind, endpoint.name.removeprefix(mark)
+    return ("dns", endpoint.name) if endpoint.name else ("address", "")
 
 
 class When(NamedTuple):

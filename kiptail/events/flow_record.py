@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from kiptail.clock.dates import exact_time
-from kiptail.events.endpoint import Endpoint, Kind
+from kiptail.events.endpoint import known_as
 from kiptail.events.event import EventRecord, EventStyle, is_limited
 from kiptail.events.stages import Tracked
 from kiptail.flows.flow import Flow
@@ -90,7 +90,7 @@ def fields(
     flow, end, pod = tracked.flow, record.end, record.pod
     key, peer, count = flow.key, tracked.peer(record.end), record.counts(flow.count)
     folded = flow.spread is not None
-    kind, name = ("several", "") if folded else _peer(peer)
+    kind, name = ("several", "") if folded else known_as(peer)
     icmp = "" if key.icmp_type is None else str(key.icmp_type)
     values = {
         "KIPTAIL_NAMESPACE": pod.namespace,
@@ -125,17 +125,3 @@ def fields(
         "PRIORITY": PRIORITY,
         **{field: value for field, value in bounded.items() if value},
     }
-
-
-def _peer(peer: Endpoint) -> tuple[str, str]:
-    """What the other end is, and its name, "" where it has none but its address."""
-    match peer.kind:
-        case Kind.POD:
-            return "pod", f"{peer.pods[0].namespace}/{peer.pods[0].name}"
-        case Kind.AMBIGUOUS:
-            return "ambiguous", " or ".join(f"{pod.namespace}/{pod.name}" for pod in peer.pods)
-    # As the index names them; what the DNS says of an address has neither a slash nor a blank.
-    for kind, mark in (("node", "node/"), ("service", "service ")):
-        if peer.name.startswith(mark):
-            return kind, peer.name.removeprefix(mark)
-    return ("dns", peer.name) if peer.name else ("address", "")

@@ -12,7 +12,8 @@ import pytest
 from kiptail.check import run
 from kiptail.check.facts import NEEDS_ROOT, NOT_INSTALLED, CalicoFacts, JournalFacts, RuleFacts
 from kiptail.check.firewall.log_rules import Fate, LogRule
-from kiptail.cli import main
+from kiptail.cli.ending import exit_code
+from kiptail.cli.main import cli
 from kiptail.config.settings import Settings
 
 RULE = LogRule("nftables", "inet filter forward", "x: ", Fate.DROP)
@@ -36,7 +37,7 @@ def journal(settings: Settings, *, now: float, window_s: float) -> JournalFacts:
 
 
 def kiptail(*arguments: object) -> int:
-    return main._run([str(argument) for argument in arguments])
+    return exit_code(cli, "kiptail", [str(argument) for argument in arguments])
 
 
 def test_it_prints_what_it_would_write(

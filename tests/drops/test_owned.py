@@ -14,7 +14,7 @@ from kiptail.drops.owned import Target, may_own, owned_by, target
     [
         ("pod/web", "Pod"), ("po/web", "Pod"), ("web", "Pod"), ("deploy/web", "Deployment"), ("rs/web", "ReplicaSet"),
         ("Deployment/web", "Deployment"), ("deployments.apps/web", "Deployment"), ("sts/web", "StatefulSet"),
-        ("ds/web", "DaemonSet"), ("job/web", "Job"),
+        ("ds/web", "DaemonSet"), ("job/web", "Job"), ("cj/web", "CronJob"),
     ],
 )  # fmt: skip
 def test_kinds_are_written_as_for_kubectl(text: str, kind: str) -> None:
@@ -47,6 +47,8 @@ def test_anything_else_is_refused(text: str) -> None:
         ("sts/db", "db-x7k2p", False),
         ("ds/log", "log-x7k2p", True),
         ("job/once", "once-x7k2p", True),
+        ("cronjob/backup", "backup-29402880-x7k2p", True),
+        ("cronjob/backup", "backup-x7k2p", False),
         ("deploy/" + "a" * 60, "a" * 58 + "x7k2p", True),
         ("deploy/" + "a" * 50, "a" * 50 + "-6d4cf5" + "-" + "x7k2p", True),
         ("deploy/" + "a" * 50, "a" * 50 + "-6d4cf56" + "x7k2p", True),
@@ -68,6 +70,9 @@ def test_a_controller_tells_whose_it_is() -> None:
     assert owned_by(target("rs/web-abc"), pod())
     assert owned_by(target("sts/web"), pod("StatefulSet", "web"))
     assert owned_by(target("pod/web-abc-12345"), pod())
+    assert owned_by(target("job/backup-29402880"), pod("Job", "backup-29402880"))
+    assert owned_by(target("cronjob/backup"), pod("Job", "backup-29402880"))
+    assert not owned_by(target("cronjob/backup"), pod("Job", "backup-x"))
     assert not owned_by(target("deploy/web"), pod(template="xyz"))
     assert not owned_by(target("deploy/web"), pod("StatefulSet", "web"))
     assert not owned_by(target("sts/web"), pod("StatefulSet", "web", controller=None))

@@ -43,7 +43,7 @@ def test_it_is_one_compact_object_in_which_nothing_changes_from_packet_to_packet
     ("peer", "said"),
     [
         (Endpoint(Kind.NOBODY, "192.0.2.1"), {"kind": "address"}),
-        (Endpoint(Kind.NOBODY, "192.0.2.1", name="db.example.com"), {"kind": "host", "name": "db.example.com"}),
+        (Endpoint(Kind.NOBODY, "192.0.2.1", name="db.example.com"), {"kind": "dns", "name": "db.example.com"}),
         (Endpoint(Kind.NOBODY, "192.0.2.1", name="node/worker-3"), {"kind": "node", "name": "worker-3"}),
         (
             Endpoint(Kind.NOBODY, "10.96.0.1", name="service default/kubernetes"),
@@ -71,7 +71,7 @@ def test_what_there_is_has_a_key_and_nothing_else_does() -> None:
     assert ping["icmp"] == {"type": 8, "code": 0}
     assert not {"port", "prefix", "reply", "policy", "limited", "isolated_by"} & ping.keys()
     folded = json.loads(flow_annotation(replace(flow_of(dst=""), spread=Spread()), "src", SERVER, STYLE))
-    assert folded["peer"] == {"kind": "many"}
+    assert folded["peer"] == {"kind": "several"}
     assert "dst" not in folded
     limited = replace(STYLE, limited=frozenset({"calico-drop:"}))
     text = flow_annotation(flow_of(), "dst", SERVER, limited, isolated_by=["team-b/deny", "team-b/web"])
