@@ -29,7 +29,13 @@ _REALISTIC = _ROOT / "tests" / "wire" / "48-pod-realistic.json"
 
 #: Pods of a node.
 _PER_NODE = 50
-_WAYS = ("cluster, streamed", "cluster, in pages", "node", "typed list of the Python client")
+_WAYS = (
+    "cluster, streamed",
+    "cluster, in pages",
+    "cluster, without labels",  # --explain off
+    "node",
+    "typed list of the Python client",
+)
 
 
 def main() -> int:
@@ -86,8 +92,8 @@ def _cluster(pods: int) -> Iterator[dict[str, Path]]:
 
 
 def _made_pods(number: int) -> Path:
-    """A file with so many pods, one a line, 50 a node, dual-stack; made once."""
-    path = _BUILD / f"pods-{number}.jsonl"
+    """A file with so many pods, one a line, 50 a node, dual-stack, ten of them a workload; made once."""
+    path = _BUILD / f"pods-{number}-labels.jsonl"
     if path.exists():
         return path
     _BUILD.mkdir(parents=True, exist_ok=True)
@@ -102,6 +108,7 @@ def _made_pods(number: int) -> Path:
                 "name": f"web-{n % 97}-5d4f8c7b9d-{n:05x}",
                 "namespace": f"team-{n % 200}",
                 "uid": str(uuid.UUID(int=n)),
+                "labels": _labels(n),
             }
             pattern["spec"]["nodeName"] = f"worker-{node}"
             pattern["status"] |= {
@@ -112,6 +119,16 @@ def _made_pods(number: int) -> Path:
             }
             file.write(json.dumps(pattern, separators=(",", ":")) + "\n")
     return part.rename(path)
+
+
+def _labels(n: int) -> dict[str, str]:
+    """Those of a Deployment's pod, which ten share, or, one in twenty, of a StatefulSet's, which none does."""
+    workload = n % 2_000
+    labels = {"app.kubernetes.io/name": f"app-{workload % 400}", "app.kubernetes.io/instance": f"app-{workload}"}
+    labels |= {"app.kubernetes.io/managed-by": "Helm", "team": f"team-{n % 200}"}
+    if n % 20:
+        return labels | {"pod-template-hash": f"{workload:010x}"}
+    return labels | {"statefulset.kubernetes.io/pod-name": f"app-{n}", "controller-revision-hash": f"{workload:010x}"}
 
 
 def _run(way: str, kubeconfig: Path, node: str) -> dict[str, Any]:
@@ -159,6 +176,7 @@ def _index(way: str, kubeconfig: Path, node: str) -> int:
         hooks=Hooks(lambda addresses: None, lambda: None, lambda: None, lambda reason: None),
         clock=OwnClock(),
         node_mode=NodeMode(lambda addresses: None, str) if way == "node" else None,
+        detailed="without labels" not in way,
     )
     index.start()
     while not index.ready():

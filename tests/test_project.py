@@ -62,6 +62,7 @@ PURE = (
     "events/event",
     "events/schedule",
     "events/tally",
+    "events/why",
     "flows/budget",
     "flows/flow",
     "flows/known_lines",
@@ -80,8 +81,10 @@ PURE = (
     "pods/ranges",
     "pods/remote",
     "pods/stats",
+    "pods/traits",
     "pods/workload",
     "policies/cluster",
+    "policies/denial",
     "policies/ends",
     "policies/evaluate",
     "policies/explanation",
@@ -287,7 +290,9 @@ def test_the_rights_are_those_the_program_uses_and_no_more() -> None:
         for resource in rule["resources"]
     }
     needed = {("", "pods"): {"list", "watch"}, ("", "events"): {"create", "patch"}}
-    assert rules == needed | {("", "nodes"): {"list"}, ("", "services"): {"list"}}
+    names = {("", "nodes"): {"list"}, ("", "services"): {"list"}}
+    policies = {("networking.k8s.io", "networkpolicies"): {"list"}, ("", "namespaces"): {"get"}}
+    assert rules == needed | names | policies
     assert by_kind["Role"]["rules"] == [
         {"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["kiptail"], "verbs": ["create"]}
     ]

@@ -23,6 +23,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 Output = Literal["text", "json"]
 PodIdentifier = Literal["name_with_namespace", "namespace", "name", "label"]
 PodIndex = Literal["node", "cluster"]
+Switch = Literal["on", "off"]
 
 T = TypeVar("T")
 
@@ -296,6 +297,14 @@ POD_IDENTIFIER_LABEL: Option[str] = Option(
     peer=Peer("POD_IDENTIFIER_LABEL"),
     help="The label whose value names a pod with --pod-identifier label.",
 )
+EXPLAIN: Option[Switch] = Option(
+    "explain",
+    values.choice("on", "off"),
+    metavar="on|off",
+    default="on",
+    help="Whether Events say which NetworkPolicies are in a packet's way. on: the policies of the namespaces of dropped"
+    " packets are asked for, as far as the credential may. off: they are not, and no labels of pods are kept.",
+)
 EVENT_REASON: Option[str] = Option(
     "event-reason",
     values.event_reason,
@@ -375,6 +384,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     POD_CIDR,
     POD_IDENTIFIER,
     POD_IDENTIFIER_LABEL,
+    EXPLAIN,
     EVENT_REASON,
     EVENT_COMPONENT,
     STATE_DIRECTORY,

@@ -85,6 +85,8 @@ class Settings:
     pod_identifier: PodIdentifier
     #: The label that names a pod; never None when ``pod_identifier`` is ``label``.
     pod_identifier_label: str | None
+    #: Events say which NetworkPolicies are in a packet's way.
+    explain: bool
     #: CamelCase, at most 128 letters and digits.
     event_reason: str
     #: ``source.component`` of the Events, at most 253 characters without blanks.
@@ -150,6 +152,7 @@ def resolve(
         max_flows=levels.need(options.MAX_FLOWS),
         pod_identifier=levels.need(options.POD_IDENTIFIER),
         pod_identifier_label=_pod_identifier_label(levels),
+        explain=levels.need(options.EXPLAIN) == "on",
         event_reason=levels.need(options.EVENT_REASON),
         event_component=levels.need(options.EVENT_COMPONENT),
         metrics_address=levels.need(options.METRICS_ADDRESS),

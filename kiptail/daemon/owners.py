@@ -70,6 +70,7 @@ class Owners:
                 on_found=self._found,
                 on_names=self._renamed,
                 observe=observer.watch_interrupted,
+                detailed=settings.explain,
             )
             stack.callback(self._names.stop)
         self._memory: PodMemory | None = None

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from kiptail.daemon.observer import Reading
 from kiptail.daemon.report import Report
+from kiptail.daemon.wiring import Explanations
 from kiptail.events.poster import Poster
 from kiptail.events.tally import Tally
 from kiptail.flows.flow import ENDS
@@ -45,8 +46,9 @@ class Readings:
         tally: Tally,
         report: Report,
         damaged: bool,
+        explanations: Explanations | None = None,
     ) -> None:
-        """``damaged``: a state file was set aside at the start."""
+        """``damaged``: a state file was set aside at the start. ``explanations``: None where none are wanted."""
         self._journal = journal
         self._follower = follower
         self._ledger = ledger
@@ -55,6 +57,7 @@ class Readings:
         self._tally = tally
         self._report = report
         self._damaged = damaged
+        self._explanations = explanations
 
     def read(self) -> Iterator[Reading]:
         """Everything that is counted, for a scrape."""
@@ -127,6 +130,8 @@ class Readings:
         ):
             yield Reading(name, text, gauge, counter=False)
         yield from _index_readings(self._index.stats())
+        if self._explanations is not None:
+            yield from _explanation_readings(self._explanations)
 
 
 def _by_label(policies: Mapping[tuple[str, str], int]) -> Mapping[tuple[str, str], int]:
@@ -136,6 +141,17 @@ def _by_label(policies: Mapping[tuple[str, str], int]) -> Mapping[tuple[str, str
         label = one_line(policy)
         shown[label, verdict] = shown.get((label, verdict), 0) + value
     return shown
+
+
+def _explanation_readings(explanations: Explanations) -> Iterator[Reading]:
+    for result in ("denied", "allowed", "unknown", "refused"):
+        text = "Flows by what NetworkPolicies say of them, as far as that could be found out."
+        yield Reading("kiptail_explanations", text, explanations.explainer.results[result], {"result": result})
+    for resource in ("networkpolicies", "namespaces"):
+        for result in ("answered", "unusable", "refused", "failed"):
+            text = "Requests for the NetworkPolicies or the labels of a namespace."
+            value = explanations.asker.requests[resource, result]
+            yield Reading("kiptail_policy_requests", text, value, {"resource": resource, "result": result})
 
 
 def _index_readings(stats: IndexStats) -> Iterator[Reading]:

@@ -18,8 +18,17 @@ from kiptail.daemon.record_sinks import open_record_sink
 from kiptail.daemon.report import Report
 from kiptail.daemon.signals import StopSignal
 from kiptail.daemon.startup import Stopped, open_store
-from kiptail.daemon.wiring import event_style, open_clock, open_journal, open_ledger, open_names, open_sink
+from kiptail.daemon.wiring import (
+    event_style,
+    open_clock,
+    open_explainer,
+    open_journal,
+    open_ledger,
+    open_names,
+    open_sink,
+)
 from kiptail.errors import ClusterError, JournalError, KiptailError, StateError
+from kiptail.events.attribution import unexplained
 from kiptail.events.endpoint import Locator
 from kiptail.events.poster import Poster
 from kiptail.events.recorder import Recorder
@@ -93,6 +102,7 @@ class _Daemon:
             wake=self._stop.wake,
             stack=stack,
         )
+        explanations = open_explainer(self._cluster.api, self._owners.index.details, self._wake_poster, stack)
         tally = Tally()
         sink = open_sink(settings, self._cluster.api, self._stop.set)
         self._printer = sink if isinstance(sink, Printer) else None
@@ -111,6 +121,7 @@ class _Daemon:
                 tally=tally,
                 remember=self._owners.remember,
                 uncut=self._owners.changed.pending,
+                explain=explanations.explainer.explain if explanations else unexplained,
                 own_clock=self._clock,
                 records=open_record_sink(settings, stack),
             )
@@ -144,6 +155,7 @@ class _Daemon:
                 tally=tally,
                 report=self._report,
                 damaged=store.damaged is not None,
+                explanations=explanations,
             )
         )
 

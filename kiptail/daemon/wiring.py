@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kiptail.clock.own import OwnClock
 from kiptail.clock.steady import Timeline
@@ -16,6 +16,7 @@ from kiptail.daemon.observer import Observer, Unobserved
 from kiptail.errors import ClusterError
 from kiptail.events.endpoint import NameOf
 from kiptail.events.event import EventStyle
+from kiptail.events.explainer import Explainer
 from kiptail.events.sink import ApiSink, Printer
 from kiptail.flows.budget import Limits
 from kiptail.flows.known_lines import KnownLine, KnownLines
@@ -25,9 +26,11 @@ from kiptail.journal.reader import running_boot
 from kiptail.names.cluster import ClusterNames
 from kiptail.names.dns import Names
 from kiptail.netfilter.prefixes import Prefixes
+from kiptail.pods.index import PodDetails
 from kiptail.pods.live import LiveIndex, NodeMode
 from kiptail.pods.ranges import PodRanges
 from kiptail.pods.reflector import Hooks
+from kiptail.policies.asker import Asker
 from kiptail.state.store import Saved
 
 if TYPE_CHECKING:
@@ -35,9 +38,11 @@ if TYPE_CHECKING:
     from kiptail.kube.api import KubeApi
 
 __all__ = [
+    "Explanations",
     "connect",
     "event_style",
     "open_clock",
+    "open_explainer",
     "open_index",
     "open_journal",
     "open_ledger",
@@ -47,6 +52,13 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+
+class Explanations(NamedTuple):
+    """What explains flows, and whom it asks."""
+
+    explainer: Explainer
+    asker: Asker
 
 
 def open_metrics(settings: Settings) -> Metrics | Unobserved:
@@ -99,8 +111,12 @@ def open_index(
     on_found: Callable[[Iterable[str]], None],
     on_names: Callable[[], None],
     observe: Callable[[str], None],
+    detailed: bool,
 ) -> tuple[LiveIndex, ClusterNames]:
-    """The pod index, and the names of nodes and Services that it asks; neither runs yet."""
+    """The pod index, and the names of nodes and Services that it asks; neither runs yet.
+
+    ``detailed``: with what NetworkPolicies look at.
+    """
     ranges = PodRanges(settings.pod_cidrs)
     by_node = settings.pod_index == "node"
     names = ClusterNames(api, ranges=ranges, nodes=by_node, on_change=on_names)
@@ -119,6 +135,7 @@ def open_index(
         hooks=Hooks(on_change, on_ready, on_nodes=_nothing if by_node else on_names, observe=observe),
         clock=clock,
         node_mode=node_mode if by_node else None,
+        detailed=detailed,
     )
     return index, names
 
@@ -194,6 +211,21 @@ def open_names(api: KubeApi | None, on_ready: Callable[[], None], stack: ExitSta
 
 def _nameless(address: str) -> str:
     return ""
+
+
+def open_explainer(
+    api: KubeApi | None, details: PodDetails | None, on_answer: Callable[[], None], stack: ExitStack
+) -> Explanations | None:
+    """What tells which NetworkPolicies are in the way, if that is wanted; ``stack`` ends what it asks with."""
+    if api is None or details is None:
+        return None
+    asker = Asker(
+        api,
+        on_answer=on_answer,
+        how_to_grant=lambda verb, resource: grant_remedy(api.identity(), verb, resource),
+    )
+    stack.callback(asker.close)
+    return Explanations(Explainer(details, asker), asker)
 
 
 def event_style(settings: Settings, node_name: str, prefixes: Prefixes) -> EventStyle:

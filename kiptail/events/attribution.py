@@ -10,14 +10,25 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
+from kiptail.errors import StateError
 from kiptail.events.endpoint import Endpoint, Kind, When
 from kiptail.events.event import LIMITED, EventRecord, EventStyle, event_name, is_limited, message
 from kiptail.events.stages import Tracked
+from kiptail.events.why import same_ends
 from kiptail.flows.flow import Flow
 from kiptail.pods.pod import PodRef
 from kiptail.pods.tenancy import floor_s
 
-__all__ = ["Attributor", "Locate", "Outbox"]
+__all__ = ["Attributor", "Explain", "Locate", "Outbox", "unexplained"]
+
+
+#: What the Event at each end of a flow is to say of NetworkPolicies, by end; None while that is awaited.
+Explain = Callable[[Tracked], Mapping[str, str] | None]
+
+
+def unexplained(tracked: Tracked) -> Mapping[str, str]:
+    """Nobody is asked."""
+    return {}
 
 
 class Locate(Protocol):
@@ -78,13 +89,14 @@ class Attributor:
         flows: Iterable[Tracked],
         *,
         remember: Callable[[], None] = lambda: None,
+        explain: Explain = unexplained,
     ) -> None:
         """``remember`` stores what is known of pods: a decision must not outlive what it was made by.
 
         ``flows`` are all that are tracked, of which some tell who sent from an address before.
         """
         self._locate, self._outbox, self._style, self._remember = locate, outbox, style, remember
-        self._flows = flows
+        self._flows, self._explain = flows, explain
 
     def ready(self) -> bool:
         """:meth:`attribute` can be asked."""
@@ -140,7 +152,24 @@ class Attributor:
     def reword(self, tracked: Tracked) -> None:
         """Bring the Events' texts up to what is known by now."""
         for (end, _uid), record in tracked.records.items():
-            record.message = message(tracked.flow, end, tracked.peer(end), self._style, withdrawn=record.withdrawn)
+            why = (tracked.why or {}).get(end, "")
+            peer = tracked.peer(end)
+            record.message = message(tracked.flow, end, peer, self._style, withdrawn=record.withdrawn, why=why)
+
+    def explain(self, tracked: Tracked) -> bool:
+        """Have the Events of a flow whose ends are decided say what the policies do; False while that is awaited.
+
+        Raises StateError.
+        """
+        if tracked.why is None and tracked.attributed:
+            tracked.why = self._explain(tracked)
+            if tracked.why:
+                try:
+                    self._store(tracked, dict(tracked.endpoints))
+                except StateError:
+                    tracked.why = None
+                    raise
+        return tracked.why is not None
 
     def reword_if_limited(self, tracked: Tracked) -> None:
         """Bring a stored flow's texts up to the settings, if by those its rule logs at a limited rate.
@@ -190,14 +219,18 @@ class Attributor:
         if src is not None and dst is not None and flow.key.protocol == "TCP" and flow.key.port and not flow.key.reply:
             endpoints["src"] = src._replace(probes=self._locate.probes(src, dst, flow.key.port))
         records = {key: replace(record) for key, record in tracked.records.items()}
-        decided = Tracked(flow, tracked.since, endpoints, records)
+        # What policies say is decided once, and anew only where somebody else is at an end.
+        why = tracked.why if same_ends(endpoints, tracked.endpoints) else None
+        decided = Tracked(flow, tracked.since, endpoints, records, why=why)
+        if why is None and decided.attributed:
+            decided.why = self._explain(decided)
         self._assign(decided)
         self.reword(decided)
         self._remember()
         # What may still turn out is asked again after a restart.
         final = {end: endpoint for end, endpoint in endpoints.items() if not endpoint.open}
         self._outbox.save_endpoints(flow.id, final, decided.records.values())
-        tracked.endpoints, tracked.records = decided.endpoints, decided.records
+        tracked.endpoints, tracked.records, tracked.why = decided.endpoints, decided.records, decided.why
 
     def _assign(self, tracked: Tracked) -> None:
         """Give each end's Event to the pod there, and take it from whoever else had it."""

@@ -119,7 +119,7 @@ class Delivery:
             if record.given_up and self.chances.due(record.key, count):
                 record.given_up = ""
                 record.rounds = min(record.rounds, MAX_ROUNDS - 1)
-            if record.is_pending(count):
+            if record.is_pending(count) and (record.writes or not tracked.held):
                 self._plan_one(record, tracked.flow)
         self._stages.reopen(tracked)
         self.unposted = self._schedule.unposted

@@ -117,10 +117,11 @@ def event_name(flow: Flow, end: str, pod: PodRef, node_name: str) -> str:
     return f"{pod.name[:POD_NAME_LIMIT].rstrip('.-')}.{digest}"
 
 
-def message(flow: Flow, end: str, peer: Endpoint, style: EventStyle, *, withdrawn: bool = False) -> str:
+def message(flow: Flow, end: str, peer: Endpoint, style: EventStyle, *, withdrawn: bool = False, why: str = "") -> str:
     """What the owner of the pod at ``end`` of the flow reads; nothing in it changes from packet to packet.
 
-    ``withdrawn``: the packets turned out not to be this pod's.
+    ``withdrawn``: the packets turned out not to be this pod's. ``why``: what is to be said of NetworkPolicies, as
+    :func:`kiptail.events.why.reason` says it.
     """
     key = flow.key
     verb = _VERBS[key.verdict]
@@ -132,8 +133,9 @@ def message(flow: Flow, end: str, peer: Endpoint, style: EventStyle, *, withdraw
         ending += LIMITED
     if flow.spread is not None:
         return f"Packets {verb} when {action}{_folded(flow.spread, preposition)}{ending}"
+    said = "" if withdrawn else why
     who = f"{_called(peer, style)} ({peer.address})" if _called(peer, style) else peer.address
-    return _cut(f"Packet {verb} when {action} {preposition} {who}{_about(key)}{_by(key.policy)}", ending)
+    return _cut(f"Packet {verb} when {action} {preposition} {who}{_about(key)}{_by(key.policy)}{said}", ending)
 
 
 def is_limited(flow: Flow, style: EventStyle) -> bool:

@@ -17,6 +17,8 @@ __all__ = ["Poster"]
 
 #: So long a request that is under way on a stop is waited for, in seconds.
 REQUEST_PATIENCE = 2.0
+#: So long a run that ends with the journal waits for what NetworkPolicies say, in seconds.
+DRAIN_EXPLAINING = 10.0
 #: So long a journal that takes nothing is tried for the last records of all, in seconds.
 RECORDS_PATIENCE = 1.0
 
@@ -151,6 +153,7 @@ class Poster:
             self._recorder.rename_strangers()
         if inbox.answered:
             self._recorder.awaiting.look_again()
+            self._recorder.explaining.look_again()
         for flow in inbox.flows.values():
             self._recorder.arrive(flow)
         self._recorder.arrived()
@@ -162,6 +165,11 @@ class Poster:
             self._await_owners()
         self._take_in()
         recorder.attribute_waiting(final=True, leave=not self._drain)
+        explained_by = self._clock() + DRAIN_EXPLAINING
+        while self._drain and len(recorder.explaining) and self._may_go_on() and self._clock() < explained_by:
+            self._take_in()
+            recorder.attribute_waiting(final=True)
+            time.sleep(0.02)
         recorder.journaling.write_all(RECORDS_PATIENCE)
         if delivery.sender.unreachable and not self._drain:
             return  # the next start goes on with what is stored

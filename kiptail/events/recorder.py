@@ -13,16 +13,18 @@ from dataclasses import dataclass, field
 
 from kiptail.clock.own import OwnClock
 from kiptail.errors import StateError
-from kiptail.events.attribution import Attributor, Locate, Outbox
+from kiptail.events.attribution import Attributor, Explain, Locate, Outbox, unexplained
 from kiptail.events.awaiting import Awaiting
 from kiptail.events.counting import Counting
 from kiptail.events.delivery import Delivery, Notes
 from kiptail.events.endpoint import Endpoint
 from kiptail.events.event import EventRecord, EventStyle
+from kiptail.events.explaining import Explaining
 from kiptail.events.journaling import Journaling, RecordCounts, RecordSink
 from kiptail.events.schedule import FIRST_UPDATES, Schedule
 from kiptail.events.stages import Stage, Stages, Tracked
 from kiptail.events.tally import Tally
+from kiptail.events.why import reasons_of
 from kiptail.events.writer import EventSink, Sender
 from kiptail.flows.flow import Flow
 from kiptail.pods.ownership import NEVER
@@ -73,6 +75,7 @@ class Recorder:
         tally: Tally | None = None,
         remember: Callable[[], None] = lambda: None,
         uncut: Callable[[str], bool] = lambda address: False,
+        explain: Explain = unexplained,
         clock: Callable[[], float] = time.monotonic,
         own_clock: OwnClock | None = None,
         records: RecordSink | None = None,
@@ -82,15 +85,16 @@ class Recorder:
         ``most_ended`` bounds three numbers of flows: those that have ended and wait to be posted, those that rested and
         wait to be posted anew (of both, the oldest are given up), and those that rest (the oldest are dropped).
         ``remember`` stores what is known of pods, before a decision that hangs on it. ``uncut`` tells whether flows of
-        an address have still to be cut by what is known of it. ``own_clock`` is what flows' times are reckoned by.
-        ``records`` takes flow records; without it there are none.
+        an address have still to be cut by what is known of it. ``explain`` tells what to say of NetworkPolicies.
+        ``own_clock`` is what flows' times are reckoned by. ``records`` takes flow records; without it there are none.
         """
         self._outbox, self._most_ended, self._observe, self._clock = outbox, most_ended, observe, clock
         self.stages = Stages()
         own_clock = own_clock or OwnClock()
         notes = Notes(outbox, clock)
-        attributor = Attributor(locate, outbox, style, self.stages, remember=remember)
+        attributor = Attributor(locate, outbox, style, self.stages, remember=remember, explain=explain)
         self.awaiting = Awaiting(attributor, self.stages, clock=clock, uncut=uncut)
+        self.explaining = Explaining(attributor, clock=clock)
         self._counting = Counting(Tally() if tally is None else tally)
         self.delivery = Delivery(
             self.stages,
@@ -129,7 +133,7 @@ class Recorder:
     def restore(self, flow: Flow, endpoints: Mapping[str, Endpoint], records: Iterable[EventRecord]) -> None:
         """Take up a stored flow, a copy as for :meth:`arrive`."""
         stored = {(record.end, record.pod.uid): record for record in records}
-        tracked = Tracked(flow, self._clock(), dict(endpoints), stored)
+        tracked = Tracked(flow, self._clock(), dict(endpoints), stored, why=reasons_of(stored.values()))
         self.delivery.restore(tracked)
         self.journaling.restore(tracked)
         self.awaiting.attributor.reword_if_limited(tracked)
@@ -174,7 +178,8 @@ class Recorder:
 
     def pause(self) -> float:
         """Seconds until there is something to do."""
-        dues = (self._sweep_at, self.awaiting.due, self.delivery.due, self.delivery.notes.due, self.journaling.due)
+        parts = (self.awaiting, self.explaining, self.delivery, self.delivery.notes, self.journaling)
+        dues = (self._sweep_at, *(part.due for part in parts))
         return min(due for due in dues if due is not None) - self._clock()
 
     def step(self) -> None:
@@ -192,11 +197,15 @@ class Recorder:
         ``leave``: except by the next start, to which what would be a guess now is left.
         """
         for looked in self.awaiting.look(final=final, leave=leave):
+            if looked.decided:
+                self.explaining.begin(looked.tracked)
             self.delivery.plan(looked.tracked)
             self.journaling.plan(looked.tracked)
             if looked.decided:
                 self._counting.count(looked.tracked)
                 self._retire(looked.tracked)
+        for tracked in self.explaining.look():
+            self.delivery.plan(tracked)
 
     def send_next(self) -> None:
         """Write the Event that is due, if any is."""
@@ -228,6 +237,7 @@ class Recorder:
         self.journaling.give_up(tracked)
         self.stages.drop(flow_id)
         self.awaiting.drop(flow_id)
+        self.explaining.drop(flow_id)
 
     def _give_up(self, tracked: Tracked, reason: str) -> None:
         """Give up all that a flow's Events, and its records once it has ended, have still to say."""

@@ -7,7 +7,7 @@ stages: :mod:`kiptail.events.awaiting`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -48,6 +48,10 @@ class Tracked:
     #: How many of its drops are in the tally of namespaces, and in the count of those that nobody could be blamed for.
     tallied: int = 0
     ambiguous: int = 0
+    #: What its Events say of NetworkPolicies, by end; None = that is not decided.
+    why: Mapping[str, str] | None = None
+    #: Its first Events wait for that.
+    held: bool = False
     #: Moved by :class:`Stages` only.
     stage: Stage = Stage.OPEN
 

@@ -83,15 +83,27 @@ class KubeApi(Client):
         """One page of all namespaces' Services, a v1.ServiceList, as :meth:`list_pods_page`."""
         return self._page("services", {}, limit=limit, continue_token=continue_token)
 
-    def list_network_policies_page(self, namespace: str, *, limit: int, continue_token: str = "") -> Json:
-        """One page of a namespace's NetworkPolicies, a networking.k8s.io/v1 list, as :meth:`list_pods_page`."""
+    def list_network_policies_page(
+        self,
+        namespace: str,
+        *,
+        limit: int,
+        continue_token: str = "",
+        resource_version: str | None = None,
+        most_bytes: int = LIST_BYTES,
+    ) -> Json:
+        """One page of a namespace's NetworkPolicies, a networking.k8s.io/v1 list, as :meth:`list_pods_page`.
+
+        An answer larger than ``most_bytes`` is an error.
+        """
         return self._page(
             "networkpolicies",
-            {},
+            {"resourceVersion": resource_version} if resource_version is not None and not continue_token else {},
             limit=limit,
             continue_token=continue_token,
             namespace=namespace,
             group="/apis/networking.k8s.io/v1",
+            most_bytes=most_bytes,
         )
 
     def _page(
@@ -103,13 +115,14 @@ class KubeApi(Client):
         continue_token: str,
         namespace: str = "",
         group: str = "/api/v1",
+        most_bytes: int = LIST_BYTES,
     ) -> Json:
         query = {"limit": str(limit)} | ({"continue": continue_token} if continue_token else {}) | query
         what, path = f"cannot list {plural}", f"{group}/{plural}"
         if namespace:
             what, path = f"{what} in {namespace}", f"{group}/namespaces/{_segment(namespace)}/{plural}"
         request = Request(what, "list", "GET", f"{path}?{urlencode(query)}")
-        return page_of(plural, request.what, self._transport.ask(request, LIST_BYTES))
+        return page_of(plural, request.what, self._transport.ask(request, most_bytes))
 
     def namespace(self, name: str) -> Json:
         """A v1.Namespace. 404 (NotFound): there is none of that name."""

@@ -65,6 +65,8 @@ class Purpose:
     note: str = ""
     #: Only who writes Events needs it, so a dry run does not.
     posting: bool = False
+    #: Only ``--explain on`` needs it.
+    explaining: bool = False
 
 
 _BLIND = "so it does not know whose packets they were"
@@ -102,6 +104,26 @@ PURPOSES = (
             Right("list", "services", "so Events show the addresses of services without a name", optional=True),
         ),
         note="Optional: without these, Events tell such an address as it is.",
+    ),
+    Purpose(
+        "list NetworkPolicies and get namespaces, to say which policies are in a packet's way",
+        (
+            Right(
+                "list",
+                "networkpolicies",
+                "so Events do not say which NetworkPolicies are in the way",
+                group="networking.k8s.io",
+                optional=True,
+            ),
+            Right(
+                "get",
+                "namespaces",
+                "so Events do not say so where NetworkPolicies select namespaces by labels",
+                optional=True,
+            ),
+        ),
+        note="Optional: without these, Events do not say which policies. kiptail asks for single namespaces only.",
+        explaining=True,
     ),
     Purpose(
         "renew its own token",
@@ -155,15 +177,16 @@ def required_rights(node: str | None, *, posting: bool) -> tuple[Wanted, ...]:
     )
 
 
-def checked_rights(node: str | None, account: tuple[str, str] | None) -> tuple[Wanted, ...]:
+def checked_rights(node: str | None, account: tuple[str, str] | None, *, explain: bool = True) -> tuple[Wanted, ...]:
     """All of them, the optional ones too.
 
     ``node``: as for :func:`required_rights`. ``account``: namespace and name of the service account whose token is to
-    be renewed; None where there is none.
+    be renewed; None where there is none. ``explain``: Events are to say which NetworkPolicies are in the way.
     """
     return tuple(
         _wanted(right, node, account)
         for purpose in PURPOSES
+        if explain or not purpose.explaining
         for right in purpose.rights
         if _applies(right, node) and (account is not None or right.scope is not Scope.ACCOUNT)
     )

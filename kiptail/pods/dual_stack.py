@@ -21,6 +21,7 @@ from kiptail.kube.pages import items_of, next_page, pages
 from kiptail.pods.dual_stack_plan import DualStackPlan
 from kiptail.pods.pod import Pod
 from kiptail.pods.pod_object import reduce_pod
+from kiptail.pods.traits import SharedTraits
 
 __all__ = ["DualStackApi", "DualStackList"]
 
@@ -70,14 +71,16 @@ class DualStackList:
         found: Callable[[list[Pod], frozenset[str]], None],
         on_answer: Callable[[frozenset[str]], None],
         clock: OwnClock | None = None,
+        traits: SharedTraits | None = None,
     ) -> None:
         """Both callbacks run in the thread.
 
         ``found(pods, awaited)`` takes those of a page's pods that have two addresses; ``on_answer(awaited)`` follows
-        at the end: what awaited these addresses can be answered.
+        at the end: what awaited these addresses can be answered. ``traits``: as for :func:`reduce_pod`.
         """
         self._api = api
         self._label = label
+        self._traits = traits
         self._found = found
         self._on_answer = on_answer
         self._clock = clock or OwnClock()
@@ -204,7 +207,7 @@ class DualStackList:
             self.cost.pods += len(items)
             if self._is_too_large(_total(page, read)):
                 return False
-            pods = [reduce_pod(item, label=self._label) for item in items]
+            pods = [reduce_pod(item, label=self._label, traits=self._traits) for item in items]
             self.cost.refused += pods.count(None)
             more = bool(next_page(page))
             del page, items

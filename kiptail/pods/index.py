@@ -6,9 +6,10 @@ from typing import Protocol
 
 from kiptail.pods.local import LocalPods
 from kiptail.pods.ownership import Hands, Owned
+from kiptail.pods.pod import Pod
 from kiptail.pods.stats import IndexStats
 
-__all__ = ["PodIndex", "PodOwners"]
+__all__ = ["PodDetails", "PodIndex", "PodOwners"]
 
 
 class PodOwners(Protocol):
@@ -45,12 +46,26 @@ class PodOwners(Protocol):
         """An owner of the address at that time may still turn out; has it looked up, where that helps."""
 
 
+class PodDetails(Protocol):
+    """What NetworkPolicies look at of the pods and addresses at the ends of flows. Any thread may ask."""
+
+    def pod(self, address: str, uid: str) -> Pod | None:
+        """The pod with the UID that Events name, as it is now, if it had the address and is not gone."""
+
+    def outside(self, address: str, at_us: int) -> bool:
+        """The address was surely no pod's at ``at_us``."""
+
+
 class PodIndex(Protocol):
     """What keeps the answers, and how far it has got."""
 
     @property
     def owners(self) -> PodOwners:
         """Who owned an address."""
+
+    @property
+    def details(self) -> PodDetails | None:
+        """What NetworkPolicies look at; None where it is not kept."""
 
     @property
     def local(self) -> LocalPods | None:

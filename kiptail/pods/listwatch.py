@@ -20,6 +20,7 @@ from kiptail.kube.pages import items_of, pages, version_of
 from kiptail.pods.changes import END_OF_LIST, ChangeReader
 from kiptail.pods.pod import Pod
 from kiptail.pods.reducer import PodReducer
+from kiptail.pods.traits import SharedTraits
 
 __all__ = ["PodApi", "PodFeed", "WatchLines"]
 
@@ -81,14 +82,16 @@ class PodFeed:
         label: str | None = None,
         node: str = "",
         clock: OwnClock | None = None,
+        traits: SharedTraits | None = None,
     ) -> None:
         """``label``: the key of the label whose value is kept of each pod; ``node``: whose pods' probes are kept.
 
-        ``clock`` makes of the pods' times, which are the wall clock's, steady ones.
+        ``clock`` makes of the pods' times, which are the wall clock's, steady ones. ``traits``: as for
+        :func:`~kiptail.pods.pod_object.reduce_pod`.
         """
         self._api = api
         self._selector = field_selector
-        self._reducer = PodReducer(label=label, node=node, clock=clock or OwnClock())
+        self._reducer = PodReducer(label=label, node=node, clock=clock or OwnClock(), traits=traits)
         #: Reads the lines of what :meth:`watch` gave.
         self.changes = ChangeReader(self._reducer.reduced)
         self._streams = True

@@ -17,6 +17,7 @@ from kiptail.pods.owners import LiveOwners, NonPodNames
 from kiptail.pods.ranges import PodRanges
 from kiptail.pods.reflector import Hooks, Reflector
 from kiptail.pods.stats import IndexStats
+from kiptail.pods.traits import SharedTraits
 
 __all__ = ["IndexApi", "LiveIndex", "NodeMode"]
 
@@ -50,12 +51,15 @@ class LiveIndex:
         hooks: Hooks,
         clock: OwnClock,
         node_mode: NodeMode | None,
+        detailed: bool = False,
     ) -> None:
         """``node`` is this node's name; ``clock`` is what drops' times are reckoned by.
 
-        Without ``node_mode`` all pods of the cluster are watched. The hooks run in the index's threads.
+        ``detailed``: what NetworkPolicies look at is kept as well. Without ``node_mode`` all pods of the cluster are
+        watched. The hooks run in the index's threads.
         """
         self._hooks = hooks
+        traits = SharedTraits() if detailed else None
         self._others: OtherPods = NoOtherNodes()
         if node_mode is not None:
             self._others = OtherNodes(
@@ -68,6 +72,7 @@ class LiveIndex:
                 on_found=node_mode.on_found,
                 how_to_grant=node_mode.how_to_grant,
                 clock=clock,
+                traits=traits,
             )
         #: The pods that are watched.
         self.local = LocalPods(node=node, clock=clock)
@@ -80,6 +85,7 @@ class LiveIndex:
             ranges=ranges,
             hooks=hooks._replace(on_change=self._watched),
             clock=clock,
+            traits=traits,
         )
         #: The answers.
         self.owners = LiveOwners(
@@ -89,6 +95,8 @@ class LiveIndex:
             names=names,
             unhurried=node_mode is not None and node_mode.unhurried,
         )
+        #: What NetworkPolicies look at.
+        self.details = self.owners if detailed else None
 
     def start(self) -> None:
         """Begin to list and watch."""

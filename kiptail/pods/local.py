@@ -87,7 +87,12 @@ class LocalPods:
     def probed(self, address: str, port: int) -> bool:
         """A pod of this node that has the address now is probed on this port."""
         with self._lock:
-            return any(port in self._ownership.probes(i.key) for i in self._ownership.register.intervals(address))
+            return any(port in pod.probes for pod in self._ownership.pods_at(address))
+
+    def pods_at(self, address: str) -> list[Pod]:
+        """As :meth:`Ownership.pods_at`."""
+        with self._lock:
+            return self._ownership.pods_at(address)
 
     def node(self, address: str) -> str:
         """As :meth:`Ownership.node`."""

@@ -21,6 +21,7 @@ from kiptail.pods.found import Found
 from kiptail.pods.lookup_queue import LookupQueue
 from kiptail.pods.pod import Pod
 from kiptail.pods.pod_object import reduce_pod
+from kiptail.pods.traits import SharedTraits
 
 __all__ = ["LookupApi", "Lookups"]
 
@@ -46,9 +47,10 @@ class LookupApi(Protocol):
 class _Query:
     """The question itself, for any thread."""
 
-    def __init__(self, api: LookupApi, label: str | None) -> None:
+    def __init__(self, api: LookupApi, label: str | None, traits: SharedTraits | None) -> None:
         self._api = api
         self._label = label
+        self._traits = traits
         #: Objects that were found and are no pods.
         self.refused = 0
 
@@ -63,7 +65,7 @@ class _Query:
                 resource_version="0",
                 field_selector=f"status.podIP={address}",
             )
-            found = [reduce_pod(item, label=self._label) for item in items_of(page)]
+            found = [reduce_pod(item, label=self._label, traits=self._traits) for item in items_of(page)]
             pods += [pod for pod in found if pod is not None]
             self.refused += found.count(None)
             token = next_page(page)
@@ -84,14 +86,16 @@ class Lookups:
         on_answer: Callable[[frozenset[str]], None],
         how_to_grant: Callable[[], str],
         clock: OwnClock | None = None,
+        traits: SharedTraits | None = None,
     ) -> None:
         """The callbacks run in the pool's threads.
 
         ``found(address, pods, asked_us)`` takes the pods whose first address that is, or was, and tells which
         addresses they have now. ``on_answer(addresses)`` follows: what awaited these is answered. ``how_to_grant()``
-        says, when the right to list pods is missing, what to do; it may take a request.
+        says, when the right to list pods is missing, what to do; it may take a request. ``traits``: as for
+        :func:`reduce_pod`.
         """
-        self._query = _Query(api, label)
+        self._query = _Query(api, label, traits)
         self._clock = clock or OwnClock()
         self._found = found
         self._on_answer = on_answer

@@ -16,6 +16,7 @@ from kiptail.pods.ranges import PodRanges
 from kiptail.pods.reducer import dated_by
 from kiptail.pods.remote import RemotePods
 from kiptail.pods.stats import IndexStats
+from kiptail.pods.traits import SharedTraits
 
 __all__ = ["NoOtherNodes", "NotePods", "OtherNodes", "OtherNodesApi", "OtherPods"]
 
@@ -39,6 +40,12 @@ class OtherPods(Protocol):
 
     def knows(self, address: str, at_us: int) -> bool:
         """What was found answers for a drop at ``at_us``."""
+
+    def rules_out(self, address: str, at_us: int) -> bool:
+        """That no pod that is not watched is known at the address at ``at_us`` means that none was there."""
+
+    def pods_at(self, address: str) -> list[Pod]:
+        """As :meth:`kiptail.pods.ownership.Ownership.pods_at`."""
 
     def ask(self, address: str, at_us: int) -> bool:
         """Have the owner at ``at_us`` found; True while that is awaited."""
@@ -72,6 +79,14 @@ class NoOtherNodes:
     def knows(self, address: str, at_us: int) -> bool:
         """Nothing is known."""
         return False
+
+    def rules_out(self, address: str, at_us: int) -> bool:
+        """There are no others."""
+        return True
+
+    def pods_at(self, address: str) -> list[Pod]:
+        """Nothing is known."""
+        return []
 
     def ask(self, address: str, at_us: int) -> bool:
         """There is nobody to ask."""
@@ -114,11 +129,13 @@ class OtherNodes:
         on_found: Callable[[Iterable[str]], None],
         how_to_grant: Callable[[], str],
         clock: OwnClock,
+        traits: SharedTraits | None = None,
     ) -> None:
         """``node``: this machine's, whose pods are passed over. The callbacks run in the threads that ask.
 
         ``on_change`` gets the addresses of which something else is known than before; ``on_found`` those that need
         not be waited for any longer; ``how_to_grant`` tells what gives the right to look pods up, when it is missing.
+        ``traits``: as for :func:`~kiptail.pods.pod_object.reduce_pod`.
         """
         self._node = node
         self._ranges = ranges
@@ -126,9 +143,17 @@ class OtherNodes:
         self._on_change = on_change
         self._clock = clock
         self._lookups = Lookups(
-            api, label=label, found=self._looked_up, on_answer=on_found, how_to_grant=how_to_grant, clock=clock
+            api,
+            label=label,
+            found=self._looked_up,
+            on_answer=on_found,
+            how_to_grant=how_to_grant,
+            clock=clock,
+            traits=traits,
         )
-        self._dual_stack = DualStackList(api, label=label, found=self._listed, on_answer=on_found, clock=clock)
+        self._dual_stack = DualStackList(
+            api, label=label, found=self._listed, on_answer=on_found, clock=clock, traits=traits
+        )
         #: For what was found.
         self._lock = threading.Lock()
         self._remote = RemotePods()
@@ -140,6 +165,15 @@ class OtherNodes:
     def knows(self, address: str, at_us: int) -> bool:
         """What was found answers for a drop at ``at_us``."""
         return self._lookups.knows(address, at_us) or self._dual_stack.knows(address, at_us)
+
+    def rules_out(self, address: str, at_us: int) -> bool:
+        """Who was there was asked for, and answered."""
+        return self.knows(address, at_us)
+
+    def pods_at(self, address: str) -> list[Pod]:
+        """As :meth:`kiptail.pods.ownership.Ownership.pods_at`."""
+        with self._lock:
+            return self._remote.pods_at(address)
 
     def ask(self, address: str, at_us: int) -> bool:
         """Have the owner at ``at_us`` found; True while that is awaited."""

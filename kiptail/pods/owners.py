@@ -7,6 +7,7 @@ from typing import Protocol
 from kiptail.pods.local import LocalPods
 from kiptail.pods.other_nodes import NotePods, OtherPods
 from kiptail.pods.ownership import Hands, Interval, Owned, hands_of
+from kiptail.pods.pod import Pod
 from kiptail.pods.ranges import PodRanges
 from kiptail.pods.tenancy import owned
 
@@ -85,6 +86,18 @@ class LiveOwners:
         if not self._ranges.could_be_pod(address) or self._names.no_pod(address):
             return False
         return self._others.ask(address, at_us) or self._local.freshness.expects(at_us)
+
+    def pod(self, address: str, uid: str) -> Pod | None:
+        """The pod with the UID that Events name, as it is now, if it had the address and is not gone."""
+        pods = (*self._local.pods_at(address), *self._others.pods_at(address))
+        return next((pod for pod in pods if pod.ref.uid == uid), None)
+
+    def outside(self, address: str, at_us: int) -> bool:
+        """The address was surely no pod's at ``at_us``; an address that some pod ever had may have been another's."""
+        if not self._ranges.could_be_pod(address) or self._names.no_pod(address):
+            return True
+        known = self._local.freshness.current() and self._others.rules_out(address, at_us)
+        return known and not self._intervals(address)
 
     def _intervals(self, address: str) -> tuple[Interval, ...]:
         return (*self._local.intervals(address), *self._others.intervals(address))

@@ -113,7 +113,7 @@ class Ownership:
             self._claiming[pod.key] = pod
         else:
             self._claiming.pop(pod.key, None)
-        if before is not None and before._replace(ref=pod.ref) == pod:
+        if before is not None and before._replace(ref=pod.ref, traits=pod.traits) == pod:
             self._pods[pod.key] = pod
             for address in pod.addresses:
                 self.register.rename(address, pod.key, pod.ref)
@@ -160,10 +160,10 @@ class Ownership:
         """Some pod runs on this node."""
         return any(pod.node == name for pod in self._pods.values())
 
-    def probes(self, key: str) -> tuple[int, ...]:
-        """The ports that probes of the pod with this ``metadata.uid`` use."""
-        pod = self._pods.get(key)
-        return pod.probes if pod is not None else ()
+    def pods_at(self, address: str) -> list[Pod]:
+        """The pods that have the address, or had it, as they are now; not those that are gone."""
+        keys = dict.fromkeys(interval.key for interval in self.register.intervals(address))
+        return [self._pods[key] for key in keys if key in self._pods]
 
     # -- memory ---------------------------------------------------------------------------------------------
 

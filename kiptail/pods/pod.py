@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from kiptail.pods.traits import Traits
+
 __all__ = ["Pod", "PodRef", "in_steady_time"]
 
 
@@ -67,6 +69,8 @@ class Pod(NamedTuple):
     alive_us: int = 0
     #: It went on after it had released its addresses: what its annotations say does not count any more.
     distrusted: bool = False
+    #: What NetworkPolicies look at, where that is asked for; None = not known.
+    traits: Traits | None = None
 
 
 def in_steady_time(pod: Pod, kubelets_us: Callable[[int], int], servers_us: Callable[[int], int]) -> Pod:

@@ -14,6 +14,7 @@ from kiptail.addresses import canonical
 from kiptail.kube.object_names import is_label_value, is_name, is_namespace, is_uid
 from kiptail.pods.pod import Pod, PodRef
 from kiptail.pods.shape import misfit
+from kiptail.pods.traits import SharedTraits
 
 __all__ = ["reduce_pod", "timestamp_us"]
 
@@ -52,11 +53,14 @@ def timestamp_us(text: object) -> int | None:
     return us if 0 < us < LATEST_US else None
 
 
-def reduce_pod(obj: Mapping[str, Any], *, label: str | None = None, node: str = "") -> Pod | None:
+def reduce_pod(
+    obj: Mapping[str, Any], *, label: str | None = None, node: str = "", traits: SharedTraits | None = None
+) -> Pod | None:
     """The :class:`Pod` of a pod object as the API server sends it; None when it is no pod, or a field has no such type.
 
-    ``label`` is the key of the label whose value is kept; ``node`` the node of whose pods the probes are kept. Strings
-    that many pods share are interned: an index of a whole cluster holds 20,000 of these.
+    ``label`` is the key of the label whose value is kept; ``node`` the node of whose pods the probes are kept. With
+    ``traits`` is kept what NetworkPolicies look at. Strings that many pods share are interned: an index of a whole
+    cluster holds 20,000 of these.
     """
     if misfit(obj):
         return None
@@ -105,6 +109,7 @@ def reduce_pod(obj: Mapping[str, Any], *, label: str | None = None, node: str = 
         blank=blank,
         runs=any("running" in state for state in states),
         alive_us=max([ready or start or 0, *_container_times(states), asked or 0]) if blank else 0,
+        traits=traits.of(obj) if traits is not None and addresses else None,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from kiptail.clock.own import OwnClock
 from kiptail.pods.pod import Pod, in_steady_time
 from kiptail.pods.pod_object import reduce_pod
+from kiptail.pods.traits import SharedTraits
 
 __all__ = ["PodReducer", "dated_by"]
 
@@ -18,14 +19,16 @@ MAX_HOSTS = 16_384
 class PodReducer:
     """Makes of pod objects what is kept of them."""
 
-    def __init__(self, *, label: str | None, node: str, clock: OwnClock) -> None:
+    def __init__(self, *, label: str | None, node: str, clock: OwnClock, traits: SharedTraits | None = None) -> None:
         """``label``: the key of the label whose value is kept of each pod; ``node``: whose pods' probes are kept.
 
-        ``clock`` makes of the pods' times, which are the wall clock's, steady ones.
+        ``clock`` makes of the pods' times, which are the wall clock's, steady ones. ``traits``: as for
+        :func:`reduce_pod`.
         """
         self._label = label
         self._node = node
         self._clock = clock
+        self._traits = traits
         #: Equal host addresses are one object: a node's pods all have them.
         self._hosts: dict[tuple[str, ...], tuple[str, ...]] = {}
 
@@ -35,7 +38,7 @@ class PodReducer:
 
     def reduced(self, obj: dict[str, Any]) -> Pod | None:
         """What is kept of a pod; None when the object is none."""
-        pod = reduce_pod(obj, label=self._label, node=self._node)
+        pod = reduce_pod(obj, label=self._label, node=self._node, traits=self._traits)
         if pod is None:
             return None
         pod = dated_by(self._clock, pod, node=self._node)

@@ -20,6 +20,7 @@ from kiptail.kube.errors import bad_answer
 from kiptail.pods.listwatch import PodApi, PodFeed
 from kiptail.pods.local import Learned, LocalPods
 from kiptail.pods.ranges import PodRanges
+from kiptail.pods.traits import SharedTraits
 
 __all__ = ["Hooks", "Reflector"]
 
@@ -81,9 +82,13 @@ class Reflector:
         ranges: PodRanges,
         hooks: Hooks,
         clock: OwnClock,
+        traits: SharedTraits | None = None,
     ) -> None:
-        """``pods`` is what is kept current; ``ranges`` hears of all their addresses. ``node``: this machine's."""
-        self._feed = PodFeed(api, field_selector=field_selector, label=label, node=node, clock=clock)
+        """``pods`` is what is kept current; ``ranges`` hears of all their addresses. ``node``: this machine's.
+
+        ``traits``: as for :func:`~kiptail.pods.pod_object.reduce_pod`.
+        """
+        self._feed = PodFeed(api, field_selector=field_selector, label=label, node=node, clock=clock, traits=traits)
         self._partial = bool(field_selector)
         self._pods = pods
         self._ranges = ranges

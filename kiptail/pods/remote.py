@@ -43,6 +43,10 @@ class RemotePods:
         """As :meth:`Ownership.node`."""
         return self._ownership.node(address)
 
+    def pods_at(self, address: str) -> list[Pod]:
+        """As :meth:`Ownership.pods_at`."""
+        return self._ownership.pods_at(address)
+
     def first_address(self, address: str) -> str:
         """The first address of the pod that last had this one as its second, or ""."""
         return self._firsts.get(address, "")

@@ -101,6 +101,8 @@ class SnapshotIndex:
 
     #: Nothing is watched.
     local = None
+    #: What policies look at is not kept: there is no cluster to ask for policies.
+    details = None
     #: There is nothing that could fail.
     trouble = ""
 

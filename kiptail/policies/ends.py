@@ -6,22 +6,21 @@ Source of the fields: the Kubernetes types core/v1 Pod and Namespace.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from kiptail.addresses import canonical
 from kiptail.kube.object_names import is_name, is_namespace
 from kiptail.pods.shape import misfit
+from kiptail.pods.traits import NamedPort, named_ports
 from kiptail.policies.malformed import Malformed
-from kiptail.policies.policy import PROTOCOLS, Address, Network
+from kiptail.policies.policy import Address, Network
 
-__all__ = ["Connection", "End", "NamedPort", "Outside", "Pod", "address_of", "pod_of", "range_text", "shown"]
+__all__ = ["Connection", "End", "Outside", "Pod", "address_of", "pod_of", "range_text", "shown"]
 
 #: A pod has one address or two; a node some more. Others are not read.
 _MOST_ADDRESSES = 8
-#: A pod has a few; more are not read.
-_MOST_PORTS = 1_000
 
 _PORTS = ({"name": str, "containerPort": int, "protocol": str},)
 _ADDRESSES = ({"ip": str},)
@@ -41,15 +40,6 @@ _SHAPE = {
     },
     "status": {"phase": str, "podIP": str, "podIPs": _ADDRESSES, "hostIP": str, "hostIPs": _ADDRESSES},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class NamedPort:
-    """A container's port that rules can call by its name."""
-
-    name: str
-    protocol: str
-    number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +141,7 @@ def pod_of(obj: Mapping[str, Any]) -> Pod:
         name=name,
         labels={key: value or "" for key, value in (metadata.get("labels") or {}).items()},
         addresses=_addresses(status, "podIPs", "podIP") or (node_addresses if host_network else ()),
-        ports=tuple(_ports(spec)),
+        ports=tuple(named_ports(spec)),
         host_network=host_network,
         finished=status.get("phase") in ("Succeeded", "Failed"),
         leaving=metadata.get("deletionTimestamp") is not None,
@@ -159,19 +149,6 @@ def pod_of(obj: Mapping[str, Any]) -> Pod:
         node_addresses=node_addresses,
         owner=next((f"{each.get('kind')}/{each.get('name')}" for each in owners if each.get("controller")), ""),
     )
-
-
-def _ports(spec: Mapping[str, Any]) -> Iterator[NamedPort]:
-    """Those of containers, and of init containers that go on running (sidecars)."""
-    running = [each for each in spec.get("initContainers") or () if each and each.get("restartPolicy") == "Always"]
-    found = 0
-    for container in (*(spec.get("containers") or ()), *running):
-        for port in (container or {}).get("ports") or ():
-            protocol, number = (port or {}).get("protocol") or "TCP", (port or {}).get("containerPort")
-            if not number or not port.get("name") or protocol not in PROTOCOLS or found == _MOST_PORTS:
-                continue
-            found += 1
-            yield NamedPort(port["name"], protocol, number)
 
 
 def _addresses(status: Mapping[str, Any], several: str, one: str) -> tuple[Address, ...]:

@@ -43,6 +43,14 @@ class Rules:
         for _, policy in sorted(known.items()):
             self._policies.setdefault(policy.namespace, []).append(policy)
 
+    @classmethod
+    def joined(cls, parts: Iterable[Rules], namespaces: Mapping[str, Mapping[str, str]]) -> Rules:
+        """The policies of all ``parts``, each of other namespaces, with these labels; takes next to no time."""
+        made = cls((), namespaces)
+        for part in parts:
+            made._policies |= part._policies
+        return made
+
     def labels(self, namespace: str) -> Mapping[str, str]:
         """The namespace's labels, with the one that every namespace has."""
         return self._namespaces.get(namespace) or {METADATA_NAME: namespace}

@@ -44,7 +44,8 @@ def _arguments() -> argparse.Namespace:
         action="append",
         default=[],
         metavar=("USER", "VERBS", "RESOURCES"),
-        help='for example: --grant kiptail "list watch" pods',
+        help='for example: --grant kiptail "list watch" pods; a group can stand behind the resource:'
+        " networkpolicies.networking.k8s.io",
     )
     parser.add_argument(
         "--pods",
@@ -109,7 +110,8 @@ def main() -> int:
         for pod in _objects(path):
             server.pods.put(pod)
     for user, verbs, resources in arguments.grant:
-        server.grant(user, verbs, resources)
+        plural, _, group = resources.partition(".")
+        server.grant(user, verbs, plural, group=group)
     with server:
         if arguments.kubeconfig:
             admin = User("kubernetes-admin", (MASTERS,))

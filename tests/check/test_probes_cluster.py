@@ -110,13 +110,18 @@ def test_the_recorded_answers_are_those_of_such_a_kubelet() -> None:
     assert denied["request"]["body"]["spec"]["resourceAttributes"] == {"verb": "list", "resource": "nodes"}
 
 
+#: Whatever manifest of ours is applied, no kubelet has these; a warning each.
+NO_KUBELETS = {"list nodes", "list networkpolicies", "get namespaces"}
+
+
 def test_a_kubelet_is_told_what_grants_look_ups_and_that_works(place: Place) -> None:
     place.kubelet()
     found = place.rights()
     assert found["list pods"] == GRANT_LOOKUPS
-    assert set(found) == {"list pods", "list nodes"}
+    assert set(found) == {"list pods", *NO_KUBELETS}
     place.apply_what_it_says(found["list pods"])
-    assert set(place.rights()) == {"list nodes"}
+    assert set(place.rights()) == NO_KUBELETS
+    assert set(place.rights(explain="off")) == {"list nodes"}
     assert place.start("node-1") == ""
 
 
@@ -130,6 +135,8 @@ def test_no_command_is_named_for_what_none_grants_a_kubelet(place: Place) -> Non
         place.server.apply(run_kiptail("manifests", "--identity", identity).stdout.decode())
     assert "list nodes" in place.rights(), "neither of them would have helped"
     place.server.grant("system:nodes", "list", "nodes")
+    place.server.grant("system:nodes", "list", "networkpolicies", group="networking.k8s.io")
+    place.server.grant("system:nodes", "get", "namespaces")
     assert place.check() == []
 
 
@@ -154,6 +161,8 @@ def test_another_nodes_name_that_is_allowed_is_worth_a_word(place: Place) -> Non
     place.kubelet()
     place.server.grant("system:nodes", "list watch", "pods")
     place.server.grant("system:nodes", "list", "nodes")
+    place.server.grant("system:nodes", "list", "networkpolicies", group="networking.k8s.io")
+    place.server.grant("system:nodes", "get", "namespaces")
     (warning,) = place.check(node_name="node-2")
     assert (warning.topic, warning.level) == ("node", Level.WARNING)
     assert warning.remedy == "use node-1 (--node-name node-1), if that is this machine"
@@ -207,6 +216,8 @@ def test_a_cluster_without_the_node_authorizer(place: Place, right: str, monkeyp
     place.kubelet()
     place.server.grant("system:nodes", "list watch", "pods")
     place.server.grant("system:nodes", "list", "nodes services")
+    place.server.grant("system:nodes", "list", "networkpolicies", group="networking.k8s.io")
+    place.server.grant("system:nodes", "get", "namespaces")
     place.server.grant("system:nodes", "create patch", "events")
     place.server.revoke("system:nodes", right, "events")
     monkeypatch.setattr(User, "node", property(lambda self: ""))
@@ -232,7 +243,7 @@ def test_a_kubelets_expired_certificate_is_the_kubelets_to_renew(place: Place) -
 def test_kiptails_account_is_granted_its_rights_where_it_is(place: Place, namespace: str) -> None:
     place.account(namespace, "kiptail")
     found = place.rights(node_name="node-1")
-    assert len(found) == 8
+    assert len(found) == 10
     (remedy,) = set(found.values())
     more = "" if namespace == "kube-system" else f" --namespace {namespace}"
     assert remedy == f"`kiptail manifests{more} | kubectl apply -f -` grants it"
@@ -255,7 +266,8 @@ def test_another_account_is_not_sent_to_a_manifest_that_does_not_name_it(place: 
     documents = list(yaml.safe_load_all(dedicated()))
     (role,) = [d for d in documents if d["kind"] == "ClusterRole"]
     for rule in role["rules"]:
-        place.server.grant(user, rule["verbs"], rule["resources"])
+        (group,) = rule["apiGroups"]
+        place.server.grant(user, rule["verbs"], rule["resources"], group=group)
     assert set(place.rights(node_name="node-1")) == {"renew its token"}
     place.server.access.grant(user, "create", "serviceaccounts/token", namespace="monitoring", names=["agent"])
     assert place.check(node_name="node-1") == []

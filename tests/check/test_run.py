@@ -31,7 +31,10 @@ LINE = (
     "{prefix} IN=a OUT=b MAC= SRC=10.0.0.1 DST=10.0.0.2 LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=1 DF PROTO=TCP"
     " SPT=40000 DPT=80 WINDOW=64240 RES=0x00 SYN URGP=0 "
 )
-ALL = ("list watch", "pods"), ("create patch", "events"), ("list", "nodes"), ("list", "services")
+ALL = (
+    *(("list watch", "pods"), ("create patch", "events"), ("list", "nodes"), ("list", "services")),
+    *(("list", "networkpolicies.networking.k8s.io"), ("get", "namespaces")),
+)
 
 
 class Node:
@@ -145,7 +148,7 @@ def test_all_well(node: Node) -> None:
     assert topics["node"][0]["text"] == "1 pod runs on node node-1"
     assert topics["rights"][0]["text"] == (
         "may list pods of its node, watch pods of its node, list pods, create events, patch events, list nodes,"
-        " list services"
+        " list services, list networkpolicies, get namespaces"
     )
     assert "as kiptail" in topics["server"][0]["text"]
     assert {"version", "journal", "storage", "limits", "credential", "clock", "state", "kubeconfig"} <= set(topics)

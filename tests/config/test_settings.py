@@ -83,6 +83,7 @@ def test_defaults() -> None:
         max_flows=20_000,
         pod_identifier="name_with_namespace",
         pod_identifier_label=None,
+        explain=True,
         event_reason="PacketDrop",
         event_component="kiptail",
         metrics_address=("127.0.0.1", 9877),
@@ -144,6 +145,8 @@ GOOD = [
     ("output", "json", "output", "json"),
     ("pod_index", "cluster", "pod_index", "cluster"),
     ("pod_index", "NODE", "pod_index", "node"),
+    ("explain", "OFF", "explain", False),
+    ("explain", "on", "explain", True),
     ("state_directory", "state", "state_directory", Path("state")),
     ("journal_file", ("a.journal", "b.journal"), "journal_files", (Path("a.journal"), Path("b.journal"))),
     (
@@ -211,6 +214,7 @@ BAD = [
     ("prefix", ("a\x1bb",), "control"),
     ("prefix", tuple(f"p{number}" for number in range(101)), "100"),
     ("pod_index", "all", "none of node, cluster"),
+    ("explain", "yes", "none of on, off"),
     ("pod_cidr", ("10.244.1.3/16",), "did you mean 10.244.0.0/16"),
     ("pod_cidr", ("10.244.0.0",), "range"),
     ("pod_cidr", ("10.244.0.0/33",), "range"),
@@ -364,6 +368,7 @@ budget-window = "1m"
 max-flows = 1000
 pod-identifier = "label"
 pod-identifier-label = "app"
+explain = "off"
 event-reason = "R"
 event-component = "e"
 metrics-address = "off"
@@ -414,6 +419,7 @@ text = "bare:"
         max_flows=1000,
         pod_identifier="label",
         pod_identifier_label="app",
+        explain=False,
         event_reason="R",
         event_component="e",
         metrics_address=None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import pytest
 from prometheus_client import generate_latest
@@ -14,6 +14,7 @@ from kiptail.daemon.metrics import Metrics
 from kiptail.daemon.observer import Reading
 from kiptail.daemon.readings import Readings
 from kiptail.daemon.report import Report
+from kiptail.daemon.wiring import Explanations
 from kiptail.events.journaling import RecordCounts
 from kiptail.events.recorder import Progress
 from kiptail.events.tally import Labels, Tally
@@ -37,8 +38,20 @@ class OpenFlows(SimpleNamespace):
         return 3
 
 
+class Counted(NamedTuple):
+    """What explains flows, and whom it asks, after some of both."""
+
+    explainer: Any = SimpleNamespace(results=Counter(denied=2, refused=1))
+    asker: Any = SimpleNamespace(requests=Counter({("networkpolicies", "answered"): 3, ("namespaces", "refused"): 4}))
+
+
 def readings(
-    *, token_trouble: str = "", damaged: bool = False, all_netns: bool = False, intake: Intake | None = None
+    *,
+    explained: bool = False,
+    token_trouble: str = "",
+    damaged: bool = False,
+    all_netns: bool = False,
+    intake: Intake | None = None,
 ) -> dict[str, list[Reading]]:
     """By name, of parts that have counted something."""
     journal: Any = SimpleNamespace(
@@ -69,6 +82,7 @@ def readings(
         tally=tally,
         report=report,
         damaged=damaged,
+        explanations=cast(Explanations, Counted()) if explained else None,
     ).read():
         found.setdefault(reading.name, []).append(reading)
     return found
@@ -118,6 +132,19 @@ def test_policies_are_a_bounded_number_of_label_sets_and_their_sums_are_exact() 
     assert {value for (policy, _), value in values.items() if policy != "other"} == {2.0}
     assert sum(values.values()) == 3 * 1_200
     assert lines.intake.drops == {(verdict, "TCP"): 1_200 for verdict in ("drop", "reject", "accept")}
+
+
+def test_explanations_and_what_they_cost_are_counted_where_they_are_wanted() -> None:
+    found = readings(explained=True)
+    assert {reading.labels["result"]: reading.value for reading in found["kiptail_explanations"]} == {
+        "denied": 2, "allowed": 0, "unknown": 0, "refused": 1
+    }  # fmt: skip
+    asked = {(r.labels["resource"], r.labels["result"]): r.value for r in found["kiptail_policy_requests"]}
+    assert len(asked) == 8
+    assert {key: value for key, value in asked.items() if value} == {
+        ("networkpolicies", "answered"): 3, ("namespaces", "refused"): 4
+    }  # fmt: skip
+    assert not {name for name in readings() if "expla" in name or "policy_req" in name}
 
 
 def test_folded_drops_are_told_of_both_ends() -> None:

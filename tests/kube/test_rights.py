@@ -30,9 +30,11 @@ def test_a_start_asks_for_what_kiptail_cannot_do_without(node: str | None, pods:
 def test_check_asks_for_the_optional_ones_too() -> None:
     own = ["list pods of its node", "watch pods of its node", "list pods"]
     others = ["create events", "patch events", "list nodes", "list services"]
+    others += ["list networkpolicies", "get namespaces"]
     assert names(checked_rights("n1", None)) == [*own, *others]
     assert names(checked_rights(None, None)) == ["list pods", "watch pods", *others]
     assert names(checked_rights("n1", ACCOUNT)) == [*own, *others, "renew its token"]
+    assert names(checked_rights("n1", None, explain=False)) == [*own, *others[:-2]], "with --explain off"
 
 
 @pytest.mark.parametrize("node", ["n1", None])

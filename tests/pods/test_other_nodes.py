@@ -13,6 +13,7 @@ from kiptail.pods import dual_stack_plan
 from kiptail.pods.other_nodes import NoOtherNodes, OtherNodes
 from kiptail.pods.ranges import PodRanges
 from kiptail.pods.stats import IndexStats
+from kiptail.pods.traits import SharedTraits, Traits
 from tests.support.pods import pod
 
 
@@ -26,7 +27,7 @@ class Api:
     def __init__(self) -> None:
         self.pods = [
             pod("near", "10.0.0.1", "fd00::1", uid="near", node="here"),
-            pod("far", "10.0.0.2", "fd00::2", uid="far", node="there", host="198.51.100.9"),
+            pod("far", "10.0.0.2", "fd00::2", uid="far", node="there", host="198.51.100.9", labels={"app": "far"}),
             pod("wide", "10.0.0.3", "fd00::3", uid="wide", node="there"),
         ]
 
@@ -53,6 +54,7 @@ class Others:
             on_found=self.answered.update,
             how_to_grant=lambda: "",
             clock=OwnClock(),
+            traits=SharedTraits(),
         )
 
     def note_pods(self, addresses: Iterable[str]) -> None:
@@ -112,6 +114,21 @@ def test_a_pod_of_this_node_takes_an_address_over(others: Others) -> None:
     assert others.pods.intervals("10.0.0.2"), "who had it before stays known"
 
 
+def test_that_nobody_was_found_rules_pods_out_for_drops_before_that(others: Others) -> None:
+    before_us = now_us()
+    assert not others.pods.rules_out("10.0.0.9", before_us)
+    assert others.asked("10.0.0.9") == []
+    assert others.pods.rules_out("10.0.0.9", before_us)
+    assert not others.pods.rules_out("10.0.0.9", now_us() + 1_000_000)
+
+
+def test_a_pod_is_kept_as_it_was_found(others: Others) -> None:
+    others.asked("10.0.0.2")
+    (pod,) = others.pods.pods_at("fd00::2")
+    assert (pod.key, pod.traits) == ("far", Traits(("app", "far")))
+    assert others.pods.pods_at("10.0.0.9") == []
+
+
 def test_what_is_kept_is_counted(others: Others) -> None:
     watched = IndexStats(pods=7, refused=2, age_s=1.5)
     assert others.pods.add_to(watched) == watched
@@ -132,5 +149,6 @@ def test_where_all_pods_are_watched_there_are_no_others() -> None:
     none.forget(0)
     none.close(0.0)
     assert [none.pending(), none.knows("10.0.0.2", 0), none.ask("10.0.0.2", 0)] == [False] * 3
-    assert (none.intervals("10.0.0.2"), none.node("10.0.0.2")) == ((), "")
+    assert (none.intervals("10.0.0.2"), none.node("10.0.0.2"), none.pods_at("10.0.0.2")) == ((), "", [])
+    assert none.rules_out("10.0.0.2", 0)
     assert none.add_to(watched) is watched

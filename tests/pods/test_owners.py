@@ -29,6 +29,9 @@ class Found(NoOtherNodes):
     def knows(self, address: str, at_us: int) -> bool:
         return self.known
 
+    def rules_out(self, address: str, at_us: int) -> bool:
+        return self.known
+
     def ask(self, address: str, at_us: int) -> bool:
         self.asked.append((address, at_us))
         return True
@@ -106,3 +109,26 @@ def test_a_nodes_address_is_called_by_the_node_whoever_told_of_it() -> None:
     owners = answers(Found())
     names = [owners.name(a) for a in ("198.51.100.3", "198.51.100.9", "10.96.0.1", "192.0.2.1")]
     assert names == ["node/here", "node/elsewhere", "service a/b", ""]
+
+
+def test_a_pod_is_given_by_its_address_and_the_uid_that_events_name() -> None:
+    owners = answers(Found())
+    assert owners.pod("10.0.0.1", "a") == NEAR._replace(host_addresses=())
+    assert owners.pod("10.0.0.1", "b") is None
+    assert owners.pod("10.0.0.2", "a") is None
+
+
+def test_an_address_is_no_pods_where_that_was_asked_for_or_cannot_be_otherwise() -> None:
+    found = Found()
+    owners = answers(found)
+    assert owners.outside("10.9.0.2", T0)
+    assert not owners.outside("10.9.0.1", T0), "a pod had it, and another one may have had it before"
+    assert not owners.outside("10.0.0.1", T0)
+    found.known = False
+    assert not owners.outside("10.9.0.2", T0), "it may be a pod that cannot be looked up"
+    assert owners.outside("192.0.2.7", T0), "in no range that pods have"
+    assert owners.outside("10.96.0.7", T0), "Services have that range"
+    everything = answers(NoOtherNodes())
+    assert everything.outside("10.9.0.2", T0)
+    everything._local.freshness.follow(False)
+    assert not everything.outside("10.9.0.2", T0), "it may be a pod that has just begun"

@@ -685,9 +685,10 @@ def test_nobody_claims_anything_where_no_node_is_this_one() -> None:
 
 def test_the_probes_of_a_pod_are_known_while_it_is_there() -> None:
     ownership = after(seen(0, pod("a")._replace(probes=(80, 8080))))
-    assert (ownership.probes("a"), ownership.probes("b")) == ((80, 8080), ())
+    (kept,) = ownership.pods_at(pod("a").addresses[0])
+    assert kept.probes == (80, 8080)
     deleted(9, "a")(ownership)
-    assert ownership.probes("a") == ()
+    assert ownership.pods_at(pod("a").addresses[0]) == []
 
 
 def test_what_ended_before_all_drops_that_may_still_be_read_is_forgotten() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from kiptail.policies.ends import Connection, NamedPort, Outside, Pod, address_of, pod_of, shown
+from kiptail.pods.traits import NamedPort
+from kiptail.policies.ends import Connection, Outside, Pod, address_of, pod_of, shown
 from kiptail.policies.malformed import Malformed
 from tests.support.policies import workload_pod
 

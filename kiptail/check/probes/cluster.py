@@ -123,7 +123,7 @@ def _answer(api: KubeApi) -> Answer:
 def _needs(api: KubeApi, settings: Settings, node_name: str, claims: Claims | None) -> Iterator[Need]:
     node = node_name if settings.pod_index == "node" else None
     account = claims.account if claims is not None and claims.expires is not None else None
-    for wanted in checked_rights(node, account):
+    for wanted in checked_rights(node, account, explain=settings.explain):
         trouble = ""
         try:
             allowed = is_allowed(api, wanted)
