@@ -16,6 +16,7 @@ from kiptail.events.event import EventRecord, EventStyle, event_body
 from kiptail.events.schedule import LastRound, Schedule
 from kiptail.events.second_chance import SecondChances
 from kiptail.events.stages import Stages, Tracked
+from kiptail.events.why import isolating
 from kiptail.events.writer import MAX_ROUNDS, Again, GivenUp, Sender, Sent
 from kiptail.flows.flow import Flow
 
@@ -172,7 +173,9 @@ class Delivery:
         text = record.message
         count = record.counts(flow.count)
         peer_pod = tracked.peer_pod(record.end)
-        annotations = {ANNOTATION: flow_annotation(flow, record.end, tracked.peer(record.end), self._style)}
+        peer = tracked.peer(record.end)
+        said = flow_annotation(flow, record.end, peer, self._style, isolated_by=isolating(record))
+        annotations = {ANNOTATION: said}
         wall_us = self._own_clock.wall_us
         body = event_body(record, flow, self._style, peer_pod, annotations=annotations, wall_us=wall_us)
         result = self.sender.send(body, record)

@@ -10,7 +10,7 @@ from kiptail.events.event import EventRecord
 from kiptail.flows.flow import ENDS, Flow
 from kiptail.policies.denial import Denial
 
-__all__ = ["can_be_explained", "reason", "reason_in", "reasons", "reasons_of", "same_ends"]
+__all__ = ["can_be_explained", "isolating", "reason", "reason_in", "reasons", "reasons_of", "same_ends"]
 
 #: Policies that are named, and what their names may take together beyond the first, in characters: with a pod's and a
 #: DNS name the text is within its limit, or it would be cut.
@@ -69,6 +69,13 @@ def reason_in(message: str) -> str:
     """What an Event's text says of policies, or ""."""
     found = _REASON.search(message)
     return found[0] if found else ""
+
+
+def isolating(record: EventRecord) -> list[str]:
+    """The NetworkPolicies that the Event's text names, as ``namespace/name``."""
+    names = re.sub(r"^: (?:no rule of|isolated by) NetworkPolic(?:y|ies) | allows it$", "", reason_in(record.message))
+    found = [name for name in re.split(r", | and ", names) if name and not name.endswith(" more")]
+    return [name if "/" in name else f"{record.pod.namespace}/{name}" for name in found]
 
 
 def reasons_of(records: Iterable[EventRecord]) -> dict[str, str] | None:

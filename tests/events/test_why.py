@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kiptail.events.endpoint import Endpoint, Kind
 from kiptail.events.event import MESSAGE_LIMIT, EventRecord, EventStyle, message
-from kiptail.events.why import can_be_explained, reason_in, reasons, reasons_of, same_ends
+from kiptail.events.why import can_be_explained, isolating, reason_in, reasons, reasons_of, same_ends
 from kiptail.flows.flow import Flow, FlowKey, Spread
 from kiptail.pods.ownership import PodRef
 from kiptail.policies.denial import Denial, PolicyName
@@ -162,3 +162,22 @@ def test_what_stored_events_said_is_held_to() -> None:
     assert reasons_of([record("src", "Packet dropped", sent=0)]) is None, "it may still be explained"
     assert reasons_of([replace(told[0], withdrawn=True)]) is None
     assert reasons_of([]) is None
+
+
+@pytest.mark.parametrize(
+    ("why", "named"),
+    [
+        pytest.param("", [], id="nothing"),
+        pytest.param(": no rule of NetworkPolicy default-deny allows it", ["team-a/default-deny"], id="own"),
+        pytest.param(": no rule of NetworkPolicies a, b.c and and allows it", ["team-a/a", "team-a/b.c", "team-a/and"]),
+        pytest.param(": no rule of NetworkPolicies a, b, c and 2 more allows it", ["team-a/a", "team-a/b", "team-a/c"]),
+        pytest.param(": isolated by NetworkPolicy team-b/deny", ["team-b/deny"], id="the other's"),
+        pytest.param(
+            ": isolated by NetworkPolicies b/x, b/y and b/z", ["b/x", "b/y", "b/z"], id="several of the other's"
+        ),
+    ],
+)
+def test_the_policies_that_a_text_names(why: str, named: list[str]) -> None:
+    pod = PodRef("team-a", "web", "uid")
+    text = f"Packet dropped when sending traffic to team-b/web (10.0.0.2) on port 80/TCP{why}"
+    assert isolating(EventRecord(1, "src", pod, "web.1", text)) == named
