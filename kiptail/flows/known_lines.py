@@ -18,7 +18,7 @@ from kiptail.journal.entry import text_of
 from kiptail.netfilter.parser import Unparsed
 from kiptail.netfilter.prefixes import Prefixes
 from kiptail.netfilter.protocols import protocol_label
-from kiptail.netfilter.reading import Logged, read
+from kiptail.netfilter.reading import KERNEL, ULOGD, Logged, Printer, read
 
 __all__ = ["KnownLine", "KnownLines", "understood"]
 
@@ -35,7 +35,7 @@ LONGEST = 1_000
 #: Tails without IP options, extension headers and fragments, and what tells the flow in them: protocol and ports, or
 #: ICMP's type and code. No wider than :mod:`kiptail.netfilter.printed`, unless there is more: then the last group is
 #: not empty.
-_USUAL = re.compile(
+_USUAL_OF_KERNEL = re.compile(
     rb"\d++ (?:TOS=0x[0-9A-F]++ PREC=0x[0-9A-F]++ TTL=\d++ ID=\d++ (?:CE )?+(?:DF )?+(?:MF )?+"
     rb"|TC=\d++ HOPLIMIT=\d++ FLOWLBL=\d++ )PROTO="
     rb"(?:(TCP|UDP) SPT=(\d{1,5}) DPT=(\d{1,5}) (?:LEN=\d++ |(?:SEQ=\d++ ACK=\d++ )?+WINDOW=\d++ RES=0x[0-9a-f]++ "
@@ -45,6 +45,17 @@ _USUAL = re.compile(
     rb"(?:UID=\d++ GID=\d++ )?+(?:MARK=0x[0-9a-f]++ )?+(\Z|.)",
     re.DOTALL,
 ).match
+#: The same as :mod:`kiptail.netfilter.ulogd` has them, whose last blank is missing.
+_USUAL_OF_ULOGD = re.compile(
+    rb"\d++ (?:TOS=[0-9A-F]++ PREC=0x[0-9A-F]++ TTL=\d++ ID=\d++ (?:CE )?+(?:DF )?+(?:MF )?+"
+    rb"|TC=\d++ HOPLIMIT=\d++ FLOWLBL=\d++ )PROTO="
+    rb"(?:(TCP|UDP|SCTP) SPT=(\d{1,5}) DPT=(\d{1,5}) (?:LEN=\d++ |SEQ=\d++ ACK=\d++ WINDOW=\d++ "
+    rb"(?:URG )?+(?:ACK )?+(?:PSH )?+(?:RST )?+(?:SYN )?+(?:FIN )?+URGP=\d++ )?+"
+    rb"|(ICMP|ICMPv6) (TYPE=\d++ CODE=\d++) (?:(?:ID=\d++ SEQ|PARAMETER|MTU)=\d++ )?+)"
+    rb"(?:UID=\d++ )?+(?:GID=\d++ )?+MARK=0x[0-9a-f]++(\Z|.)",
+    re.DOTALL,
+).match
+_USUAL = {KERNEL: _USUAL_OF_KERNEL, ULOGD: _USUAL_OF_ULOGD}
 _SHAPE = bytes.maketrans(b"123456789", b"000000000")
 
 
@@ -62,8 +73,11 @@ class KnownLine:
 class KnownLines:
     """The lines that were seen lately. Not safe for several threads at once."""
 
-    def __init__(self, prefixes: Prefixes) -> None:
+    def __init__(self, prefixes: Prefixes, printer: Printer = KERNEL) -> None:
         self._prefixes = prefixes
+        self._printer = printer
+        self._usual = _USUAL[printer]
+        self._gap = printer.gap.encode()
         #: By head, protocol, and the value that tells the flow.
         self._known: dict[tuple[object, ...], KnownLine] = {}
         #: Those that were known before ``_known`` was full the last time: who does not come again is forgotten.
@@ -80,11 +94,11 @@ class KnownLines:
                 return self._known[head, protocol, tail[spot]]
             return self._known[_to_high_port(head, protocol, tail[source], tail[spot])]
         except KeyError:
-            return self._prefixes.wanted(message) and self._look_closer(message, head, tail)
+            return self._prefixes.wanted(message, self._gap) and self._look_closer(message, head, tail)
 
     def _look_closer(self, message: bytes, head: bytes, tail: bytes) -> KnownLine | bool:
         """As :meth:`wanted`, of a wanted line whose head or shape is new."""
-        usual = _USUAL(tail)
+        usual = self._usual(tail)
         if usual is None or max(len(head), len(tail)) > LONGEST:
             return True
         source: slice | None = None
@@ -96,7 +110,7 @@ class KnownLines:
         line = self._known.get(constant) or self._older.get(constant)
         # What follows, as the packet that an ICMP error is about, is read once for each shape.
         if line is None or usual[6]:
-            read_now = understood(text_of(message), self._prefixes)
+            read_now = understood(text_of(message), self._prefixes, self._printer)
             if read_now is None:
                 return True
             line = line or read_now
@@ -125,9 +139,9 @@ def _to_high_port(head: bytes, protocol: bytes, source: bytes, port: bytes) -> t
     return head, protocol, port
 
 
-def understood(text: str, prefixes: Prefixes) -> KnownLine | None:
+def understood(text: str, prefixes: Prefixes, printer: Printer = KERNEL) -> KnownLine | None:
     """What the thorough parser makes of a line: the reference for :class:`KnownLines`."""
-    logged = read(text, prefixes)
+    logged = read(text, prefixes, printer)
     if not isinstance(logged, Logged) or isinstance(logged.packet, Unparsed):
         return None
     prefix, drop = logged.prefix, logged.packet

@@ -5,6 +5,8 @@ and net/ipv6/netfilter/nf_log_ipv6.c, same text)::
 
     PREFIXIN=… OUT=… [PHYSIN=… PHYSOUT=…] [MAC=… | MACSRC=… …] SRC=… DST=… LEN=… … [OPT (…)] PROTO=… …
 
+ulogd2's lines about packets of NFLOG rules (its util/printpkt.c) are near enough to be read alike.
+
 Two things shape the reading. The prefix is the rule author's and can say anything, also ``SRC=…``, so that
 nothing before the kernel's own ``IN=`` counts. And a line can be cut anywhere (the kernel's buffer holds
 1,019 bytes, other writers have limits of their own): the kernel ends nearly every value with a blank, so a
@@ -66,10 +68,17 @@ class Unparsed:
 # No name that dev_valid_name() of net/core/dev.c allows holds a blank, but it may hold `=`, `[` or `IN=`.
 _INTERFACES = re.compile(r"IN=([^ \t-\r]*) OUT=([^ \t-\r]*)(?= |\Z)")
 
+#: Its offset, as the kernel and as ulogd print it.
+_LATER_FRAGMENT = re.compile(r" FRAG: ?0*[1-9]")
+
 #: What may stand behind PROTO=.
 _PROTOCOLS = {name: name for name in BY_NAME}
 _PROTOCOLS.update((str(number), str(number)) for number in range(256))
 _PROTOCOLS["132"] = "SCTP"
+
+_ARP = "ARP, not an IP packet"
+#: With addresses, as those of an IP packet.
+_ARP_OF_ULOGD = "ARP"
 
 #: A protocol that a later kernel may print by a name.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,15}")
@@ -126,9 +135,14 @@ def parse(line: str) -> PacketDrop | Unparsed:
         return Unparsed("one address is IPv4, the other IPv6", prefix)
 
     protocol = _protocol(fields, version_6=version_6)
+    if protocol == _ARP_OF_ULOGD:
+        return Unparsed(_ARP, prefix)
     src_port = dst_port = icmp_type = icmp_code = None
     tcp_ack = False
-    if protocol in _TYPES_WITH_MORE:
+    if _LATER_FRAGMENT.search(fields):
+        # It has none of what follows, but ulogd takes its data for that.
+        pass
+    elif protocol in _TYPES_WITH_MORE:
         icmp_type = _number(_value(fields, " TYPE="), 255)
         if icmp_type is not None:
             icmp_code = _icmp_code(fields, icmp_type in _TYPES_WITH_MORE[protocol])
@@ -199,7 +213,7 @@ def _why_no_addresses(fields: str) -> str:
     if form := _of_ebtables(fields):
         return form
     if " ARP HTYPE=" in fields:
-        return "ARP, not an IP packet"
+        return _ARP
     if fields.endswith(" TRUNCATED"):
         return "packet was too short for an IP header"
     if " SRC=" in fields:

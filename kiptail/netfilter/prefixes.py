@@ -111,8 +111,11 @@ class _Configured(NamedTuple):
 class Prefixes:
     """The configured prefixes. Of several that match a text, the one with the most literal text counts."""
 
-    def __init__(self, rules: Iterable[PrefixRule]) -> None:
-        """Raise ValueError for a text that is no prefix or pattern, or for one with two verdicts."""
+    def __init__(self, rules: Iterable[PrefixRule], *, empty: PrefixRule | None = None) -> None:
+        """``empty``: what lines without any prefix stand for, and what to call that; without it they do not count.
+
+        Raise ValueError for a text that is no prefix or pattern, or for one with two verdicts.
+        """
         by_shape: dict[object, _Configured] = {}
         for rule in rules:
             pattern = compiled(rule)
@@ -129,19 +132,21 @@ class Prefixes:
         self._telling = [
             one for one in self._patterns if sum(map(str.isalnum, "".join(one.pattern.constants))) >= _TELLING
         ]
+        self._empty = empty
         self._all = [*self._literals.values(), *self._patterns]
         #: What is configured, by what :attr:`PrefixMatch.prefix` calls it.
         self.rules = tuple((one.name, one.rule) for one in by_shape.values())
         self._cut_at = frozenset(one.rule.cut_at for one in self._all if one.rule.cut_at)
         self._word = re.compile(rf"(?<!\S)(?:{'|'.join(map(re.escape, self._literals))})(?!\S)")
         #: Bytes that are in each message for which :meth:`wanted` holds.
-        self.needle = (len(self._all) == 1 and _needle(self._all[0].pattern)) or b" OUT="
+        self.needle = (len(self._all) == 1 and empty is None and _needle(self._all[0].pattern)) or b" OUT="
         self._remembered = lru_cache(_REMEMBERED)(self._match)
         self._is_wanted = lru_cache(_REMEMBERED)(self._may_match)
 
     def limited(self) -> frozenset[str]:
         """The prefixes, by their :attr:`PrefixMatch.prefix`, whose rules log at a limited rate."""
-        return frozenset(one.name for one in self._all if one.rule.limited)
+        empty = () if self._empty is None else ((self._empty.text, self._empty),)
+        return frozenset(name for name, rule in (*self.rules, *empty) if rule.limited)
 
     def match(self, before: str) -> PrefixMatch | None:
         """What ``before``, all the text before the kernel's own part, says; blanks at its ends do not count."""
@@ -159,8 +164,8 @@ class Prefixes:
         """Whether a prefix stands in ``text`` by itself, with blanks around it."""
         return (bool(self._literals) and self._word.search(text) is not None) or self._has_pattern_in(text)
 
-    def wanted(self, message: bytes) -> bool:
-        """Whether the journal's raw ``message`` may be a netfilter line with a prefix before the kernel's part.
+    def wanted(self, message: bytes, gap: bytes = b"") -> bool:
+        """Whether the journal's raw ``message`` may be a netfilter line with a prefix, and ``gap``, before ``IN=``.
 
         A cheap test before decoding; True may turn out wrong, False never does.
         """
@@ -171,13 +176,17 @@ class Prefixes:
             # One of them may be in the prefix.
             return True
         begin = message.rfind(b"IN=", 0, out)
-        return begin >= 0 and (self._is_wanted if begin <= LONGEST else self._may_match)(message[:begin])
+        return begin >= 0 and (self._is_wanted if begin <= LONGEST else self._may_match)(
+            message[:begin].removesuffix(gap)
+        )
 
     def _may_match(self, before: bytes) -> bool:
         text = before.decode("utf-8", "backslashreplace")
         return (len(text) <= LONGEST and self._match(text) is not None) or self.quoted_in(text)
 
     def _match(self, before: str) -> PrefixMatch | None:
+        if self._empty is not None and not before.strip():
+            return PrefixMatch(self._empty.text, self._empty.verdict, self._empty.limited)
         return self._ending(before, (0,), self._patterns)
 
     def _ending(self, text: str, begins: Sequence[int], patterns: Sequence[_Configured]) -> PrefixMatch | None:

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kiptail.netfilter import printed, ulogd
 from kiptail.netfilter.parser import PacketDrop, Unparsed, parse, split
 from kiptail.netfilter.prefixes import Prefixes, PrefixMatch
-from kiptail.netfilter.printed import is_printed
 
-__all__ = ["Logged", "Untrusted", "packet_of", "read", "to_json_dict"]
+__all__ = ["KERNEL", "ULOGD", "Logged", "Printer", "Untrusted", "packet_of", "read", "to_json_dict"]
+
+
+class Printer(NamedTuple):
+    """Who writes lines about packets, each in a form of its own."""
+
+    #: Whether it prints this text, which goes from ``IN=`` to the end of a line.
+    is_printed: Callable[[str], bool]
+    #: What it writes between a rule's prefix and ``IN=``.
+    gap: str
+
+
+#: Of LOG rules.
+KERNEL = Printer(printed.is_printed, gap="")
+#: Of NFLOG rules.
+ULOGD = Printer(ulogd.is_printed, gap=" ")
 
 
 class Logged(NamedTuple):
@@ -27,8 +43,8 @@ class Untrusted:
     reason: str
 
 
-def read(line: str, prefixes: Prefixes) -> Logged | Untrusted | None:
-    """What ``line``, a message that the kernel wrote, counts as; None where no wanted prefix is in it.
+def read(line: str, prefixes: Prefixes, printer: Printer = KERNEL) -> Logged | Untrusted | None:
+    """What ``line``, a message that the kernel or ulogd wrote, counts as; None where no wanted prefix is in it.
 
     The kernel's messages quote users: names of processes, executables, directories. So that the kernel wrote a line
     does not say that its packet logging did, and a line counts only if nothing stands around the prefix and what that
@@ -38,9 +54,10 @@ def read(line: str, prefixes: Prefixes) -> Logged | Untrusted | None:
     parts = split(line)
     if parts is None:
         return None
-    before, kernel_part = parts
+    before, printed_part = parts
+    before = before.removesuffix(printer.gap)
     prefix = prefixes.match(before)
-    if not is_printed(kernel_part):
+    if not printer.is_printed(printed_part):
         return Untrusted("not what packet logging prints") if prefix or prefixes.quoted_in(before) else None
     if prefix is None:
         return Untrusted("more than the prefix before IN=") if prefixes.is_word_of(before) else None

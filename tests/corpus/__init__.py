@@ -36,9 +36,10 @@ class Sample:
     expected: dict[str, Any]
 
 
-def samples() -> list[Sample]:
-    """All log lines of all files, in order."""
-    return [sample for file in sorted(HERE.glob("*.txt")) for sample in _read(file)]
+def samples(of: str = "kernel") -> list[Sample]:
+    """All log lines of all files, in order: the kernel's, or ulogd's."""
+    folder = HERE / "ulogd" if of == "ulogd" else HERE
+    return [sample for file in sorted(folder.glob("*.txt")) for sample in _read(file)]
 
 
 def as_dict(found: PacketDrop | Unparsed) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from kiptail.journal.scanner import Batch
 from kiptail.journal.source_clock import source_delay
 from kiptail.netfilter.patterns import escaped
 from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
+from kiptail.netfilter.reading import KERNEL, ULOGD, Printer
 from tests.corpus import samples
 from tests.corpus.printer import Printed, printed
 from tests.support.journald import BOOT, Fields, export_to_journal, fields_of, kernel_entry
@@ -55,13 +56,13 @@ def read_thoroughly(batch: Batch, prefixes: Prefixes) -> list[tuple[object, int]
     return list(zip(map(contents, lines), batch.times_us, strict=True))
 
 
-def assert_alike(lines: KnownLines, prefixes: Prefixes, message: bytes) -> None:
+def assert_alike(lines: KnownLines, prefixes: Prefixes, message: bytes, printer: Printer = KERNEL) -> None:
     """What is said of the line is what the thorough reading gives, or that it has to be read."""
     said = lines.wanted(message)
     if isinstance(said, KnownLine):
-        assert contents(said) == contents(understood(text_of(message), prefixes))
+        assert contents(said) == contents(understood(text_of(message), prefixes, printer))
     else:
-        assert said == prefixes.wanted(message)
+        assert said == prefixes.wanted(message, printer.gap.encode())
 
 
 #: What the kernel prints, and text that a reader could stumble over.
@@ -235,12 +236,64 @@ def test_the_corpus_says_the_same(sample) -> None:
         assert_alike(known, prefixes, sample.line.encode("utf-8", "surrogateescape"))
 
 
+#: Of ulogd: where the prefix is empty, a blank stands before IN=.
+ULOGD_RULES = [PrefixRule("drop:", Verdict.DROP), PrefixRule("DROP by policy {policy}", Verdict.LOG)]
+ULOGD_LINES = [sample.line for sample in samples("ulogd")]
+
+
+def of_ulogd() -> tuple[KnownLines, Prefixes]:
+    prefixes = Prefixes(ULOGD_RULES, empty=PrefixRule("NFLOG group 100", Verdict.REJECT))
+    return KnownLines(prefixes, ULOGD), prefixes
+
+
+def test_lines_of_ulogd_say_the_same() -> None:
+    known, prefixes = of_ulogd()
+    for line in [*ULOGD_LINES, *ULOGD_LINES]:
+        assert_alike(known, prefixes, line.encode(), ULOGD)
+    said = [known.wanted(line.encode()) for line in ULOGD_LINES]
+    assert sum(isinstance(line, KnownLine) for line in said) > len(said) / 2
+
+
+@given(st.lists(st.tuples(st.sampled_from(ULOGD_LINES), st.sampled_from(["", *JUNK]), st.data()), max_size=10))
+def test_lines_of_ulogd_that_were_tampered_with_say_the_same(lines: list[tuple[str, str, st.DataObject]]) -> None:
+    known, prefixes = of_ulogd()
+    for line in ULOGD_LINES:
+        known.wanted(line.encode())
+    for line, junk, data in lines:
+        place = data.draw(st.sampled_from([0, len(line)]) | st.integers(0, len(line)))
+        word = data.draw(st.sampled_from(["", *WORDS]))
+        for message in (
+            line[:place] + junk + line[place:],
+            line[:place] + word,
+            line[:place] + word + line[place + 4 :],
+        ):
+            assert_alike(known, prefixes, message.encode("utf-8", "surrogateescape"), ULOGD)
+
+
+def test_a_known_flow_of_ulogd_takes_two_look_ups(monkeypatch: pytest.MonkeyPatch) -> None:
+    known, _ = of_ulogd()
+    line = next(line for line in ULOGD_LINES if "SEQ=" in line and line.startswith(" IN="))
+    first = known.wanted(line.encode())
+    assert isinstance(first, KnownLine)
+    assert first.kind == ("reject", "TCP", "")
+    monkeypatch.delattr(KnownLines, "_look_closer")
+    assert known.wanted(line.replace("SEQ=1432540570", "SEQ=2432540571").encode()) is first
+
+
+def test_a_kernels_line_is_none_of_ulogds_and_the_other_way_round() -> None:
+    known, prefixes = of_ulogd()
+    assert known.wanted(plain()) is True
+    assert understood(plain().decode(), prefixes, ULOGD) is None
+    known = KnownLines(Prefixes(ULOGD_RULES))
+    line = next(line for line in ULOGD_LINES if line.startswith("drop:"))
+    assert known.wanted(line.encode()) is True
+    assert understood(line, Prefixes(ULOGD_RULES)) is None
+
+
 def parses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The lines that are read thoroughly from now on."""
     read: list[str] = []
-    monkeypatch.setattr(
-        known_lines, "understood", lambda text, prefixes: read.append(text) or understood(text, prefixes)
-    )
+    monkeypatch.setattr(known_lines, "understood", lambda text, *how: read.append(text) or understood(text, *how))
     return read
 
 

@@ -15,7 +15,7 @@ from kiptail.netfilter.parser import MAX_LINE, PacketDrop, Unparsed, parse, spli
 from tests.corpus import Sample, as_dict, samples
 from tests.corpus.printer import Printed, printed
 
-SAMPLES = samples()
+SAMPLES = [*samples(), *samples("ulogd")]
 DROPS = [sample for sample in SAMPLES if "error" not in sample.expected]
 PACKET = "SRC=10.0.0.1 DST=10.0.0.2 LEN=60 TOS=0x00 PREC=0x00 TTL=64 ID=1 "
 PIECES = [

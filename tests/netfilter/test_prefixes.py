@@ -210,6 +210,27 @@ class TestPatterns:
         rules = Prefixes([rule("a{{", limited=True), rule("b{zone}", limited=True), rule("c")])
         assert rules.limited() == {"a{", "b{zone}"}
 
+    def test_no_prefix_at_all_where_that_stands_for_something(self) -> None:
+        """As NFLOG rules have it; each line may be one, so that the needle is in all of them."""
+        empty = PrefixRule("NFLOG group 100", Verdict.REJECT, limited=True)
+        rules = Prefixes([rule("a:")], empty=empty)
+        assert rules.match(" ") == PrefixMatch("NFLOG group 100", Verdict.REJECT, limited=True)
+        assert rules.match("a:") == PrefixMatch("a:", Verdict.DROP, limited=False)
+        assert rules.match("NFLOG group 100") is None
+        assert rules.limited() == {"NFLOG group 100"}
+        assert rules.needle == b" OUT="
+        assert rules.wanted(b" IN=a OUT=b ")
+        assert not rules.wanted(b"b: IN=a OUT=b ")
+        assert not Prefixes([rule("a:")]).wanted(b" IN=a OUT=b ")
+        assert Prefixes([], empty=empty).match("") == rules.match("")
+
+    def test_a_prefix_that_is_cut_where_a_blank_follows(self) -> None:
+        """NFLOG takes 63 bytes, and ulogd writes a blank behind them."""
+        rules = Prefixes([rule("DROP by policy {policy}:")])
+        message = b"DROP by policy " + b"x" * 48 + b" IN=a OUT=b "
+        assert rules.wanted(message, b" ")
+        assert not rules.wanted(message)
+
     def test_patterns_in_what_a_user_wrote(self) -> None:
         rules = prefixes("Antrea:{direction}:{verdict}:{label?}:", "DROP by policy {policy}")
         for text in ("comm: Antrea:I:Drop: x", "x DROP by policy a/b"):

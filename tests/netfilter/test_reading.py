@@ -10,7 +10,7 @@ from kiptail.flows.known_lines import KnownLine, KnownLines
 from kiptail.netfilter.parser import PacketDrop, Unparsed
 from kiptail.netfilter.patterns import escaped
 from kiptail.netfilter.prefixes import Prefixes, PrefixMatch, PrefixRule, Verdict
-from kiptail.netfilter.reading import Logged, Untrusted, read
+from kiptail.netfilter.reading import ULOGD, Logged, Untrusted, read
 from tests.corpus import samples
 from tests.corpus.printer import Printed, printed
 
@@ -187,3 +187,35 @@ class TestRulesLines:
             f"{LINE}[1000+1000]",
         ):
             assert known.wanted(message.encode()) is True, "it is left to the thorough reader"
+
+
+class TestUlogd:
+    """Lines of NFLOG rules."""
+
+    PREFIXES = Prefixes(
+        [PrefixRule("DROP by policy {policy}", Verdict.LOG)], empty=PrefixRule("NFLOG group 100", Verdict.REJECT)
+    )
+    LINES = tuple(sample.line for sample in samples("ulogd"))
+
+    def test_each_is_read_with_its_prefix_or_without(self) -> None:
+        named, empty = (read(line, self.PREFIXES, ULOGD) for line in self.LINES[:2])
+        assert isinstance(named, Logged)
+        assert isinstance(empty, Logged)
+        assert (named.prefix.policy, named.prefix.verdict) == ("default/test-network-policy", Verdict.LOG)
+        assert (empty.prefix.prefix, empty.prefix.verdict) == ("NFLOG group 100", Verdict.REJECT)
+
+    def test_a_policy_that_is_cut_at_the_end_of_a_prefix(self) -> None:
+        line = self.LINES[0].replace("default/test-network-policy", "x" * 48)
+        logged = read(line, Prefixes([PrefixRule("DROP by policy {policy}:")]), ULOGD)
+        assert isinstance(logged, Logged)
+        assert logged.prefix.policy == "x" * 48 + "…"
+
+    @pytest.mark.parametrize("line", [line for line in LINES if " TOS=" in line], ids=lambda line: line[:40])
+    def test_the_kernel_wrote_none_of_them(self, line: str) -> None:
+        assert not isinstance(read(line, Prefixes([PrefixRule("drop:")], empty=PrefixRule("x"))), Logged)
+
+    def test_arp_is_no_packet_between_pods(self) -> None:
+        line = "drop: IN=a OUT=b MAC=01:02 SRC=10.0.0.1 DST=10.0.0.2 PROTO=ARP REQUEST MARK=0x0"
+        logged = read(line, Prefixes([PrefixRule("drop:")]), ULOGD)
+        assert isinstance(logged, Logged)
+        assert logged.packet == Unparsed("ARP, not an IP packet", "drop:")

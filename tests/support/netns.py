@@ -126,6 +126,10 @@ class Network:
         for target in (("LOG", "--log-prefix", prefix), ("DROP",)):
             _run("ip", "netns", "exec", self.node, "iptables", "-A", "FORWARD", *match, "-j", *target)
 
+    def rule(self, statement: str) -> None:
+        """Add a rule, as nft writes it, for packets that the node forwards."""
+        self._nft(f"add rule inet kiptail forward {statement}")
+
     def add_node_address(self, address: str) -> None:
         """Give the node an IPv4 address of its own."""
         _run("ip", "-n", self.node, "addr", "add", f"{address}/32", "dev", "lo")

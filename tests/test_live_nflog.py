@@ -1,0 +1,102 @@
+"""NFLOG rules on the real kernel, Debian's ulogd2 and a real journald: what kiptail reads of that."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+import pytest
+
+from kiptail.netfilter.parser import PacketDrop
+from kiptail.netfilter.prefixes import Prefixes, PrefixRule
+from kiptail.netfilter.reading import KERNEL, ULOGD, Logged, Printer, read
+from tests.support.journald import ROOT_NEEDED, Journald, fields_of, until
+from tests.support.netns import all_netns, network
+from tests.support.ulogd import UNIT, needs_ulogd, ulogd
+
+pytestmark = [pytest.mark.live, pytest.mark.skipif(os.geteuid() != 0, reason=ROOT_NEEDED)]
+
+GROUP = 100
+#: Runs inside a pod's namespace: sends packets of each kind, the IPv4 ones with an ID each.
+_SENDER = """
+import socket, struct, sys
+source, target, source_6, target_6 = sys.argv[1:]
+tcp = lambda flags, ack=0: struct.pack("!HHIIBBHHH", 40000, 80, 1432540570, ack, 0x50, flags, 64240, 0, 0)
+udp = struct.pack("!HHHH", 40000, 53, 9, 0) + b"x"
+inner = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 29, 7, 0, 64, 17, 0, socket.inet_aton(target), socket.inet_aton(source))
+icmp = lambda type, code, first=0, second=0: struct.pack("!BBHHH", type, code, 0, first, second)
+packets = [
+    (6, tcp(0x02), 0x4000), (6, tcp(0x12, 77), 0), (6, tcp(0x29, 1), 0), (6, tcp(2)[:10], 0),
+    (17, udp, 0x4000), (17, udp[:4], 0), (17, udp * 2, 0x2000), (17, b"later part", 185),
+    (1, icmp(8, 0, 11089, 1), 0), (1, icmp(0, 0, 11089, 1), 0), (1, icmp(3, 3) + inner + udp, 0),
+    (1, icmp(3, 4, 0, 1280) + inner, 0), (1, icmp(5, 1, 0x0A00, 9) + inner, 0), (1, icmp(12, 0, 0x1400) + inner, 0),
+    (1, icmp(11, 0) + inner, 0), (1, icmp(13, 0, 1, 1), 0), (1, icmp(8, 0)[:1], 0),
+    (132, struct.pack("!HHII", 5000, 5001, 0, 0), 0), (132, b"abc", 0), (50, struct.pack("!II", 0x1234, 1), 0),
+    (51, struct.pack("!BBHII", 6, 4, 0, 0x99, 1) + bytes(12), 0), (47, bytes(8), 0), (136, udp, 0), (2, bytes(8), 0),
+    (89, b"", 0),
+]
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as s:
+    for at, (protocol, payload, offset) in enumerate(packets, 1):
+        head = struct.pack("!BBHHHBBH4s4s", 0x45, 0x08 if at % 2 else 0xC0, 0, 1000 + at, offset, 64, protocol, 0,
+                           socket.inet_aton(source), socket.inet_aton(target))
+        s.sendto(head + payload, (target, 0))
+fragment = lambda next, offset, payload: bytes([next, 0]) + struct.pack("!HI", offset, 0xABC) + payload
+packets_6 = [
+    (6, tcp(0x02)), (17, udp), (17, udp[:3]), (58, icmp(128, 0, 1, 2)),
+    (58, icmp(1, 4) + bytes(48)), (58, icmp(2, 0, 0, 1280) + bytes(48)),
+    (132, struct.pack("!HHII", 5000, 5001, 0, 0)), (50, struct.pack("!II", 0x1234, 1)),
+    (51, struct.pack("!BBHII", 6, 4, 0, 0x99, 1) + bytes(12) + tcp(2)), (47, bytes(8)), (44, fragment(17, 1, udp)),
+    (44, fragment(17, 8, b"later part")), (60, bytes([17, 0, 1, 4, 0, 0, 0, 0]) + udp), (59, b""),
+]
+for protocol, payload in packets_6:
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, protocol) as s:
+        s.sendto(payload, (target_6, 0))
+"""
+POD, OTHER = ("10.244.9.2", "fd09::2"), ("10.244.9.3", "fd09::3")
+
+
+def said(line: str, prefix: str, printer: Printer) -> PacketDrop:
+    logged = read(line, Prefixes([PrefixRule(prefix)]), printer)
+    assert isinstance(logged, Logged), f"{logged}: {line!r}"
+    assert isinstance(logged.packet, PacketDrop), f"{logged.packet}: {line!r}"
+    return logged.packet
+
+
+def test_lines_of_ulogd_say_what_the_kernels_say_of_the_same_packets(tmp_path: Path) -> None:
+    needs_ulogd()
+    prefix = f"x{secrets.token_hex(4)}:"
+    with Journald(tmp_path / "journald") as journald, network() as net, all_netns() as log_here:
+        net.add_pod("client", *POD)
+        net.add_pod("web", *OTHER)
+        net.rule(f'log prefix "{prefix} " log prefix "{prefix}" group {GROUP} drop')
+        with ulogd(journald, net.node, GROUP, tmp_path):
+            log_here()
+            net.execute("client", ["python3", "-c", _SENDER, POD[0], OTHER[0], POD[1], OTHER[1]])
+
+            def lines(transport: str) -> list[dict[str, str]]:
+                journald.sync()
+                found = fields_of(journald.directory)
+                return [e for e in found if e["_TRANSPORT"] == transport and e["MESSAGE"].startswith(prefix)]
+
+            until(lambda: len(lines("kernel")) == len(lines("syslog")) >= 36, "all lines")
+            kernel, of_ulogd = lines("kernel"), lines("syslog")
+    assert {entry["_SYSTEMD_UNIT"] for entry in of_ulogd} == {UNIT.format(group=GROUP)}
+    compared = 0
+    for one, other in zip(kernel, of_ulogd, strict=True):
+        if " SRC=" in other["MESSAGE"]:
+            of_kernel, of_other = said(one["MESSAGE"], prefix, KERNEL), said(other["MESSAGE"], prefix, ULOGD)
+            assert of_other == joined(of_kernel, of_other), (one["MESSAGE"], other["MESSAGE"])
+            compared += 1
+    # Of an IPv4 packet that ends with its header, ulogd says nothing.
+    assert compared == len(kernel) - 1
+
+
+def joined(kernel: PacketDrop, other: PacketDrop) -> PacketDrop:
+    """What the kernel says, and beyond that what only ulogd may: ports of SCTP, and names that it does not have."""
+    if kernel.protocol == "SCTP":
+        return kernel._replace(src_port=other.src_port, dst_port=other.dst_port)
+    if kernel.protocol == "UDPLITE":
+        return kernel._replace(protocol="136", src_port=None, dst_port=None)
+    # ESP in IPv6: the kernel calls it by its extension header, if at all, and ulogd calls it AH.
+    return kernel if kernel.protocol else kernel._replace(protocol="AH")
