@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,12 @@ import pytest
 from kiptail.netfilter.parser import PacketDrop
 from kiptail.netfilter.prefixes import Prefixes, PrefixRule
 from kiptail.netfilter.reading import KERNEL, ULOGD, Logged, Printer, read
+from tests.apiserver import ApiServer
 from tests.support.journald import ROOT_NEEDED, Journald, fields_of, until
-from tests.support.netns import all_netns, network
-from tests.support.ulogd import UNIT, needs_ulogd, ulogd
+from tests.support.netns import Network, all_netns, network
+from tests.support.pods import pod
+from tests.support.running import Kiptail
+from tests.support.ulogd import UNIT, in_unit, needs_ulogd, ulogd
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(os.geteuid() != 0, reason=ROOT_NEEDED)]
 
@@ -100,3 +105,101 @@ def joined(kernel: PacketDrop, other: PacketDrop) -> PacketDrop:
         return kernel._replace(protocol="136", src_port=None, dst_port=None)
     # ESP in IPv6: the kernel calls it by its extension header, if at all, and ulogd calls it AH.
     return kernel if kernel.protocol else kernel._replace(protocol="AH")
+
+
+@pytest.fixture
+def journald(tmp_path: Path) -> Iterator[Journald]:
+    needs_ulogd()
+    with Journald(tmp_path / "journald") as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def wires() -> Iterator[Network]:
+    with network() as net:
+        net.add_pod("client", *POD)
+        net.add_pod("web", *OTHER)
+        yield net
+
+
+@pytest.fixture
+def server() -> Iterator[ApiServer]:
+    with ApiServer() as server:
+        server.pods.put(pod("client", *POD))
+        server.pods.put(pod("web", *OTHER))
+        yield server
+
+
+def kiptail(tmp_path: Path, journald: Journald, server: ApiServer, table: str) -> Kiptail:
+    config = tmp_path / "kiptail.toml"
+    config.write_text(f"[[nflog]]\ngroup = {GROUP}\n{table}\n")
+    return Kiptail(
+        tmp_path,
+        "--config", config,
+        "--kubeconfig", server.kubeconfig(tmp_path / "kubeconfig"),
+        "--journal-directory", journald.directory,
+        "--state-directory", tmp_path / "state",
+        "--metrics-address", "off",
+        "--node-name", "worker-3",
+    )  # fmt: skip
+
+
+def counts(server: ApiServer) -> dict[tuple[str, str], int]:
+    return {(e["involvedObject"]["name"], e["message"]): e["count"] for e in server.events()}
+
+
+#: Runs as a sender of its own choice: gives its standard input to the socket of syslog(3).
+_SEND = """
+import socket, sys
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+    s.sendto(sys.stdin.buffer.read(), "/run/systemd/journal/dev-log")
+"""
+
+
+def forge(journald: Journald, line: str) -> int:
+    """Give a line as ulogd writes it to the journal in every way that a user has; how many that are."""
+    journald.systemd_cat("ulogd", line)
+    fields = {"MESSAGE": line, "SYSLOG_IDENTIFIER": "ulogd", "_SYSTEMD_UNIT": UNIT.format(group=GROUP)}
+    journald.send_native({**fields, "_TRANSPORT": "syslog", "UNIT": fields["_SYSTEMD_UNIT"]})
+    text = f"<29>Nov 26 04:00:00 ulogd[1]: {line} \n"
+    # logger -t ulogd, in a session of a user, and in a unit of that name that a user's own systemd runs.
+    for slices, unit in (
+        ("user.slice/user-1000.slice", "session-1.scope"),
+        ("user.slice/user-1000.slice/user@1000.service/app.slice", UNIT.format(group=GROUP)),
+    ):
+        with in_unit(slices, unit) as files:
+            command = journald.command(
+                "sh", "-c", f'for f in "$@"; do echo $$ > "$f"; done; exec python3 -c \'{_SEND}\''
+            )
+            subprocess.run([*command, "sh", *files], input=text.encode(), check=True, timeout=30)
+    return 4
+
+
+def test_what_kube_router_rejects_shows_at_both_ends_and_what_users_forge_does_not(
+    tmp_path: Path, journald: Journald, server: ApiServer, wires: Network
+) -> None:
+    wires.rule(f"log group {GROUP} reject")
+    with (
+        ulogd(journald, wires.node, GROUP, tmp_path),
+        kiptail(tmp_path, journald, server, 'profile = "kube-router"') as running,
+    ):
+        wires.send("client", "tcp", OTHER[0], 80, 3)
+        wires.send("client", "udp", OTHER[1], 53, 2)
+        running.wait_for(lambda: sum(counts(server).values()) == 10, "both flows at both ends")
+        said = counts(server)
+        journald.sync()
+        line = next(e["MESSAGE"] for e in fields_of(journald.directory) if e["MESSAGE"].startswith(" IN="))
+        ways = forge(journald, line)
+        wires.send("client", "tcp", OTHER[0], 443)
+        running.wait_for(lambda: sum(counts(server).values()) == 12, "one more flow")
+        assert running.stop() == 0
+        journald.sync()
+        units = [e.get("_SYSTEMD_UNIT") for e in fields_of(journald.directory) if e["MESSAGE"].strip() == line.strip()]
+    assert units.count(UNIT.format(group=GROUP)) == 1
+    assert len(units) == 1 + ways
+    assert said.items() <= counts(server).items(), "the forged ones counted for nothing"
+    assert {(name, count) for (name, message), count in said.items() if "port 80/TCP" in message} == {
+        ("client", 3),
+        ("web", 3),
+    }
+    assert all(message.startswith("Packet rejected when ") for _, message in said)

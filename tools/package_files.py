@@ -35,6 +35,8 @@ WIDTH = 116
 EXAMPLES: Mapping[str, str] = {
     "prefix": "calico-drop:",
     "profile": "antrea",
+    "nflog-group": "100",
+    "ulogd-unit": "ulogd2.service",
     "pods": "pods.json",
     "kubeconfig": "/etc/kiptail/kubeconfig",
     "context": "admin@cluster",
@@ -64,6 +66,12 @@ _HEAD = """\
 
 _TAIL = """\
 
+# What packets of an NFLOG group stand for that have no log prefix; the group is read. In the place of verdict: profile,
+# one of kube-router, k3s and weave; in the place of group: unit = "ulogd2.service".
+#[[nflog]]
+#group = 100
+#verdict = "reject"
+
 # A prefix can have a verdict: drop, reject, or log and accept (counted in the metrics, no Event). Tables stand at the
 # end of the file, and add to the prefixes above.
 #[[prefixes]]
@@ -91,7 +99,7 @@ def _value(option: Option[Any]) -> str:
         return "false"
     text = EXAMPLES[option.name] if option.default is None else option.default
     if option.number:
-        return text
+        return f"[{text}]" if option.repeatable else text
     return json.dumps([text] if option.repeatable else text)
 
 

@@ -152,6 +152,23 @@ PROFILE: Option[str] = Option(
     help="Add the log prefixes of this firewall, such as antrea or firewalld, with their verdicts. Can be given several"
     " times. `kiptail profiles` lists them; your own are in /etc/kiptail/profiles.",
 )
+NFLOG_GROUP: Option[int] = Option(
+    "nflog-group",
+    values.nflog_group,
+    metavar="NUMBER",
+    repeatable=True,
+    number=True,
+    help="Read what kiptail-ulogd@NUMBER.service writes about the packets of this NFLOG group. Can be given several"
+    " times. What a packet without a log prefix stands for is said in a table [[nflog]] of the configuration file.",
+)
+ULOGD_UNIT: Option[str] = Option(
+    "ulogd-unit",
+    values.unit_name,
+    metavar="UNIT",
+    repeatable=True,
+    help="Read what ulogd2 writes to the journal in this unit of your own, such as ulogd2.service. Can be given several"
+    " times.",
+)
 JOURNAL_DIRECTORY: Option[Path] = Option(
     "journal-directory",
     values.path,
@@ -362,6 +379,8 @@ OPTIONS: tuple[Option[Any], ...] = (
     CONFIG,
     PREFIX,
     PROFILE,
+    NFLOG_GROUP,
+    ULOGD_UNIT,
     DRY_RUN,
     OUTPUT,
     PODS,

@@ -12,7 +12,7 @@ from kiptail.errors import SettingsError
 from kiptail.netfilter.patterns import VERDICT
 from kiptail.netfilter.prefixes import PrefixRule, Verdict, compiled
 
-__all__ = ["prefix_rules", "tables_of"]
+__all__ = ["prefix_rules", "tables_of", "verdict_of"]
 
 #: What a table may hold.
 _KEYS = ("text", "verdict", "verdicts", "limited", "cut_at")
@@ -36,11 +36,11 @@ def _rule(table: Mapping[str, Any], where: str) -> PrefixRule:
     text = table.get("text")
     if not isinstance(text, str):
         raise SettingsError(f"{where}: has no text, which is the prefix")
-    verdict = _verdict(table.get("verdict", Verdict.DROP), where)
+    verdict = verdict_of(table.get("verdict", Verdict.DROP), where)
     words = table.get("verdicts", {})
     if not isinstance(words, dict):
         raise SettingsError(f'{where}: verdicts is no table: write verdicts = {{ D = "drop", R = "reject" }}')
-    verdicts = tuple((word, _verdict(value, f"{where}: verdicts, {quoted(word)}")) for word, value in words.items())
+    verdicts = tuple((word, verdict_of(value, f"{where}: verdicts, {quoted(word)}")) for word, value in words.items())
     limited = table.get("limited", False)
     if not isinstance(limited, bool):
         raise SettingsError(f"{where}: limited is neither true nor false")
@@ -53,7 +53,8 @@ def _rule(table: Mapping[str, Any], where: str) -> PrefixRule:
     return rule
 
 
-def _verdict(value: object, where: str) -> Verdict:
+def verdict_of(value: object, where: str) -> Verdict:
+    """The verdict that ``value`` names; SettingsError, which begins with ``where``."""
     verdict = next((one for one in Verdict if one == value), None)
     if verdict is None:
         raise SettingsError(f"{where}: verdict is none of {', '.join(Verdict)}")

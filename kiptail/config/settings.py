@@ -9,16 +9,18 @@ where it stands is :mod:`kiptail.config.sources`. Here is what must hold between
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kiptail.config import options
+from kiptail.config.nflog_tables import all_sources, source_of_group, source_of_unit
 from kiptail.config.options import LogFormat, LogLevel, Output, PodIdentifier, PodIndex
 from kiptail.config.profile import OWN_PROFILES, Profile, load, merged
 from kiptail.config.sources import Found, Levels, read_config
 from kiptail.config.values import Moment, Network, checked, path, quoted
 from kiptail.errors import SettingsError
+from kiptail.netfilter.nflog import NflogSource
 from kiptail.netfilter.prefixes import Prefixes, PrefixRule
 
 __all__ = ["DEFAULT_CONFIG", "DEFAULT_KUBECONFIG", "DEFAULT_LOOK_BACK_US", "Settings", "resolve"]
@@ -49,6 +51,8 @@ class Settings:
     prefixes: tuple[PrefixRule, ...]
     #: Each name once.
     profiles: tuple[Profile, ...]
+    #: Units of ulogd2 that are read, each once; with them there may be no prefix.
+    nflog: tuple[NflogSource, ...]
     #: Directory with the journal's files; None for this machine's journal.
     journal_directory: Path | None
     #: Journal files to read in place of a directory; then the stored position is not used.
@@ -127,13 +131,16 @@ def resolve(
     journal_directory, journal_files = _journal(levels)
     expire_after = levels.find(options.EXPIRE_AFTER)
     profiles = _profiles(levels.find(options.PROFILE), own_profiles)
+    tables = levels.nflog_tables()
+    prefixes = _prefixes(levels.find(options.PREFIX), profiles, needed=need_prefix and not tables)
     return Settings(
         kubeconfigs=() if pods else _kubeconfigs(levels, environ),
         context=levels.one(options.CONTEXT),
         server=levels.one(options.SERVER),
         node_name=levels.one(options.NODE_NAME),
-        prefixes=_prefixes(levels.find(options.PREFIX), profiles, needed=need_prefix),
+        prefixes=prefixes,
         profiles=profiles,
+        nflog=_nflog(levels, tables, prefixes),
         journal_directory=journal_directory,
         journal_files=journal_files,
         since_us=_since(levels.find(options.SINCE), now_us),
@@ -211,6 +218,15 @@ def _no_prefix(profiles: tuple[Profile, ...]) -> SettingsError:
         f" {options.PREFIX.variable}, or prefix in {DEFAULT_CONFIG}), or the firewall, --profile NAME; `kiptail check`"
         " helps to find it"
     )
+
+
+def _nflog(
+    levels: Levels, tables: Sequence[tuple[NflogSource, str]], prefixes: Sequence[PrefixRule]
+) -> tuple[NflogSource, ...]:
+    groups, units = levels.find(options.NFLOG_GROUP), levels.find(options.ULOGD_UNIT)
+    named = [(source_of_group(group), groups.source) for group in groups.values] if groups else []
+    named += [(source_of_unit(unit), units.source) for unit in units.values] if units else []
+    return all_sources(named, tables, prefixes)
 
 
 def _since(found: Found[Moment] | None, now_us: int) -> int | None:

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from kiptail.config import documents, options
+from kiptail.config.nflog_tables import nflog_sources
 from kiptail.config.options import OPTIONS, Option
 from kiptail.config.prefix_tables import prefix_rules
 from kiptail.config.values import checked
 from kiptail.errors import SettingsError
+from kiptail.netfilter.nflog import NflogSource
 from kiptail.text import one_line
 
 __all__ = ["Found", "Levels", "read_config"]
@@ -25,6 +27,9 @@ _FLAG, _VARIABLE, _PEER, _FILE = range(4)
 
 #: The TOML key of prefixes that have a verdict.
 _PREFIX_TABLES = "prefixes"
+#: That of what lines of NFLOG rules stand for.
+_NFLOG_TABLES = "nflog"
+_TABLES = (_PREFIX_TABLES, _NFLOG_TABLES)
 
 T = TypeVar("T")
 
@@ -62,6 +67,11 @@ class Levels:
             or (option.peer and self._variable(option, option.peer.variable, option.peer.translate, level=_PEER))
             or self._file.get(option.name)
         )
+
+    def nflog_tables(self) -> tuple[tuple[NflogSource, str], ...]:
+        """The tables that only the file may have, each with where it stands."""
+        found = self._file.get(_NFLOG_TABLES)
+        return found.values if found else ()
 
     def one(self, option: Option[T]) -> T | None:
         """The value, or None where no level mentions it; a default is not looked at."""
@@ -130,10 +140,13 @@ def _from_document(document: Mapping[str, object], file: str) -> dict[str, Found
         if key == _PREFIX_TABLES:
             rules = prefix_rules(value, source)
             found[key] = Found(rules, source, _FILE) if rules else None
+        elif key == _NFLOG_TABLES:
+            nflog = nflog_sources(value, source)
+            found[key] = Found(nflog, source, _FILE) if nflog else None
         elif option := by_name.get(key):
             found[key] = _convert(option, _toml_texts(option, value, source), source=source, level=_FILE)
         else:
-            raise documents.unknown("key", key, (*by_name, _PREFIX_TABLES), file)
+            raise documents.unknown("key", key, (*by_name, *_TABLES), file)
     tables, plain = found.pop(_PREFIX_TABLES, None), found.get(options.PREFIX.name)
     if tables:
         found[options.PREFIX.name] = Found((*tables.values, *plain.values), file, _FILE) if plain else tables
@@ -142,6 +155,10 @@ def _from_document(document: Mapping[str, object], file: str) -> dict[str, Found
 
 def _toml_texts(option: Option[Any], value: object, source: str) -> list[str]:
     """``value`` in the notation of the flag."""
+    if option.repeatable and option.number:
+        if isinstance(value, list) and all(type(item) is int for item in value):
+            return [str(item) for item in value]
+        raise SettingsError(f"{source}: is no list of whole numbers: write [100]")
     if option.repeatable:
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return value

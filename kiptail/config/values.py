@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from kiptail.errors import SettingsError
+from kiptail.netfilter.nflog import HIGHEST_GROUP
 from kiptail.netfilter.prefixes import PrefixRule, Verdict, compiled
 from kiptail.text import one_line
 
@@ -34,11 +35,13 @@ __all__ = [
     "label_key",
     "moment",
     "network",
+    "nflog_group",
     "node_name",
     "path",
     "prefix",
     "quoted",
     "server_url",
+    "unit_name",
     "whole_number",
 ]
 
@@ -128,6 +131,11 @@ label_key = _matching(
     "(?:[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?",
     "is no label key: write it as `kubectl get pods --show-labels` shows it, such as app.kubernetes.io/name",
 )
+#: systemd's, of a service; those of user sessions would be taken for the system's.
+unit_name = _matching(
+    r"(?=.{1,255}$)(?!user@)[A-Za-z0-9:_.\\@-]+\.service",
+    "is no name of a service: write it as `systemctl status` shows it, such as ulogd2.service",
+)
 context = _matching(r"[^\x00-\x1f\x7f]{1,1000}", "is no context: `kubectl config get-contexts` lists their names")
 
 
@@ -151,6 +159,11 @@ def whole_number(text: str, *, least: int, most: int) -> int:
     if not least <= number <= most:
         raise ValueError(f"is not from {least} to {most}")
     return number
+
+
+def nflog_group(text: str) -> int:
+    """The number of an NFLOG group."""
+    return whole_number(text, least=0, most=HIGHEST_GROUP)
 
 
 def moment(text: str) -> Moment:

@@ -13,7 +13,7 @@ from kiptail.events.poster import Poster
 from kiptail.events.tally import Tally
 from kiptail.flows.flow import ENDS
 from kiptail.flows.intake import Follower
-from kiptail.flows.known_lines import KnownLine
+from kiptail.flows.known_lines import Line
 from kiptail.flows.ledger import Ledger
 from kiptail.journal.follow import Journal
 from kiptail.pods.stats import IndexStats
@@ -38,7 +38,7 @@ class Readings:
     def __init__(
         self,
         *,
-        journal: Journal[KnownLine],
+        journal: Journal[Line],
         follower: Follower,
         ledger: Ledger,
         poster: Poster,

@@ -10,7 +10,7 @@ from typing import Protocol
 from kiptail.daemon.machine import logs_all_namespaces
 from kiptail.events.poster import Poster
 from kiptail.flows.intake import Follower
-from kiptail.flows.known_lines import KnownLine
+from kiptail.flows.known_lines import Line
 from kiptail.journal.follow import Journal
 
 __all__ = ["Index", "Report"]
@@ -48,7 +48,7 @@ class Report:
     def __init__(
         self,
         *,
-        journal: Journal[KnownLine],
+        journal: Journal[Line],
         follower: Follower,
         poster: Poster,
         index: Index,

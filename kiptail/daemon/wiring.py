@@ -19,7 +19,7 @@ from kiptail.events.event import EventStyle
 from kiptail.events.explainer import Explainer
 from kiptail.events.sink import ApiSink, Printer
 from kiptail.flows.budget import Limits
-from kiptail.flows.known_lines import KnownLine, KnownLines
+from kiptail.flows.known_lines import KnownLines, Line, LinesOfUlogd
 from kiptail.flows.ledger import Ledger
 from kiptail.journal.follow import Journal
 from kiptail.journal.reader import running_boot
@@ -146,7 +146,7 @@ def _nothing() -> None:
 
 def open_journal(
     settings: Settings, prefixes: Prefixes, saved: Saved, *, clock: OwnClock, now_us: int
-) -> Journal[KnownLine]:
+) -> Journal[Line]:
     """The journal, where an earlier run had got to, or at the time asked for. Raises JournalError.
 
     ``now_us`` is the wall clock's time.
@@ -157,12 +157,18 @@ def open_journal(
         log.warning("--since is not used: the journal is read on from the stored position")
     if since_us is None and settings.follow:
         since_us = now_us - DEFAULT_LOOK_BACK_US
+    # Each drop is logged with all that its line says.
+    thorough = settings.log_drops
     return Journal(
         directory=settings.journal_directory,
         files=settings.journal_files,
-        # Each drop is logged with all that its line says.
-        wanted=prefixes.wanted if settings.log_drops else KnownLines(prefixes).wanted,
-        needle=prefixes.needle,
+        wanted=prefixes.wanted if thorough else KnownLines(prefixes).wanted,
+        # Lines of ulogd may have no prefix.
+        needle=b" OUT=" if settings.nflog else prefixes.needle,
+        units={
+            source.unit: LinesOfUlogd(source.prefixes(settings.prefixes), thorough=thorough).wanted
+            for source in settings.nflog
+        },
         position=position,
         since_us=since_us,
         follow=settings.follow,
@@ -230,6 +236,5 @@ def open_explainer(
 
 def event_style(settings: Settings, node_name: str, prefixes: Prefixes) -> EventStyle:
     """How this installation's Events look."""
-    return EventStyle(
-        settings.event_reason, settings.event_component, node_name, settings.pod_identifier, prefixes.limited()
-    )
+    limited = prefixes.limited().union(*(source.prefixes(()).limited() for source in settings.nflog))
+    return EventStyle(settings.event_reason, settings.event_component, node_name, settings.pod_identifier, limited)

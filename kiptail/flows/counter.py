@@ -13,14 +13,14 @@ from operator import itemgetter
 
 from kiptail.clock.own import OwnClock
 from kiptail.flows.flow import flow_key
-from kiptail.flows.known_lines import KnownLine
+from kiptail.flows.known_lines import KnownLine, Line
 from kiptail.flows.ledger import Ledger
 from kiptail.flows.second import Drops
 from kiptail.flows.trail import SECOND_US
 from kiptail.netfilter.parser import Unparsed
 from kiptail.netfilter.prefixes import Prefixes
 from kiptail.netfilter.protocols import protocol_label
-from kiptail.netfilter.reading import Untrusted, read, to_json_dict
+from kiptail.netfilter.reading import ULOGD, Logged, Untrusted, read, to_json_dict
 from kiptail.text import one_line
 
 __all__ = ["Intake", "LineCounter"]
@@ -75,7 +75,7 @@ class LineCounter:
         #: Lines that were decided on since the latest commit, by which this is set to 0.
         self.uncommitted = 0
 
-    def count(self, lines: Sequence[KnownLine | str], times_us: Sequence[int]) -> None:
+    def count(self, lines: Sequence[Line | str], times_us: Sequence[int]) -> None:
         """Count the lines of a batch; ``times_us`` is when the kernel wrote each."""
         horizon_us = 0
         if self._expire_after is not None:
@@ -93,14 +93,16 @@ class LineCounter:
                 self._count_together(part, times, horizon_us)
             begin = stop
 
-    def _count_each(self, lines: Sequence[KnownLine | str], times_us: Sequence[int], horizon_us: int) -> None:
+    def _count_each(self, lines: Sequence[Line | str], times_us: Sequence[int], horizon_us: int) -> None:
         for line, time_us in zip(lines, times_us, strict=True):
-            if isinstance(line, str):
-                self._count_text(line, time_us, horizon_us)
-            else:
+            if isinstance(line, KnownLine):
                 self._count_known(line, time_us, horizon_us)
+            elif isinstance(line, str):
+                self._count_text(line, time_us, horizon_us, read(line, self._prefixes))
+            else:
+                self._count_text(line.text, time_us, horizon_us, read(line.text, line.prefixes, ULOGD))
 
-    def _count_together(self, lines: Sequence[KnownLine | str], times_us: Sequence[int], horizon_us: int) -> None:
+    def _count_together(self, lines: Sequence[Line | str], times_us: Sequence[int], horizon_us: int) -> None:
         """Count a second's lines, most by those that differ: 0.3 µs a drop instead of 0.6, or 5 where it is folded."""
         counts = Counter(lines)
         known = [line for line in counts if isinstance(line, KnownLine)]
@@ -122,7 +124,9 @@ class LineCounter:
         second = self._ledger.together(drops, alone=len(known) == len(counts))
         others = second.others
         if len(known) < len(counts) or others:
-            apart = {line for line in counts if isinstance(line, str) or (line.counted and line.key in others)}
+            apart = {
+                line for line in counts if not isinstance(line, KnownLine) or (line.counted and line.key in others)
+            }
             alone = [at for at, line in enumerate(lines) if line in apart]
             if not self._ledger.room(3 * len(alone)):
                 self._count_each(lines, times_us, horizon_us)
@@ -150,8 +154,7 @@ class LineCounter:
             self._ledger.add(line.key, time_us)
             self.uncommitted += 1
 
-    def _count_text(self, line: str, time_us: int, horizon_us: int) -> None:
-        logged = read(line, self._prefixes)
+    def _count_text(self, line: str, time_us: int, horizon_us: int, logged: Logged | Untrusted | None) -> None:
         if logged is None:
             return
         if isinstance(logged, Untrusted):

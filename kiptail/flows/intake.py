@@ -13,7 +13,7 @@ from kiptail.clock.trouble import Trouble
 from kiptail.errors import StoreUnavailableError
 from kiptail.flows.counter import Intake, LineCounter
 from kiptail.flows.flow import Flow
-from kiptail.flows.known_lines import KnownLine
+from kiptail.flows.known_lines import Line
 from kiptail.flows.ledger import Changes, Ledger
 from kiptail.journal.position import Position
 from kiptail.journal.scanner import Batch
@@ -41,7 +41,7 @@ DENIED_INTERVAL = 600.0
 class JournalReader(Protocol):
     """What is asked of the journal."""
 
-    def read(self, limit: int) -> Batch[KnownLine]:
+    def read(self, limit: int) -> Batch[Line]:
         """The next entries."""
 
     def position(self) -> Position | None:

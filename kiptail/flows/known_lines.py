@@ -11,7 +11,9 @@ tests/flows/test_known_lines.py holds them equal.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from kiptail.flows.flow import EPHEMERAL_PORT, FlowKey, flow_key
 from kiptail.journal.entry import text_of
@@ -20,7 +22,7 @@ from kiptail.netfilter.prefixes import Prefixes
 from kiptail.netfilter.protocols import protocol_label
 from kiptail.netfilter.reading import KERNEL, ULOGD, Logged, Printer, read
 
-__all__ = ["KnownLine", "KnownLines", "understood"]
+__all__ = ["KnownLine", "KnownLines", "Line", "LinesOfUlogd", "UnknownLine", "understood"]
 
 #: The most different lines that are remembered, about 1 KiB each, and the most shapes, 0.4 KiB each.
 MAX_KNOWN = 8_192
@@ -68,6 +70,18 @@ class KnownLine:
     kind: tuple[str, str, str]
     #: The packet did not arrive: the ledger counts it.
     counted: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnknownLine:
+    """A line of ulogd's that is to be read thoroughly, by what holds for its NFLOG group."""
+
+    text: str
+    prefixes: Prefixes
+
+
+#: What the journal gives out beside the texts of lines that the kernel wrote.
+Line = KnownLine | UnknownLine
 
 
 class KnownLines:
@@ -127,6 +141,24 @@ class KnownLines:
         if len(self._known) >= MAX_KNOWN // 2:
             self._older, self._known = self._known, {}
         self._known[constant] = line
+
+
+class LinesOfUlogd:
+    """The lines that one ulogd writes, about the packets of one NFLOG group."""
+
+    def __init__(self, prefixes: Prefixes, *, thorough: bool = False) -> None:
+        """``thorough``: each of them is to be read thoroughly."""
+        self._prefixes = prefixes
+        self._wanted: Callable[[bytes], KnownLine | bool] = (
+            partial(prefixes.wanted, gap=b" ") if thorough else KnownLines(prefixes, ULOGD).wanted
+        )
+
+    def wanted(self, message: bytes) -> Line | None:
+        """What the journal's raw ``message`` says; None when it has no wanted prefix."""
+        line = self._wanted(message)
+        if isinstance(line, KnownLine):
+            return line
+        return UnknownLine(text_of(message), self._prefixes) if line else None
 
 
 def _to_high_port(head: bytes, protocol: bytes, source: bytes, port: bytes) -> tuple[object, ...]:

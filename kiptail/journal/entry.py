@@ -1,4 +1,4 @@
-"""What the raw fields of a journal entry say (pure): whether the kernel wrote it, when, and what.
+"""What the raw fields of a journal entry say (pure): whether the kernel or ulogd wrote it, when, and what.
 
 Field names are those of systemd.journal-fields(7).
 """
@@ -11,6 +11,7 @@ __all__ = [
     "MESSAGE_LIMIT",
     "MISSED_MESSAGE_ID",
     "MOST_DIGITS",
+    "is_of_ulogd",
     "is_trusted",
     "microseconds",
     "missed_messages",
@@ -37,6 +38,15 @@ def is_trusted(transport: bytes, facility: bytes) -> bool:
     facility than the kernel's 0. ``SYSLOG_IDENTIFIER=kernel`` proves nothing: any user can send it.
     """
     return transport == b"kernel" and facility == b"0"
+
+
+def is_of_ulogd(transport: bytes, identifier: bytes) -> bool:
+    """Whether ulogd wrote an entry of the unit that runs it, with this ``_TRANSPORT`` and ``SYSLOG_IDENTIFIER``.
+
+    The unit is ``_SYSTEMD_UNIT``, which journald takes from the sender's control group: what a user starts is in
+    user@UID.service, whatever it is called. The identifier proves nothing, and leaves out what systemd says of it.
+    """
+    return transport == b"syslog" and identifier == b"ulogd"
 
 
 def text_of(message: bytes) -> str:

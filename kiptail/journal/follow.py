@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Generic, Self, cast
 
 from kiptail.clock.own import OwnClock
@@ -22,7 +23,7 @@ from kiptail.journal.poller import Poller
 from kiptail.journal.position import Position
 from kiptail.journal.reader import Reader, changed, running_boot
 from kiptail.journal.recovery import OpenJournal
-from kiptail.journal.scanner import Batch, JournalCounts, Known, Scanner
+from kiptail.journal.scanner import Batch, JournalCounts, Known, OfUnit, Scanner
 from kiptail.journal.source import Source, unreadable
 
 __all__ = ["Batch", "Journal", "JournalCounts"]
@@ -34,14 +35,15 @@ _UNNOTICED_SECONDS = 60.0
 
 
 class Journal(Generic[Known]):
-    """The journal's kernel lines, from a position on.
+    """The journal's kernel lines, and those of units that run ulogd, from a position on.
 
     ``directory`` holds journal files, or MACHINE_ID directories of them; ``files`` are read as they are, rotation is
     not followed; with neither it is this machine's journal. ``wanted`` is asked with each raw MESSAGE that holds
-    ``needle``, and may give what is known to stand in it. ``position`` is where an earlier Journal had got to and wins
-    over ``since_us`` (realtime of the first entry, inclusive); without both the journal is read from its head. Without
-    ``follow`` it is read to its end once: inotify, whose end takes 20 ms, is not asked for. ``clock``'s timeline is
-    what the lines' times are reckoned by; without it, this reader has one of its own.
+    ``needle``, and may give what is known to stand in it; ``units`` has, by the unit's name, what is asked in its place
+    with those of ulogd. ``position`` is where an earlier Journal had got to and wins over ``since_us`` (realtime of the
+    first entry, inclusive); without both the journal is read from its head. Without ``follow`` it is read to its end
+    once: inotify, whose end takes 20 ms, is not asked for. ``clock``'s timeline is what the lines' times are reckoned
+    by; without it, this reader has one of its own.
 
     JournalError when the journal cannot be read at the start. When that happens later it is tried again each
     second and :attr:`trouble` says why. Belongs to one thread, and does not survive a fork.
@@ -58,15 +60,18 @@ class Journal(Generic[Known]):
         since_us: int | None = None,
         follow: bool = True,
         clock: OwnClock | None = None,
+        units: Mapping[str, OfUnit[Known]] = MappingProxyType({}),
     ) -> None:
         boot = running_boot()
-        self._source = Source(directory, tuple(files))
+        self._source = Source(directory, tuple(files), tuple(units))
         self._follow = follow
         self._clock = clock or OwnClock(Timeline(position.times if position else None), boot_id=boot)
-        self._scanner = Scanner(wanted, position.clock if position else None, self._clock.timeline, needle)
+        self._scanner = Scanner(wanted, position.clock if position else None, self._clock.timeline, needle, units)
         losses = Losses(self._source, self.counts)
         self._bookmark = Bookmark(position, since_us, boot, losses, self._scanner.last_position)
-        self._open_journal = OpenJournal(self._source, self._bookmark.go_there, self.counts, follow=follow)
+        self._open_journal = OpenJournal(
+            self._source, self._bookmark.go_there, self.counts, follow=follow, units=tuple(units)
+        )
         self._poller = Poller()
         self._at_end = False
         # Of time.monotonic(), seconds.

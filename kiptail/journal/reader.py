@@ -82,12 +82,18 @@ def open_machine() -> Reader:
     return cast(Reader, systemd_journal.Reader(systemd_journal.LOCAL_ONLY | systemd_journal.SYSTEM_ONLY))
 
 
-def match_kernel(reader: Reader) -> None:
-    """Let only kernel lines, and journald's notices of missed ones, through; ``reader`` stays where it is."""
+def match_kernel(reader: Reader, units: Sequence[str] = ()) -> None:
+    """Let only kernel lines, and journald's notices of missed ones, through; ``reader`` stays where it is.
+
+    And what ulogd logs in these units.
+    """
     reader.add_match("_TRANSPORT=kernel")
     reader.add_disjunction()
     # With the transport, for any user can send the MESSAGE_ID.
     reader.add_match("_TRANSPORT=driver", f"MESSAGE_ID={MISSED_MESSAGE_ID}")
+    if units:
+        reader.add_disjunction()
+        reader.add_match("_TRANSPORT=syslog", "SYSLOG_IDENTIFIER=ulogd", *(f"_SYSTEMD_UNIT={unit}" for unit in units))
 
 
 def changed(reader: Reader) -> bool:

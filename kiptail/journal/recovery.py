@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kiptail.clock.trouble import Trouble
 from kiptail.errors import JournalError
@@ -29,15 +29,25 @@ class OpenJournal:
     """A reader of kernel lines, while there is one, and why there is none."""
 
     def __init__(
-        self, source: Source, go_there: Callable[[Reader], None], counts: JournalCounts, *, follow: bool
+        self,
+        source: Source,
+        go_there: Callable[[Reader], None],
+        counts: JournalCounts,
+        *,
+        follow: bool,
+        units: Sequence[str] = (),
     ) -> None:
-        """``go_there`` puts a reader that was just opened where reading goes on; OSError."""
+        """``go_there`` puts a reader that was just opened where reading goes on; OSError.
+
+        ``units`` are those whose entries are read as well.
+        """
         self.reader: Reader | None = None
         #: inotify's file descriptor, with a reader. ``_deaf``: there was none to be had.
         self.fd: int | None = None
         self._source = source
         self._go_there = go_there
         self._counts = counts
+        self._units = units
         self._asks_inotify = source.grows and follow
         self._deaf = False
         self._trouble = Trouble()
@@ -58,7 +68,7 @@ class OpenJournal:
             fd = self._inotify(reader)
             # Before the matches are set, for after that the reader is at no entry.
             self._go_there(reader)
-            match_kernel(reader)
+            match_kernel(reader, self._units)
             on_error.pop_all()
         self.reader = reader
         self.fd = fd

@@ -1,21 +1,22 @@
-"""Scan the journal for wanted kernel lines: the loop that decides kiptail's speed."""
+"""Scan the journal for wanted lines of the kernel and of ulogd: the loop that decides kiptail's speed."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
 
 from kiptail.clock.steady import JITTER_US, Timeline
-from kiptail.journal.entry import MOST_DIGITS, is_trusted, microseconds, missed_messages, text_of
+from kiptail.journal.entry import MOST_DIGITS, is_of_ulogd, is_trusted, microseconds, missed_messages, text_of
 from kiptail.journal.position import Position
 from kiptail.journal.reader import Reader, field
-from kiptail.journal.source_clock import DELAY_LIMIT_US, DRIFT, SourceClock, source_delay
+from kiptail.journal.source_clock import DELAY_LIMIT_US, DRIFT, SourceClock, source_delay, syslog_delay
 
-__all__ = ["Batch", "JournalCounts", "Scanner"]
+__all__ = ["Batch", "JournalCounts", "OfUnit", "Scanner"]
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +29,17 @@ _SCAN_SECONDS = 0.25
 #: What is known to stand in a line, for those who want it.
 Known = TypeVar("Known")
 
+#: Asked with each raw MESSAGE of one unit: what stands in it; None when it is not wanted.
+OfUnit = Callable[[bytes], Known | None]
+
 
 @dataclass(slots=True)
 class Batch(Generic[Known]):
-    """Wanted lines that the kernel wrote, in journal order: two columns, for an object a line is 0.15 µs of 4."""
+    """Wanted lines of the kernel and of ulogd, in journal order: two columns, for an object a line is 0.15 µs of 4."""
 
     #: What is known to stand in each line, or its text.
     lines: list[Known | str] = dataclasses.field(default_factory=list)
-    #: When the kernel wrote each, in steady time (:mod:`kiptail.clock.steady`), µs since the epoch.
+    #: When each was written, in steady time (:mod:`kiptail.clock.steady`), µs since the epoch.
     times_us: list[int] = dataclasses.field(default_factory=list)
     #: Nothing more can be read now.
     at_end: bool = False
@@ -71,10 +75,12 @@ class Scanner(Generic[Known]):
         clock: SourceClock | None,
         timeline: Timeline,
         needle: bytes = b"",
+        units: Mapping[str, OfUnit[Known]] = MappingProxyType({}),
     ) -> None:
         """``wanted`` is asked with each raw MESSAGE that holds ``needle``; ``clock`` is an earlier scanner's.
 
-        What it gives that is no bool is given out instead of the text. ``timeline`` observes each line.
+        What it gives that is no bool is given out instead of the text. ``units``: what is asked instead with those of
+        ulogd in a unit, by the unit's name. ``timeline`` observes each line.
         """
         self.counts = JournalCounts()
         #: What :func:`~kiptail.journal.source_clock.source_delay` knows by now.
@@ -84,6 +90,7 @@ class Scanner(Generic[Known]):
         self._wanted = wanted
         self._timeline = timeline
         self._needle = needle
+        self._units = {name.encode(): of_unit for name, of_unit in units.items()}
 
     def last_position(self) -> Position | None:
         """Of the last line that the last scan found, without its cursor."""
@@ -100,6 +107,7 @@ class Scanner(Generic[Known]):
         It ends after a quarter of a second, too. Entries for which ``skip`` holds are only counted.
         """
         following, get, wanted, needle = reader._next, reader._get, self._wanted, self._needle
+        of_unit: OfUnit[Known] | None = None
         deadline = time.monotonic() + _SCAN_SECONDS
         before = len(batch.lines)
         scanned = 0
@@ -125,8 +133,11 @@ class Scanner(Generic[Known]):
                         except (LookupError, ValueError, OSError):
                             self.counts.unreadable += 1
                             continue
-                    if needle in message and (line := wanted(message)):
-                        self._take(reader, text_of(message) if isinstance(line, bool) else line, batch)
+                    if self._units:
+                        of_unit = self._of_unit(reader)
+                    if needle in message and (line := (of_unit or wanted)(message)):
+                        line_or_text = text_of(message) if isinstance(line, bool) else line
+                        self._take(reader, line_or_text, batch, of_ulogd=of_unit is not None)
                         if not isinstance(line, bool) and skip is None:
                             unread = self._take_known(reader, batch, limit)
                         if len(batch.lines) >= limit:
@@ -139,20 +150,33 @@ class Scanner(Generic[Known]):
             self.counts.scanned += scanned
             self.counts.wanted += len(batch.lines) - before
 
-    def _take(self, reader: Reader, line: Known | str, batch: Batch[Known]) -> None:
-        """Append the line of the entry that the reader is at, if the kernel wrote it."""
+    def _of_unit(self, reader: Reader) -> OfUnit[Known] | None:
+        """What to ask of the entry that the reader is at, if ulogd wrote it in one of the units."""
         try:
-            if not is_trusted(field(reader, "_TRANSPORT"), field(reader, "SYSLOG_FACILITY")):
+            if not is_of_ulogd(field(reader, "_TRANSPORT"), field(reader, "SYSLOG_IDENTIFIER")):
+                return None
+            return self._units.get(field(reader, "_SYSTEMD_UNIT"))
+        except OSError:
+            # What reads more of it finds so, too.
+            return None
+
+    def _take(self, reader: Reader, line: Known | str, batch: Batch[Known], *, of_ulogd: bool) -> None:
+        """Append the line of the entry that the reader is at, if ulogd or the kernel wrote it."""
+        try:
+            if not of_ulogd and not is_trusted(field(reader, "_TRANSPORT"), field(reader, "SYSLOG_FACILITY")):
                 self.counts.untrusted += 1
                 return
-            source_us = microseconds(field(reader, "_SOURCE_MONOTONIC_TIMESTAMP"))
+            name = "_SOURCE_REALTIME_TIMESTAMP" if of_ulogd else "_SOURCE_MONOTONIC_TIMESTAMP"
+            source_us = microseconds(field(reader, name))
             realtime_us, (monotonic_us, boot) = reader._get_realtime(), reader._get_monotonic()
         except OSError:
             # Damaged, or gone; then _next() will say so. Trying again for ever would help nobody.
             self.counts.unreadable += 1
             return
         delay_us = 0
-        if source_us is not None:
+        if of_ulogd:
+            delay_us = syslog_delay(realtime_us, source_us)
+        elif source_us is not None:
             self.clock, delay_us = source_delay(self.clock, boot.hex(), monotonic_us, source_us)
         batch.lines.append(line)
         batch.times_us.append(self._timeline.observe(boot.hex(), monotonic_us, realtime_us) - delay_us)
@@ -173,6 +197,8 @@ class Scanner(Generic[Known]):
         # printk's clock as it stays, in this boot, until its time is ``until_us``; and the wall clock, until it is set.
         known_boot, offset_us, until_us = b"", 0, 0
         ahead_us, least_us, most_us = 0, 0, 0
+        units = bool(self._units)
+        line: Known | bool
         scanned = 0
         try:
             for _ in range(limit - len(batch.lines)):
@@ -181,17 +207,21 @@ class Scanner(Generic[Known]):
                 scanned += 1
                 try:
                     fields = get_all()
-                    message, source = fields["MESSAGE"], fields["_SOURCE_MONOTONIC_TIMESTAMP"]
-                    if not (
-                        fields["_TRANSPORT"] == b"kernel"
-                        and fields["SYSLOG_FACILITY"] == b"0"
-                        # A field that occurs twice is a list here.
-                        and message.__class__ is source.__class__ is bytes
-                        and source.isdigit()
-                        and len(source) <= MOST_DIGITS
-                        and not isinstance(line := wanted(message), bool)
-                    ):
-                        return True
+                    of_ulogd = units and fields["_TRANSPORT"] == b"syslog"
+                    if of_ulogd:
+                        line, source = self._line_of_unit(fields)
+                    else:
+                        message, source = fields["MESSAGE"], fields["_SOURCE_MONOTONIC_TIMESTAMP"]
+                        if not (
+                            fields["_TRANSPORT"] == b"kernel"
+                            and fields["SYSLOG_FACILITY"] == b"0"
+                            # A field that occurs twice is a list here.
+                            and message.__class__ is source.__class__ is bytes
+                            and source.isdigit()
+                            and len(source) <= MOST_DIGITS
+                            and not isinstance(line := wanted(message), bool)
+                        ):
+                            return True
                     realtime_us, (monotonic_us, boot) = get_realtime(), get_monotonic()  # both or neither
                 except (LookupError, ValueError, OSError):
                     return True
@@ -200,6 +230,10 @@ class Scanner(Generic[Known]):
                     ahead_us, wall_offset_us = realtime_us - steady_us, realtime_us - monotonic_us
                     least_us, most_us = wall_offset_us - JITTER_US, wall_offset_us + JITTER_US
                 source_us = int(source)
+                if of_ulogd:
+                    add_line(line)
+                    add_time(realtime_us - ahead_us - syslog_delay(realtime_us, source_us))
+                    continue
                 delay_us = monotonic_us - source_us - offset_us
                 if source_us >= until_us or not 0 < delay_us <= DELAY_LIMIT_US or boot != known_boot:
                     self.clock, delay_us = source_delay(self.clock, boot.hex(), monotonic_us, source_us)
@@ -212,6 +246,19 @@ class Scanner(Generic[Known]):
             if boot:
                 self._last = monotonic_us, boot, realtime_us
                 self._timeline.observe(boot.hex(), monotonic_us, realtime_us)
+
+    def _line_of_unit(self, fields: Mapping[str, Any]) -> tuple[Known, bytes]:
+        """A line of ulogd's, and when it was written, of an entry in which all is as usual; LookupError of others."""
+        message, unit, source = fields["MESSAGE"], fields["_SYSTEMD_UNIT"], fields["_SOURCE_REALTIME_TIMESTAMP"]
+        if (
+            fields["SYSLOG_IDENTIFIER"] == b"ulogd"
+            and message.__class__ is unit.__class__ is source.__class__ is bytes
+            and source.isdigit()
+            and len(source) <= MOST_DIGITS
+            and (line := self._units[unit](message)) is not None
+        ):
+            return line, source
+        raise LookupError
 
     def _count_missed(self, reader: Reader, message: bytes) -> None:
         """Count journald's notice of lost kernel messages; a kernel line that only reads like one is none."""

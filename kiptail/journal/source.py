@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from kiptail.text import one_line
 
 __all__ = ["Source", "reason", "unreadable"]
 
+#: The kernel's, journald's own, and last that of services.
+_TRANSPORTS = (b"kernel", b"driver", b"syslog")
 _RIGHTS = "add the user to the group systemd-journal, or run as root"
 
 
@@ -33,6 +36,8 @@ class Source:
 
     directory: Path | None
     files: tuple[Path, ...]
+    #: Units whose entries are let through as well.
+    units: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if self.files:
@@ -53,7 +58,7 @@ class Source:
     def end(self) -> tuple[Position | None, int]:
         """The last entry's position, unless :func:`match_kernel` may let it through, and its time; OSError."""
         with contextlib.closing(self.open()) as reader:
-            return _last_ignored(reader), reader._get_end()
+            return _last_ignored(reader, _TRANSPORTS if self.units else _TRANSPORTS[:-1]), reader._get_end()
 
     def extent(self) -> Extent:
         """From the first to the last entry, whatever they are; JournalError."""
@@ -90,10 +95,10 @@ class Source:
                     )
 
 
-def _last_ignored(reader: Reader) -> Position | None:
-    """The journal's last entry, unless it may be one that the matches let through."""
+def _last_ignored(reader: Reader, transports: Sequence[bytes]) -> Position | None:
+    """The journal's last entry, unless it may be one that the matches let through, which has one of these."""
     reader.seek_tail()
-    if not reader._previous() or field(reader, "_TRANSPORT") in (b"kernel", b"driver"):
+    if not reader._previous() or field(reader, "_TRANSPORT") in transports:
         return None
     return position_of(reader)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["DELAY_LIMIT_US", "DRIFT", "SourceClock", "source_delay"]
+__all__ = ["DELAY_LIMIT_US", "DRIFT", "SourceClock", "source_delay", "syslog_delay"]
 
 #: How fast printk's clock may fall behind CLOCK_MONOTONIC: 1/5000 = 200 ppm. NTP slews the one, not the
 #: other.
@@ -53,3 +53,14 @@ def source_delay(clock: SourceClock | None, boot_id: str, monotonic_us: int, sou
     # Only as much time is used up as the whole microseconds of growth stand for: at thousands of entries a
     # second each would otherwise round its share down to nothing.
     return SourceClock(boot_id, clock.monotonic_us + growth * DRIFT, baseline), delay
+
+
+def syslog_delay(realtime_us: int, source_us: int | None) -> int:
+    """How long before its receipt an entry was written that came by syslog(3) (µs, never negative).
+
+    ``realtime_us`` is ``__REALTIME_TIMESTAMP`` (receipt), ``source_us`` is ``_SOURCE_REALTIME_TIMESTAMP``: when the
+    kernel took the datagram, by the same clock. If that was set in between, the difference says nothing.
+    """
+    if source_us is None or not 0 < realtime_us - source_us <= DELAY_LIMIT_US:
+        return 0
+    return realtime_us - source_us

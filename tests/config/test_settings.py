@@ -21,7 +21,8 @@ from kiptail.config.options import OPTIONS, Option
 from kiptail.config.profile import load
 from kiptail.config.settings import Settings, resolve
 from kiptail.errors import SettingsError
-from kiptail.netfilter.prefixes import PrefixRule
+from kiptail.netfilter.nflog import NflogSource
+from kiptail.netfilter.prefixes import PrefixRule, Verdict
 
 NOW_US = 1_750_000_000_000_000
 NOWHERE = Path("/nonexistent/kiptail.toml")
@@ -65,6 +66,7 @@ def test_defaults() -> None:
         node_name=None,
         prefixes=(PrefixRule("p:", "drop"),),
         profiles=(),
+        nflog=(),
         journal_directory=None,
         journal_files=(),
         since_us=None,
@@ -376,6 +378,8 @@ log-drops = true
 log-level = "debug"
 log-format = "json"
 dry-run = true
+nflog-group = [100]
+ulogd-unit = ["ulogd2.service"]
 
 [[prefixes]]
 text = "calico-reject: "
@@ -387,6 +391,10 @@ verdict = "log"
 
 [[prefixes]]
 text = "bare:"
+
+[[nflog]]
+group = 86
+verdict = "reject"
 """)
     assert resolve({}, {}, now_us=NOW_US, default_config=toml) == Settings(
         kubeconfigs=(Path("/k"),),
@@ -401,6 +409,11 @@ text = "bare:"
             PrefixRule("calico-drop:", "drop"),
         ),
         profiles=(load("calico-enterprise", "key profile"),),
+        nflog=(
+            NflogSource("kiptail-ulogd@86.service", "NFLOG group 86", verdict=Verdict.REJECT),
+            NflogSource("kiptail-ulogd@100.service", "NFLOG group 100"),
+            NflogSource("ulogd2.service", "NFLOG to ulogd2.service"),
+        ),
         journal_directory=Path("/j"),
         journal_files=(),
         since_us=UTC_NOON_US,
@@ -676,7 +689,8 @@ def test_every_setting_has_an_option() -> None:
         "budget_window_s": "budget_window",
     }
     keys = {spelled.get(field.name, field.name) for field in fields(Settings)}
-    assert keys == {option.key for option in OPTIONS} - {"config"}
+    # One setting of two options.
+    assert keys - {"nflog"} == {option.key for option in OPTIONS} - {"config", "nflog_group", "ulogd_unit"}
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)

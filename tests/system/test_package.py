@@ -206,6 +206,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(node: Node, example: str) ->
     done = node.machine.try_run("systemd-analyze", "verify", *UNITS)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     node.machine.run("systemd-analyze", "security", "--no-pager", "--threshold=12", "kiptail.service")
+    node.machine.run("systemd-analyze", "security", "--no-pager", "--threshold=25", "kiptail-ulogd@100.service")
 
 
 def test_the_manual_pages_render(node: Node) -> None:
