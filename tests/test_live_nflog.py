@@ -203,3 +203,22 @@ def test_what_kube_router_rejects_shows_at_both_ends_and_what_users_forge_does_n
         ("web", 3),
     }
     assert all(message.startswith("Packet rejected when ") for _, message in said)
+
+
+def test_a_burst_is_counted_whole_with_the_shipped_buffers(
+    tmp_path: Path, journald: Journald, server: ApiServer, wires: Network
+) -> None:
+    """3,000 packets as fast as they can be sent, 20 to 50 ms: with the kernel's own buffers, about half are lost."""
+    wires.rule(f"log group {GROUP} drop")
+    with (
+        ulogd(journald, wires.node, GROUP, tmp_path),
+        kiptail(tmp_path, journald, server, 'verdict = "drop"') as running,
+        wires.udp("client", POD[0], 40_000) as sender,
+    ):
+        for _ in range(3_000):
+            sender.sendto(b"x", (OTHER[0], 53))
+        journald.sync()
+        running.wait_for(lambda: list(counts(server).values()) == [3_000, 3_000], "all of them at both ends", 60)
+        assert running.stop() == 0
+        messages = [entry["MESSAGE"] for entry in fields_of(journald.directory)]
+    assert not [message for message in messages if "losing events" in message]

@@ -63,6 +63,12 @@ def test_the_example_of_a_prefix_with_a_verdict_is_understood(tmp_path: Path) ->
     assert (prefix.text, prefix.verdict) == ("FINAL_REJECT:", "reject")
 
 
+def test_the_example_of_an_nflog_group_is_understood(tmp_path: Path) -> None:
+    table = configuration().split("\n#[[nflog]]\n")[1].partition("\n\n")[0]
+    (source,) = settings(tmp_path, "[[nflog]]\n" + re.sub("(?m)^#", "", table)).nflog
+    assert (source.unit, source.verdict) == ("kiptail-ulogd@100.service", "reject")
+
+
 @pytest.mark.parametrize("template", sorted(MANUALS.iterdir()), ids=lambda path: path.name)
 def test_the_manual_pages_are_whole(template: Path) -> None:
     made = manual(template.read_text())

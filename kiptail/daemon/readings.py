@@ -86,6 +86,8 @@ class Readings:
             yield Reading("kiptail_drops_folded", text, ledger.folded[end], {"side": end})
         for name, text, value in (
             ("kiptail_missed_kernel_messages", "Kernel messages that journald missed.", counts.missed),
+            ("kiptail_suppressed_nflog_lines", "Lines of ulogd that journald left out.", counts.suppressed),
+            ("kiptail_nflog_overruns", "Times that ulogd lost packets.", counts.overruns),
             ("kiptail_journal_gaps", "Times that unread entries had been vacuumed.", counts.lost),
             ("kiptail_journal_reopens", "Times that the journal was opened anew.", counts.reopened),
             (

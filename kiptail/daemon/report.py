@@ -130,6 +130,11 @@ class Report:
         """Lines with a wanted prefix that are not counted, and why not, of the latest."""
         intake = self._follower.intake
         untrusted = self._journal.counts.untrusted + intake.untrusted
+        counts = self._journal.counts
+        if counts.suppressed:
+            yield f"{counts.suppressed} lines of ulogd left out by journald"
+        if counts.overruns:
+            yield f"packets lost by ulogd ({counts.overruns} times)"
         for count, what, why in (
             (intake.unparsed, "not understood", intake.unparsed_why),
             (untrusted, "not trusted", intake.untrusted_why),

@@ -176,6 +176,8 @@ class _Daemon:
         log.info(
             "reading %s as node %s for %d log prefixes", source, self._cluster.node_name, len(self._settings.prefixes)
         )
+        if self._settings.nflog:
+            log.info("reading what ulogd writes in %s", ", ".join(nflog.unit for nflog in self._settings.nflog))
         if self._settings.follow and logs_all_namespaces():
             log.warning(
                 "nf_log_all_netns=1: whoever has CAP_NET_ADMIN in any network namespace can log under any prefix;"

@@ -11,15 +11,21 @@ __all__ = [
     "MESSAGE_LIMIT",
     "MISSED_MESSAGE_ID",
     "MOST_DIGITS",
+    "SUPPRESSED_MESSAGE_ID",
     "is_of_ulogd",
     "is_trusted",
+    "loses_packets",
     "microseconds",
     "missed_messages",
+    "suppressed_messages",
     "text_of",
 ]
 
 #: SD_MESSAGE_JOURNAL_MISSED: journald's own notice that the kernel's ring buffer overran before it was read.
 MISSED_MESSAGE_ID = "e9bf28e6e834481bb6f48f548ad13606"
+
+#: SD_MESSAGE_JOURNAL_DROPPED: that of messages which it left out, as a service wrote too many at a time.
+SUPPRESSED_MESSAGE_ID = "a596d6fe7bfa4994828e72309e95d61e"
 
 #: A message is cut at this many bytes. The kernel's lines end at 2 KiB (PRINTK_MESSAGE_MAX), so nothing that
 #: counts is lost; a file written by something else may hold hundreds of megabytes in one field.
@@ -28,6 +34,10 @@ MESSAGE_LIMIT = 8192
 #: Digits of a time: 18 are 30,000 years, and fit into SQLite's integers.
 MOST_DIGITS = 18
 
+#: What ulogd says when packets came faster than it could read them, of its plugin NFLOG: with a buffer that can grow,
+#: and where that is at its end, which is said once.
+_LOSING = (b"We are losing events", b"Maximum buffer size (")
+_SUPPRESSED = re.compile(rb"Suppressed ([0-9]{1,20}) messages from (\S{1,256})")
 _MISSED = re.compile(rb"Missed ([0-9]{1,20}) kernel messages")
 
 
@@ -58,6 +68,17 @@ def missed_messages(message: bytes) -> int | None:
     """N of journald's notice "Missed N kernel messages"; None when ``message`` is not that."""
     found = _MISSED.fullmatch(message)
     return int(found[1]) if found else None
+
+
+def suppressed_messages(message: bytes) -> tuple[int, bytes] | None:
+    """N and the unit of journald's notice "Suppressed N messages from UNIT"; None when ``message`` is not that."""
+    found = _SUPPRESSED.fullmatch(message)
+    return (int(found[1]), found[2]) if found else None
+
+
+def loses_packets(message: bytes) -> bool:
+    """Whether ulogd says of itself that packets of its NFLOG group were lost; it does not say how many."""
+    return message.startswith(_LOSING)
 
 
 def microseconds(field: bytes) -> int | None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 
 import systemd.journal as systemd_journal
 
-from kiptail.journal.entry import MISSED_MESSAGE_ID
+from kiptail.journal.entry import MISSED_MESSAGE_ID, SUPPRESSED_MESSAGE_ID
 from kiptail.journal.position import Position
 
 __all__ = [
@@ -85,13 +85,14 @@ def open_machine() -> Reader:
 def match_kernel(reader: Reader, units: Sequence[str] = ()) -> None:
     """Let only kernel lines, and journald's notices of missed ones, through; ``reader`` stays where it is.
 
-    And what ulogd logs in these units.
+    And what ulogd logs in these units, with journald's notices of what it left out.
     """
     reader.add_match("_TRANSPORT=kernel")
     reader.add_disjunction()
     # With the transport, for any user can send the MESSAGE_ID.
     reader.add_match("_TRANSPORT=driver", f"MESSAGE_ID={MISSED_MESSAGE_ID}")
     if units:
+        reader.add_match(f"MESSAGE_ID={SUPPRESSED_MESSAGE_ID}")
         reader.add_disjunction()
         reader.add_match("_TRANSPORT=syslog", "SYSLOG_IDENTIFIER=ulogd", *(f"_SYSTEMD_UNIT={unit}" for unit in units))
 

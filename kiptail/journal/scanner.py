@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,14 +10,13 @@ from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from kiptail.clock.steady import JITTER_US, Timeline
-from kiptail.journal.entry import MOST_DIGITS, is_of_ulogd, is_trusted, microseconds, missed_messages, text_of
+from kiptail.journal.counts import JournalCounts, count_notice
+from kiptail.journal.entry import MOST_DIGITS, is_of_ulogd, is_trusted, microseconds, text_of
 from kiptail.journal.position import Position
 from kiptail.journal.reader import Reader, field
 from kiptail.journal.source_clock import DELAY_LIMIT_US, DRIFT, SourceClock, source_delay, syslog_delay
 
 __all__ = ["Batch", "JournalCounts", "OfUnit", "Scanner"]
-
-log = logging.getLogger(__name__)
 
 #: Entries between two looks at the clock, and seconds after which a scan ends in any case: a journal on a slow
 #: disk must not keep signals and the watchdog waiting.
@@ -43,27 +41,6 @@ class Batch(Generic[Known]):
     times_us: list[int] = dataclasses.field(default_factory=list)
     #: Nothing more can be read now.
     at_end: bool = False
-
-
-@dataclass(slots=True)
-class JournalCounts:
-    """What has been seen since the start. They only grow."""
-
-    #: Kernel entries (and journald's notices of missed ones) looked at.
-    scanned: int = 0
-    #: Lines given out.
-    wanted: int = 0
-    #: Entries that looked wanted but were not written by the kernel.
-    untrusted: int = 0
-    #: Kernel messages that the ring buffer overwrote before journald read them, and notices of that.
-    missed: int = 0
-    missed_notices: int = 0
-    #: Entries without MESSAGE, or with fields that cannot be read.
-    unreadable: int = 0
-    #: Times the journal was opened anew.
-    reopened: int = 0
-    #: Times that entries were found to be deleted before they were read.
-    lost: int = 0
 
 
 class Scanner(Generic[Known]):
@@ -107,7 +84,6 @@ class Scanner(Generic[Known]):
         It ends after a quarter of a second, too. Entries for which ``skip`` holds are only counted.
         """
         following, get, wanted, needle = reader._next, reader._get, self._wanted, self._needle
-        of_unit: OfUnit[Known] | None = None
         deadline = time.monotonic() + _SCAN_SECONDS
         before = len(batch.lines)
         scanned = 0
@@ -133,8 +109,7 @@ class Scanner(Generic[Known]):
                         except (LookupError, ValueError, OSError):
                             self.counts.unreadable += 1
                             continue
-                    if self._units:
-                        of_unit = self._of_unit(reader)
+                    of_unit = self._of_unit(reader) if self._units else None
                     if needle in message and (line := (of_unit or wanted)(message)):
                         line_or_text = text_of(message) if isinstance(line, bool) else line
                         self._take(reader, line_or_text, batch, of_ulogd=of_unit is not None)
@@ -142,8 +117,8 @@ class Scanner(Generic[Known]):
                             unread = self._take_known(reader, batch, limit)
                         if len(batch.lines) >= limit:
                             return False
-                    elif message.startswith(b"Missed "):
-                        self._count_missed(reader, message)
+                    elif of_unit is not None or message.startswith((b"Missed ", b"Suppressed ")):
+                        count_notice(self.counts, reader, message, self._units, of_ulogd=of_unit is not None)
                 if not unread and time.monotonic() >= deadline:
                     return False
         finally:
@@ -259,11 +234,3 @@ class Scanner(Generic[Known]):
         ):
             return line, source
         raise LookupError
-
-    def _count_missed(self, reader: Reader, message: bytes) -> None:
-        """Count journald's notice of lost kernel messages; a kernel line that only reads like one is none."""
-        missed = missed_messages(message)
-        if missed is not None and field(reader, "_TRANSPORT") == b"driver":
-            self.counts.missed_notices += 1
-            self.counts.missed += missed
-            log.warning("journald missed %d kernel messages: the kernel's ring buffer overran", missed)

@@ -55,7 +55,9 @@ def readings(
 ) -> dict[str, list[Reading]]:
     """By name, of parts that have counted something."""
     journal: Any = SimpleNamespace(
-        counts=SimpleNamespace(scanned=9, wanted=8, untrusted=2, unreadable=1, missed=0, lost=0, reopened=0)
+        counts=SimpleNamespace(
+            scanned=9, wanted=8, untrusted=2, unreadable=1, missed=0, lost=0, reopened=0, suppressed=0, overruns=0
+        )
     )
     intake = intake or Intake(untrusted=3, drops={("drop", "TCP"): 4})
     follower: Any = SimpleNamespace(intake=intake, trouble="")

@@ -12,10 +12,10 @@ from kiptail.daemon.report import LAG_SHOWN, Report
 from kiptail.flows.counter import Intake
 
 
-def report(*, untrusted: int = 0, **intake: Any) -> Report:
+def report(*, untrusted: int = 0, suppressed: int = 0, overruns: int = 0, **intake: Any) -> Report:
     """One of parts that have nothing to tell but the given."""
     progress = SimpleNamespace(unposted=0, unattributed=0, ended=0, ambiguous=0, reattributed=0, trouble="")
-    counts = SimpleNamespace(scanned=9, untrusted=untrusted)
+    counts = SimpleNamespace(scanned=9, untrusted=untrusted, suppressed=suppressed, overruns=overruns)
     parts: Any = SimpleNamespace(
         trouble="", intake=Intake(**intake), progress=progress, ready=lambda: True, counts=counts
     )
@@ -79,3 +79,9 @@ def test_a_token_that_cannot_be_renewed_is_said() -> None:
     assert (told.token_trouble, "token" in told.status()) == ("", False)
     told.renewal = SimpleNamespace(trouble="the token is refused")
     assert told.status().endswith("; the token is refused")
+
+
+def test_what_ulogd_and_journald_lost_is_said() -> None:
+    told = report(suppressed=7, overruns=2)
+    assert "7 lines of ulogd left out by journald, packets lost by ulogd (2 times)" in told.status()
+    assert "ulogd" not in report().status()

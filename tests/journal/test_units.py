@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kiptail.flows.known_lines import KnownLine, KnownLines, LinesOfUlogd, UnknownLine
-from kiptail.journal.entry import MISSED_MESSAGE_ID
+from kiptail.journal.entry import MISSED_MESSAGE_ID, SUPPRESSED_MESSAGE_ID
 from kiptail.journal.follow import Journal
 from kiptail.journal.reader import match_kernel
 from kiptail.journal.source import Source
@@ -212,3 +212,31 @@ def test_the_position_is_not_moved_over_the_last_entry_of_a_unit(tmp_path: Path)
     export_to_journal([of_kernel(0), entry(1)], tmp_path / "journal" / "x.journal")
     assert Source(tmp_path / "journal", (), (UNIT,)).end()[0] is None
     assert Source(tmp_path / "journal", ()).end()[0] is not None
+
+
+def test_what_was_lost_on_the_way_is_counted_when_ulogd_or_journald_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def suppressed(n: int, unit: str, **fields: str) -> Fields:
+        fields = {"_TRANSPORT": "driver", "MESSAGE_ID": SUPPRESSED_MESSAGE_ID, **fields}
+        return of_kernel(n, f"Suppressed {n} messages from {unit}", **fields)
+
+    losing = "We are losing events, increasing buffer size to 4096"
+    entries = [
+        entry(0),
+        entry(1, losing),
+        entry(2, losing, _SYSTEMD_UNIT="user@1000.service"),
+        entry(3, "Maximum buffer size (8192) in NFLOG has been reached. Please, consider rising"),
+        suppressed(4, UNIT),
+        suppressed(5, "cron.service"),
+        suppressed(6, UNIT, _TRANSPORT="journal"),
+        entry(7),
+    ]
+    lines, _, journal = read(entries, tmp_path, SOURCE)
+    assert len(lines) == 2
+    assert (journal.counts.overruns, journal.counts.suppressed) == (2, 4)
+    assert [record.getMessage()[:24] for record in caplog.records] == [
+        "ulogd has lost packets, ",
+        "ulogd has lost packets, ",
+        "journald left out 4 line",
+    ]
