@@ -222,3 +222,27 @@ def test_a_burst_is_counted_whole_with_the_shipped_buffers(
         assert running.stop() == 0
         messages = [entry["MESSAGE"] for entry in fields_of(journald.directory)]
     assert not [message for message in messages if "losing events" in message]
+
+
+def test_k3s_pairs_name_the_policies_and_what_one_of_them_allows_makes_no_event(
+    tmp_path: Path, journald: Journald, server: ApiServer, wires: Network
+) -> None:
+    """The policies a and b select the pod. b allows port 82, and nothing allows 81; a restart is in between."""
+    wires.rule("ct state established,related accept")
+    for policy, ports in (("a", "{ 81, 82 }"), ("b", "81")):
+        wires.rule(f'tcp dport {ports} log group {GROUP} prefix "DROP by policy team-a/{policy}"')
+    wires.rule("tcp dport 82 accept")
+    wires.rule(f"meta mark set 0x20000 log group {GROUP} reject")
+    with ulogd(journald, wires.node, GROUP, tmp_path):
+        with kiptail(tmp_path, journald, server, 'profile = "k3s"') as running:
+            wires.send("client", "tcp", OTHER[0], 82, 3)
+            wires.send("client", "tcp", OTHER[0], 81, 2)
+            running.wait_for(lambda: list(counts(server).values()) == [2, 2], "one flow at both ends")
+            assert running.stop() == 0
+        wires.send("client", "tcp", OTHER[0], 81)
+        with kiptail(tmp_path, journald, server, 'profile = "k3s"') as running:
+            running.wait_for(lambda: list(counts(server).values()) == [3, 3], "the same flow")
+            assert running.stop() == 0
+    assert all("port 81/TCP, by policies team-a/a, team-a/b" in message for _, message in counts(server)), counts(
+        server
+    )

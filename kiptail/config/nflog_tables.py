@@ -61,7 +61,9 @@ def _source(table: Mapping[str, Any], where: str) -> NflogSource:
     if not isinstance(profile, str) or profile not in STACKS:
         raise SettingsError(f"{where}: profile is none of {', '.join(STACKS)}")
     stack = STACKS[profile]
-    return source._replace(verdict=stack.verdict, limited=stack.limited or limited, rules=stack.rules)
+    return source._replace(
+        verdict=stack.verdict, limited=stack.limited or limited, rules=stack.rules, paired=stack.paired
+    )
 
 
 def all_sources(

@@ -22,6 +22,7 @@ from kiptail.daemon.wiring import (
     event_style,
     open_clock,
     open_explainer,
+    open_joining,
     open_journal,
     open_ledger,
     open_names,
@@ -140,6 +141,7 @@ class _Daemon:
             expire_after=settings.expire_after_s,
             own_clock=self._clock,
             log_drops=settings.log_drops,
+            joining=open_joining(settings, saved),
         )
         self._owners.inform_follower(self._follower)
         self._report = Report(

@@ -19,10 +19,13 @@ from kiptail.events.event import EventStyle
 from kiptail.events.explainer import Explainer
 from kiptail.events.sink import ApiSink, Printer
 from kiptail.flows.budget import Limits
+from kiptail.flows.joining import Joining
 from kiptail.flows.known_lines import KnownLines, Line, LinesOfUlogd
 from kiptail.flows.ledger import Ledger
+from kiptail.flows.pairs import LOOK_BACK_US
 from kiptail.journal.follow import Journal
 from kiptail.journal.reader import running_boot
+from kiptail.journal.scanner import OfUnit
 from kiptail.names.cluster import ClusterNames
 from kiptail.names.dns import Names
 from kiptail.netfilter.prefixes import Prefixes
@@ -44,6 +47,7 @@ __all__ = [
     "open_clock",
     "open_explainer",
     "open_index",
+    "open_joining",
     "open_journal",
     "open_ledger",
     "open_metrics",
@@ -52,6 +56,9 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+#: Lines of the last seconds that are read at a time.
+_LOOK_BACK_LINES = 1_000
 
 
 class Explanations(NamedTuple):
@@ -157,23 +164,62 @@ def open_journal(
         log.warning("--since is not used: the journal is read on from the stored position")
     if since_us is None and settings.follow:
         since_us = now_us - DEFAULT_LOOK_BACK_US
-    # Each drop is logged with all that its line says.
-    thorough = settings.log_drops
     return Journal(
         directory=settings.journal_directory,
         files=settings.journal_files,
-        wanted=prefixes.wanted if thorough else KnownLines(prefixes).wanted,
+        # Each drop is logged with all that its line says.
+        wanted=prefixes.wanted if settings.log_drops else KnownLines(prefixes).wanted,
         # Lines of ulogd may have no prefix.
         needle=b" OUT=" if settings.nflog else prefixes.needle,
-        units={
-            source.unit: LinesOfUlogd(source.prefixes(settings.prefixes), thorough=thorough).wanted
-            for source in settings.nflog
-        },
+        units=_units(settings),
         position=position,
         since_us=since_us,
         follow=settings.follow,
         clock=clock,
     )
+
+
+def open_joining(settings: Settings, saved: Saved) -> Joining | None:
+    """What joins lines about one packet, with what an earlier run had read last; None where there are none.
+
+    Raises JournalError.
+    """
+    if not any(source.paired for source in settings.nflog):
+        return None
+    joining = Joining()
+    position = None if settings.journal_files else saved.position
+    if position is not None:
+        journal: Journal[Line] = Journal(
+            directory=settings.journal_directory,
+            wanted=_not_wanted,
+            units=_units(settings),
+            since_us=position.realtime_us - LOOK_BACK_US,
+            follow=False,
+            clock=OwnClock(Timeline(position.times), boot_id=running_boot()),
+        )
+        with journal:
+            at_end = False
+            while not at_end:
+                batch = journal.read(_LOOK_BACK_LINES)
+                joining.look_back(batch.lines, batch.times_us)
+                there = journal.position()
+                # What follows on the position is read again, and its hints do not count before their time.
+                at_end = batch.at_end or (there is not None and there.realtime_us > position.realtime_us)
+    return joining
+
+
+def _units(settings: Settings) -> dict[str, OfUnit[Line]]:
+    """What is asked with the lines of each unit that runs ulogd."""
+    # Each drop is logged with all that its line says.
+    thorough = settings.log_drops
+    return {
+        source.unit: LinesOfUlogd(source.prefixes(settings.prefixes), paired=source.paired, thorough=thorough).wanted
+        for source in settings.nflog
+    }
+
+
+def _not_wanted(message: bytes) -> bool:
+    return False
 
 
 def open_ledger(settings: Settings, saved: Saved) -> Ledger:

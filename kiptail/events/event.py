@@ -213,6 +213,9 @@ def _by(policy: str) -> str:
     """The policy that the log line names; what is no name is quoted, so that it does not pass for our own words."""
     if not policy:
         return ""
+    several = policy.split(", ")
+    if len(several) > 1 and not any(" " in one or not one for one in several):
+        return f", by policies {', '.join(one_line(one, POLICY_LIMIT) for one in several)}"
     name = one_line(policy, POLICY_LIMIT)
     return f', by policy "{name}"' if " " in name or not name else f", by policy {name}"
 

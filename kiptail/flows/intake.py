@@ -13,6 +13,7 @@ from kiptail.clock.trouble import Trouble
 from kiptail.errors import StoreUnavailableError
 from kiptail.flows.counter import Intake, LineCounter
 from kiptail.flows.flow import Flow
+from kiptail.flows.joining import Joining
 from kiptail.flows.known_lines import Line
 from kiptail.flows.ledger import Changes, Ledger
 from kiptail.journal.position import Position
@@ -79,10 +80,11 @@ class Follower:
         log_drops: bool = False,
         clock: Callable[[], float] = time.monotonic,
         own_clock: OwnClock | None = None,
+        joining: Joining | None = None,
     ) -> None:
         """``offer`` gets copies of the flows once they are committed. ``expire_after`` is in seconds.
 
-        ``own_clock`` is the clock that the journal's times are by.
+        ``own_clock`` is the clock that the journal's times are by. ``joining`` as for :class:`LineCounter`.
         """
         self._journal = journal
         self._ledger = ledger
@@ -91,7 +93,12 @@ class Follower:
         self._keep_position = keep_position
         self._clock = clock
         self._counter = LineCounter(
-            prefixes, ledger, own_clock or OwnClock(), expire_after=expire_after, log_drops=log_drops
+            prefixes,
+            ledger,
+            own_clock or OwnClock(),
+            expire_after=expire_after,
+            log_drops=log_drops,
+            joining=joining,
         )
         now = clock()
         self._announcer = _Announcer(ledger, now)

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from kiptail.flows.flow import EPHEMERAL_PORT, FlowKey, flow_key
+from kiptail.flows.pairs import packet_of_line
 from kiptail.journal.entry import text_of
 from kiptail.netfilter.parser import Unparsed
 from kiptail.netfilter.prefixes import Prefixes
 from kiptail.netfilter.protocols import protocol_label
 from kiptail.netfilter.reading import KERNEL, ULOGD, Logged, Printer, read
 
-__all__ = ["KnownLine", "KnownLines", "Line", "LinesOfUlogd", "UnknownLine", "understood"]
+__all__ = ["KnownLine", "KnownLines", "Line", "LinesOfUlogd", "PairedLine", "UnknownLine", "understood"]
 
 #: The most different lines that are remembered, about 1 KiB each, and the most shapes, 0.4 KiB each.
 MAX_KNOWN = 8_192
@@ -78,10 +79,21 @@ class UnknownLine:
 
     text: str
     prefixes: Prefixes
+    #: The policies that other lines named, or "".
+    policy: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairedLine:
+    """A line of ulogd's that others are about, too: see :mod:`kiptail.flows.pairs`."""
+
+    line: KnownLine | UnknownLine
+    #: What they have in common.
+    packet: bytes
 
 
 #: What the journal gives out beside the texts of lines that the kernel wrote.
-Line = KnownLine | UnknownLine
+Line = KnownLine | UnknownLine | PairedLine
 
 
 class KnownLines:
@@ -146,19 +158,21 @@ class KnownLines:
 class LinesOfUlogd:
     """The lines that one ulogd writes, about the packets of one NFLOG group."""
 
-    def __init__(self, prefixes: Prefixes, *, thorough: bool = False) -> None:
-        """``thorough``: each of them is to be read thoroughly."""
+    def __init__(self, prefixes: Prefixes, *, paired: bool = False, thorough: bool = False) -> None:
+        """``paired``: some are about one packet; ``thorough``: each of them is to be read thoroughly."""
         self._prefixes = prefixes
+        self._paired = paired
         self._wanted: Callable[[bytes], KnownLine | bool] = (
             partial(prefixes.wanted, gap=b" ") if thorough else KnownLines(prefixes, ULOGD).wanted
         )
 
     def wanted(self, message: bytes) -> Line | None:
         """What the journal's raw ``message`` says; None when it has no wanted prefix."""
-        line = self._wanted(message)
-        if isinstance(line, KnownLine):
-            return line
-        return UnknownLine(text_of(message), self._prefixes) if line else None
+        found = self._wanted(message)
+        if not found:
+            return None
+        line = found if isinstance(found, KnownLine) else UnknownLine(text_of(message), self._prefixes)
+        return PairedLine(line, packet_of_line(message)) if self._paired else line
 
 
 def _to_high_port(head: bytes, protocol: bytes, source: bytes, port: bytes) -> tuple[object, ...]:

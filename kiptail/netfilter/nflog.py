@@ -25,6 +25,8 @@ class Stack(NamedTuple):
     limited: bool = False
     #: The prefixes of its other lines.
     rules: tuple[PrefixRule, ...] = ()
+    #: Lines with a prefix name policies that did not allow the packet of the line without one that follows.
+    paired: bool = False
 
 
 #: By the names that a table of the settings may have as its profile.
@@ -36,6 +38,7 @@ STACKS = {
         Verdict.REJECT,
         limited=True,
         rules=(PrefixRule("DROP by policy {policy}", Verdict.LOG, limited=True, cut_at=48),),
+        paired=True,
     ),
     "weave": Stack(Verdict.DROP),
 }
@@ -54,6 +57,8 @@ class NflogSource(NamedTuple):
     verdict: Verdict | None = None
     #: There are more packets than lines without a prefix.
     limited: bool = False
+    #: As :attr:`Stack.paired`.
+    paired: bool = False
 
     def prefixes(self, rules: Iterable[PrefixRule]) -> Prefixes:
         """What counts of its lines, beside these prefixes; ValueError where that is contradictory."""

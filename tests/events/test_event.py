@@ -132,6 +132,16 @@ CLIENT_END = at(CLIENT, "10.244.1.9")
             id="a policy whose name was cut",
         ),
         pytest.param(
+            key(port=80, policy="team-a/a, team-a/b"), "src", Endpoint(Kind.NOBODY, "192.0.2.7"),
+            "Packet dropped when sending traffic to 192.0.2.7 on port 80/TCP, by policies team-a/a, team-a/b",
+            id="several policies",
+        ),
+        pytest.param(
+            key(port=80, policy="a, , b c"), "src", Endpoint(Kind.NOBODY, "192.0.2.7"),
+            'Packet dropped when sending traffic to 192.0.2.7 on port 80/TCP, by policy "a, , b c"',
+            id="what only looks like several is quoted",
+        ),
+        pytest.param(
             key(port=80, policy="deny all\x1b[31m  of (it)"), "src", Endpoint(Kind.NOBODY, "192.0.2.7"),
             'Packet dropped when sending traffic to 192.0.2.7 on port 80/TCP, by policy "deny all [31m of (it)"',
             id="a policy with blanks and control characters is quoted",
