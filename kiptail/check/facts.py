@@ -25,6 +25,7 @@ __all__ = [
     "Level",
     "Life",
     "Need",
+    "NflogFacts",
     "RuleFacts",
     "StateFacts",
 ]
@@ -99,6 +100,28 @@ class RuleFacts:
     calico_chains: bool = False
 
 
+class NflogFacts(NamedTuple):
+    """A unit that runs ulogd2, of those that are configured."""
+
+    unit: str
+    #: ``NFLOG group 100``.
+    name: str
+    #: None where only the unit's own configuration says it.
+    group: int | None = None
+    #: systemd's ActiveState; "" when not known.
+    state: str = ""
+    #: ulogd2 is there.
+    installed: bool = True
+    #: The program that listens to the group; "" where that is nobody, or not known.
+    listener: str = ""
+    #: Lines of the last hour, and those of them that do not count.
+    counted: int = 0
+    uncounted: int = 0
+    #: Times that ulogd2 lost packets, and lines that journald left out.
+    overruns: int = 0
+    suppressed: int = 0
+
+
 class CalicoFacts(NamedTuple):
     """What Calico leaves on a node, of either data plane."""
 
@@ -138,6 +161,8 @@ class HostFacts:
     rules: RuleFacts
     state: StateFacts
     calico: CalicoFacts = _NO_CALICO
+    #: Configured units of ulogd2.
+    nflog: tuple[NflogFacts, ...] = ()
     #: Configured profiles.
     profiles: tuple[Profile, ...] = ()
     #: Of every profile that there is, by its name, its prefixes.

@@ -20,7 +20,7 @@ _KEYS = ("group", "unit", "verdict", "profile", "limited")
 
 def source_of_group(group: int) -> NflogSource:
     """That of the package's unit for this group."""
-    return NflogSource(unit_of_group(group), f"NFLOG group {group}")
+    return NflogSource(unit_of_group(group), f"NFLOG group {group}", group=group)
 
 
 def source_of_unit(unit: str) -> NflogSource:

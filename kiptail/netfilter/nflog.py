@@ -59,6 +59,8 @@ class NflogSource(NamedTuple):
     limited: bool = False
     #: As :attr:`Stack.paired`.
     paired: bool = False
+    #: The group; None where only the unit's own configuration says it.
+    group: int | None = None
 
     def prefixes(self, rules: Iterable[PrefixRule]) -> Prefixes:
         """What counts of its lines, beside these prefixes; ValueError where that is contradictory."""

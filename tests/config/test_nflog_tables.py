@@ -13,7 +13,7 @@ from kiptail.netfilter.nflog import STACKS, NflogSource, unit_of_group
 from kiptail.netfilter.prefixes import PrefixRule, Verdict
 
 Sources = Callable[..., tuple[NflogSource, ...]]
-GROUP = NflogSource("kiptail-ulogd@100.service", "NFLOG group 100")
+GROUP = NflogSource("kiptail-ulogd@100.service", "NFLOG group 100", group=100)
 
 
 @pytest.fixture

@@ -410,8 +410,8 @@ verdict = "reject"
         ),
         profiles=(load("calico-enterprise", "key profile"),),
         nflog=(
-            NflogSource("kiptail-ulogd@86.service", "NFLOG group 86", verdict=Verdict.REJECT),
-            NflogSource("kiptail-ulogd@100.service", "NFLOG group 100"),
+            NflogSource("kiptail-ulogd@86.service", "NFLOG group 86", verdict=Verdict.REJECT, group=86),
+            NflogSource("kiptail-ulogd@100.service", "NFLOG group 100", group=100),
             NflogSource("ulogd2.service", "NFLOG to ulogd2.service"),
         ),
         journal_directory=Path("/j"),

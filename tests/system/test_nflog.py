@@ -83,6 +83,17 @@ def test_what_nflog_rules_reject_becomes_an_event_and_restarts_lose_nothing(nflo
         machine.until(lambda: rejected(nflog) == expected, f"all, after a restart of {restarted}", seconds=90)  # noqa: B023
 
 
+def test_check_says_that_it_runs(nflog: Node) -> None:
+    send(2)
+    said = nflog.machine.try_run("kiptail", "check").stdout
+    assert f"NFLOG group {GROUP}: {UNIT} runs, " in said
+    assert f"to NFLOG group {GROUP} " not in said, "its rule is read"
+    nflog.machine.run("systemctl", "stop", UNIT)
+    said = nflog.machine.try_run("kiptail", "check").stdout
+    assert f"{UNIT} does not run (inactive): its packets are lost" in said
+    nflog.machine.run("systemctl", "start", UNIT)
+
+
 def test_ulogd_is_confined(nflog: Node) -> None:
     pid = nflog.machine.show(UNIT, "MainPID")["MainPID"]
     status = (nflog.machine.files / f"proc/{pid}/status").read_text()

@@ -11,7 +11,6 @@ from kiptail.check.findings.rules import (
     SHOWN_RULES,
     log_before_the_drop,
     no_log_rule,
-    to_nflog,
     unread_rules,
 )
 from kiptail.check.findings.unconfigured import foreign_of, none_configured, unconfigured
@@ -52,7 +51,9 @@ def prefix_findings(facts: HostFacts) -> Iterator[Finding]:
 
     yield from unread_rules(facts)
     if not facts.prefixes:
-        yield none_configured(facts, foreign)
+        # NFLOG rules may have none.
+        if not facts.nflog:
+            yield none_configured(facts, foreign)
     elif facts.rules.read and not facts.rules.refusals and not rules and not facts.journal.prefixes:
         yield no_log_rule(facts)
     else:
@@ -66,7 +67,6 @@ def prefix_findings(facts: HostFacts) -> Iterator[Finding]:
         texts = {*facts.journal.prefixes, *(rule.prefix for rule in rules)}
         yield from _unused_profiles(facts, texts, all_unused=not by_prefix and not counts)
         yield from unconfigured(facts, foreign)
-    yield from to_nflog(facts)
 
 
 def _without_rule(facts: HostFacts, text: str, count: int, candidates: Sequence[str]) -> Finding:

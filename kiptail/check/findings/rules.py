@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kiptail.check.facts import NEEDS_ROOT, NOT_INSTALLED, Finding, HostFacts, Level
-from kiptail.check.findings.wording import SHOW_RULES, count_of, where
+from kiptail.check.findings.wording import SHOW_RULES
 
-__all__ = ["SHOWN_RULES", "how_to_read", "log_before_the_drop", "no_log_rule", "to_nflog", "unread_rules"]
+__all__ = ["SHOWN_RULES", "how_to_read", "log_before_the_drop", "no_log_rule", "unread_rules"]
 
 SHOWN_RULES = "`nft list ruleset | grep log` or `iptables-save | grep LOG`"
 
@@ -40,16 +40,3 @@ def no_log_rule(facts: HostFacts) -> Finding:
         f"no LOG rule in {' and '.join(facts.rules.read)}: packets are dropped without a line in the kernel log",
         log_before_the_drop(),
     )
-
-
-def to_nflog(facts: HostFacts) -> Iterator[Finding]:
-    rules = [rule for rule in facts.rules.rules if rule.group is not None]
-    if rules:
-        numbers = sorted({rule.group for rule in rules if rule.group is not None})
-        groups = f"group{'' if len(numbers) == 1 else 's'} {', '.join(map(str, numbers))}"
-        yield Finding(
-            "rules",
-            Level.WARNING,
-            f"{count_of(rules)} to NFLOG {groups} ({where(rules)}): such packets are not in the kernel log",
-            "use LOG (nftables: log without group) where kiptail is to see them",
-        )

@@ -1,0 +1,75 @@
+"""Findings about the units that run ulogd2, and about NFLOG rules that nobody reads (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kiptail.check.facts import Finding, HostFacts, Level, NflogFacts
+from kiptail.check.findings.wording import count_of, where
+from kiptail.text import one_line, plural
+
+__all__ = ["nflog_findings"]
+
+
+def nflog_findings(facts: HostFacts) -> Iterator[Finding]:
+    """What is configured, then what is not."""
+    for nflog in facts.nflog:
+        yield from _unit(nflog)
+    yield from _unread(facts)
+
+
+def _unit(nflog: NflogFacts) -> Iterator[Finding]:
+    hour = f"{plural(nflog.counted, 'packet')} in the last hour"
+    if nflog.state in ("", "active"):
+        runs = f"{nflog.unit} runs, " if nflog.state else f"{nflog.unit}: "
+        yield Finding("nflog", Level.OK, f"{nflog.name}: {runs}{hour}")
+    elif nflog.listener and nflog.listener != "ulogd":
+        yield Finding(
+            "nflog",
+            Level.PROBLEM,
+            f"{nflog.name}: {nflog.unit} does not run, as {one_line(nflog.listener, 40)} listens to this group",
+            "end that program: a group has one listener",
+        )
+    else:
+        install = "" if nflog.installed else "install ulogd2 (Fedora: ulogd), then "
+        yield Finding(
+            "nflog",
+            Level.PROBLEM,
+            f"{nflog.name}: {nflog.unit} does not run ({one_line(nflog.state, 40)}): its packets are lost; {hour}",
+            f"{install}systemctl enable --now {nflog.unit}, or see why not: systemctl status {nflog.unit}",
+        )
+    if nflog.uncounted:
+        yield Finding(
+            "nflog",
+            Level.WARNING,
+            f"{nflog.name}: {plural(nflog.uncounted, 'line')} of the last hour with another prefix, or none, or not"
+            " understood",
+            f"look at them with `journalctl -u {nflog.unit} -o cat --since=-1h`; what no prefix stands for is said in a"
+            " table [[nflog]]",
+        )
+    if nflog.overruns or nflog.suppressed:
+        left_out = f"; journald left out {plural(nflog.suppressed, 'line')}" if nflog.suppressed else ""
+        yield Finding(
+            "nflog",
+            Level.WARNING,
+            f"{nflog.name}: packets were lost in the last hour, {plural(nflog.overruns, 'time')} by ulogd2{left_out}",
+            "set netlink_socket_buffer_maxsize higher, and LogRateLimitIntervalSec=0 in the unit: docs/nflog.md",
+        )
+
+
+def _unread(facts: HostFacts) -> Iterator[Finding]:
+    ours = {nflog.group for nflog in facts.nflog}
+    # Which groups a unit of the operator's own listens to is not known here.
+    if any(nflog.group is None for nflog in facts.nflog):
+        return
+    rules = [rule for rule in facts.rules.rules if rule.group is not None and rule.group not in ours]
+    if rules:
+        numbers = sorted({rule.group for rule in rules if rule.group is not None})
+        groups = f"group{'' if len(numbers) == 1 else 's'} {', '.join(map(str, numbers))}"
+        yield Finding(
+            "rules",
+            Level.WARNING,
+            f"{count_of(rules)} to NFLOG {groups} ({where(rules)}): such packets are not in the kernel log",
+            f"systemctl enable --now kiptail-ulogd@{numbers[0]}, and a table [[nflog]] for the group: docs/nflog.md; or"
+            " use LOG (nftables: log without group)",
+        )

@@ -1,0 +1,69 @@
+"""What is said of units that run ulogd2, and of NFLOG rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kiptail.check.facts import Finding, Level, NflogFacts
+from kiptail.check.findings.host import host_findings
+from tests.check.test_findings_host import NOW, READ, RULE, facts
+
+UNIT = NflogFacts("kiptail-ulogd@100.service", "NFLOG group 100", 100, state="active", listener="ulogd", counted=3)
+TO_NFLOG = replace(RULE, group=100)
+
+
+def found(*units: NflogFacts, **changes: Any) -> list[Finding]:
+    return host_findings(facts(nflog=units, **changes), now=NOW)
+
+
+def of_nflog(*units: NflogFacts) -> list[Finding]:
+    return [finding for finding in found(*units) if finding.topic == "nflog"]
+
+
+def test_one_that_runs() -> None:
+    assert of_nflog(UNIT) == [
+        Finding("nflog", Level.OK, "NFLOG group 100: kiptail-ulogd@100.service runs, 3 packets in the last hour")
+    ]
+    (finding,) = of_nflog(UNIT._replace(state=""))
+    assert finding.text == "NFLOG group 100: kiptail-ulogd@100.service: 3 packets in the last hour", "another's journal"
+
+
+@pytest.mark.parametrize(
+    ("changes", "text", "remedy"),
+    [
+        ({"listener": ""}, "does not run (failed): its packets are lost", "systemctl enable --now kiptail-ulogd@100"),
+        ({"listener": "", "installed": False}, "does not run", "install ulogd2 (Fedora: ulogd), then systemctl enable"),
+        ({"listener": "felix\x1b[0m"}, "as felix [0m listens to this group", "end that program"),
+        ({"listener": "ulogd"}, "does not run (failed)", "systemctl status"),
+    ],
+)
+def test_one_that_does_not(changes: dict[str, Any], text: str, remedy: str) -> None:
+    (finding,) = of_nflog(UNIT._replace(state="failed", **changes))
+    assert finding.level is Level.PROBLEM
+    assert text in finding.text
+    assert finding.text.isprintable()
+    assert remedy in finding.remedy
+
+
+def test_lines_that_do_not_count_and_packets_that_were_lost() -> None:
+    _, uncounted, lost = of_nflog(UNIT._replace(uncounted=2, overruns=1, suppressed=9))
+    assert (uncounted.level, lost.level) == (Level.WARNING, Level.WARNING)
+    assert "2 lines of the last hour with another prefix" in uncounted.text
+    assert "1 time by ulogd2; journald left out 9 lines" in lost.text
+
+
+def test_no_prefix_is_no_problem_where_a_group_is_read() -> None:
+    assert not [f for f in found(UNIT, prefixes=(), rules={"rules": (TO_NFLOG,)}) if f.level is not Level.OK]
+    assert [f for f in found(prefixes=()) if f.topic == "prefixes" and f.level is Level.PROBLEM]
+
+
+def test_rules_whose_group_nobody_reads() -> None:
+    rules = {"rules": (RULE, TO_NFLOG, replace(RULE, group=7)), "read": READ}
+    (finding,) = [f for f in found(UNIT, rules=rules) if "NFLOG group 7 " in f.text]
+    assert finding.level is Level.WARNING
+    assert finding.remedy.startswith("systemctl enable --now kiptail-ulogd@7, and a table [[nflog]]")
+    own = NflogFacts("ulogd2.service", "NFLOG to ulogd2.service", state="active")
+    assert not [f for f in found(own, rules=rules) if "not in the kernel log" in f.text], "it may be that unit's"
