@@ -20,12 +20,11 @@ from kiptail.events.explainer import Explainer
 from kiptail.events.sink import ApiSink, Printer
 from kiptail.flows.budget import Limits
 from kiptail.flows.joining import Joining
-from kiptail.flows.known_lines import KnownLines, Line, LinesOfUlogd
+from kiptail.flows.known_lines import KnownLines, Line, lines_of_units
 from kiptail.flows.ledger import Ledger
 from kiptail.flows.pairs import LOOK_BACK_US
 from kiptail.journal.follow import Journal
 from kiptail.journal.reader import running_boot
-from kiptail.journal.scanner import OfUnit
 from kiptail.names.cluster import ClusterNames
 from kiptail.names.dns import Names
 from kiptail.netfilter.prefixes import Prefixes
@@ -171,7 +170,7 @@ def open_journal(
         wanted=prefixes.wanted if settings.log_drops else KnownLines(prefixes).wanted,
         # Lines of ulogd may have no prefix.
         needle=b" OUT=" if settings.nflog else prefixes.needle,
-        units=_units(settings),
+        units=lines_of_units(settings.nflog, settings.prefixes, thorough=settings.log_drops),
         position=position,
         since_us=since_us,
         follow=settings.follow,
@@ -192,7 +191,7 @@ def open_joining(settings: Settings, saved: Saved) -> Joining | None:
         journal: Journal[Line] = Journal(
             directory=settings.journal_directory,
             wanted=_not_wanted,
-            units=_units(settings),
+            units=lines_of_units(settings.nflog, settings.prefixes),
             since_us=position.realtime_us - LOOK_BACK_US,
             follow=False,
             clock=OwnClock(Timeline(position.times), boot_id=running_boot()),
@@ -206,16 +205,6 @@ def open_joining(settings: Settings, saved: Saved) -> Joining | None:
                 # What follows on the position is read again, and its hints do not count before their time.
                 at_end = batch.at_end or (there is not None and there.realtime_us > position.realtime_us)
     return joining
-
-
-def _units(settings: Settings) -> dict[str, OfUnit[Line]]:
-    """What is asked with the lines of each unit that runs ulogd."""
-    # Each drop is logged with all that its line says.
-    thorough = settings.log_drops
-    return {
-        source.unit: LinesOfUlogd(source.prefixes(settings.prefixes), paired=source.paired, thorough=thorough).wanted
-        for source in settings.nflog
-    }
 
 
 def _not_wanted(message: bytes) -> bool:

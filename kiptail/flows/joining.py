@@ -39,8 +39,8 @@ class Joining:
         known = line if isinstance(line, KnownLine) else understood(line.text, line.prefixes, ULOGD)
         if known is None:
             return line
-        if known.key.policy or not known.counted:
-            if not known.counted:
+        if pair.has_prefix:
+            if known.key.policy and not known.counted:
                 self._pairs.note(pair.packet, known.key.policy, time_us)
             return line
         policies = self._pairs.policies(pair.packet, time_us)

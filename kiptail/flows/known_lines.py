@@ -11,19 +11,29 @@ tests/flows/test_known_lines.py holds them equal.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from kiptail.flows.flow import EPHEMERAL_PORT, FlowKey, flow_key
 from kiptail.flows.pairs import packet_of_line
 from kiptail.journal.entry import text_of
+from kiptail.netfilter.nflog import NflogSource
 from kiptail.netfilter.parser import Unparsed
-from kiptail.netfilter.prefixes import Prefixes
+from kiptail.netfilter.prefixes import Prefixes, PrefixRule
 from kiptail.netfilter.protocols import protocol_label
-from kiptail.netfilter.reading import KERNEL, ULOGD, Logged, Printer, read
+from kiptail.netfilter.reading import KERNEL, ULOGD, Logged, Printer, Untrusted, read
 
-__all__ = ["KnownLine", "KnownLines", "Line", "LinesOfUlogd", "PairedLine", "UnknownLine", "understood"]
+__all__ = [
+    "KnownLine",
+    "KnownLines",
+    "Line",
+    "LinesOfUlogd",
+    "PairedLine",
+    "UnknownLine",
+    "lines_of_units",
+    "understood",
+]
 
 #: The most different lines that are remembered, about 1 KiB each, and the most shapes, 0.4 KiB each.
 MAX_KNOWN = 8_192
@@ -82,6 +92,13 @@ class UnknownLine:
     #: The policies that other lines named, or "".
     policy: str = ""
 
+    def read(self) -> Logged | Untrusted | None:
+        """What it counts as: :func:`kiptail.netfilter.reading.read`."""
+        logged = read(self.text, self.prefixes, ULOGD)
+        if self.policy and isinstance(logged, Logged):
+            return logged._replace(prefix=logged.prefix._replace(policy=self.policy))
+        return logged
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairedLine:
@@ -90,6 +107,8 @@ class PairedLine:
     line: KnownLine | UnknownLine
     #: What they have in common.
     packet: bytes
+    #: Where it has none, it is the last of them.
+    has_prefix: bool
 
 
 #: What the journal gives out beside the texts of lines that the kernel wrote.
@@ -172,7 +191,19 @@ class LinesOfUlogd:
         if not found:
             return None
         line = found if isinstance(found, KnownLine) else UnknownLine(text_of(message), self._prefixes)
-        return PairedLine(line, packet_of_line(message)) if self._paired else line
+        if not self._paired:
+            return line
+        return PairedLine(line, packet_of_line(message), not message.lstrip().startswith(b"IN="))
+
+
+def lines_of_units(
+    sources: Iterable[NflogSource], rules: Sequence[PrefixRule], *, thorough: bool = False
+) -> dict[str, Callable[[bytes], Line | None]]:
+    """What is asked with the lines of each unit that runs ulogd, by its name; ``rules`` are the configured prefixes."""
+    return {
+        source.unit: LinesOfUlogd(source.prefixes(rules), paired=source.paired, thorough=thorough).wanted
+        for source in sources
+    }
 
 
 def _to_high_port(head: bytes, protocol: bytes, source: bytes, port: bytes) -> tuple[object, ...]:

@@ -84,6 +84,7 @@ class Scanner(Generic[Known]):
         It ends after a quarter of a second, too. Entries for which ``skip`` holds are only counted.
         """
         following, get, wanted, needle = reader._next, reader._get, self._wanted, self._needle
+        units = self._units
         deadline = time.monotonic() + _SCAN_SECONDS
         before = len(batch.lines)
         scanned = 0
@@ -109,7 +110,7 @@ class Scanner(Generic[Known]):
                         except (LookupError, ValueError, OSError):
                             self.counts.unreadable += 1
                             continue
-                    of_unit = self._of_unit(reader) if self._units else None
+                    of_unit = self._of_unit(reader) if units else None
                     if needle in message and (line := (of_unit or wanted)(message)):
                         line_or_text = text_of(message) if isinstance(line, bool) else line
                         self._take(reader, line_or_text, batch, of_ulogd=of_unit is not None)
@@ -118,7 +119,7 @@ class Scanner(Generic[Known]):
                         if len(batch.lines) >= limit:
                             return False
                     elif of_unit is not None or message.startswith((b"Missed ", b"Suppressed ")):
-                        count_notice(self.counts, reader, message, self._units, of_ulogd=of_unit is not None)
+                        count_notice(self.counts, reader, message, units, of_ulogd=of_unit is not None)
                 if not unread and time.monotonic() >= deadline:
                     return False
         finally:

@@ -12,6 +12,7 @@ from kiptail.flows.joining import Joining
 from kiptail.flows.known_lines import KnownLine, Line, LinesOfUlogd, PairedLine, UnknownLine
 from kiptail.flows.pairs import LOOK_BACK_US, MOST_HINTS, WITHIN_US, Pairs, packet_of_line, policies_text
 from kiptail.netfilter.nflog import STACKS, NflogSource
+from kiptail.netfilter.prefixes import PrefixRule
 from tests.corpus import samples
 
 K3S = STACKS["k3s"]
@@ -53,6 +54,14 @@ def test_only_of_the_same_packet() -> None:
     messages = [hint("a/x", 1), hint("b/y", 2), reject(1), reject(2), reject(3)]
     assert policies(messages) == ["a/x", "b/y", ""]
     assert policies([hint("a/x", mark="0x20000"), reject(mark="0x0")]) == ["a/x"], "the mark may change on its way"
+
+
+def test_a_line_with_a_prefix_of_its_own_is_no_reject_of_theirs() -> None:
+    lines = LinesOfUlogd(SOURCE.prefixes([PrefixRule("drop:")]), paired=True)
+    both = [lines.wanted(hint("a/x")), lines.wanted(b"drop:" + reject())]
+    _, drop = Joining().joined([line for line in both if line], [START, START])
+    assert isinstance(drop, KnownLine)
+    assert (drop.key.prefix, drop.key.policy) == ("drop:", "")
 
 
 def test_of_many_three_are_named() -> None:
@@ -101,7 +110,7 @@ def test_lines_that_are_read_thoroughly_are_joined_too() -> None:
 def test_other_lines_stay_as_they_are() -> None:
     text = "drop: IN=a OUT=b "
     assert Joining().joined([text], [START]) == [text]
-    broken = PairedLine(UnknownLine("x OUT=", SOURCE.prefixes(())), b"")
+    broken = PairedLine(UnknownLine("x OUT=", SOURCE.prefixes(())), b"", has_prefix=True)
     assert Joining().joined([broken], [START]) == [broken.line]
 
 

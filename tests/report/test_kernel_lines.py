@@ -17,6 +17,7 @@ from kiptail.report import kernel_lines
 from kiptail.report.ends import Ends
 from kiptail.report.kernel_lines import KernelLines
 from kiptail.report.tally import Period, Tally
+from tests.journal.test_units import EMPTY, entry
 from tests.support.fuzzing import cases
 from tests.support.journald import export_to_journal, fields_of, kernel_entry
 
@@ -157,3 +158,23 @@ def test_what_is_long_after_the_period_is_not_read(tmp_path: Path, monkeypatch: 
 def test_a_journal_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(JournalError):
         counted(tmp_path, tmp_path / "none")
+
+
+def test_lines_of_ulogd_are_counted_too_and_name_their_policies(tmp_path: Path) -> None:
+    entries = [
+        entry(0, "DROP by policy a/x" + EMPTY),
+        entry(1, EMPTY),
+        entry(2, "drop:" + EMPTY),
+        entry(3, EMPTY, _SYSTEMD_UNIT="user@1000.service"),
+        entry(4, "We are losing events, increasing buffer size to 1"),
+    ]
+    export_to_journal(entries, tmp_path / "journal" / "x.journal")
+    file = tmp_path / "kiptail.toml"
+    file.write_text('prefix = ["drop:"]\n[[nflog]]\ngroup = 100\nprofile = "k3s"\n')
+    flags = {"config": str(file), "journal_directory": str(tmp_path / "journal")}
+    source = KernelLines(resolve(flags, {}, now_us=2 * T0), lambda *_: None)
+    tally = Tally(Ends(None, {}), Period())
+    source.read(tally)
+    assert {(flow.verdict, flow.policy) for flow in tally.flows} == {("reject", "a/x"), ("drop", "")}
+    assert source.limited == ["NFLOG group 100"]
+    assert source.remarks()[0] == "ulogd lost packets (1 times): there were more"
