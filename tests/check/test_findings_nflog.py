@@ -60,10 +60,25 @@ def test_no_prefix_is_no_problem_where_a_group_is_read() -> None:
     assert [f for f in found(prefixes=()) if f.topic == "prefixes" and f.level is Level.PROBLEM]
 
 
+@pytest.mark.parametrize(
+    ("place", "prefix", "stands_for"),
+    [
+        ("filter KUBE-POD-FW-X2", "", 'profile = "kube-router"'),
+        ("filter KUBE-NWPLCY-X2", "DROP by policy team-a/deny", 'profile = "k3s"'),
+        ("filter WEAVE-NPC", "", 'profile = "weave"'),
+        ("filter FORWARD", "", "its verdict"),
+    ],
+)
+def test_what_uses_the_group_where_its_rules_show_that(place: str, prefix: str, stands_for: str) -> None:
+    rule = replace(TO_NFLOG, place=place, prefix=prefix)
+    (finding,) = [one for one in found(rules={"rules": (RULE, rule)}) if "NFLOG group 100 " in one.text]
+    assert f"group = 100 and {stands_for}: docs/nflog.md" in finding.remedy
+
+
 def test_rules_whose_group_nobody_reads() -> None:
     rules = {"rules": (RULE, TO_NFLOG, replace(RULE, group=7)), "read": READ}
     (finding,) = [f for f in found(UNIT, rules=rules) if "NFLOG group 7 " in f.text]
     assert finding.level is Level.WARNING
-    assert finding.remedy.startswith("systemctl enable --now kiptail-ulogd@7, and a table [[nflog]]")
+    assert finding.remedy.startswith("systemctl enable --now kiptail-ulogd@7, and a table [[nflog]] with group = 7 and")
     own = NflogFacts("ulogd2.service", "NFLOG to ulogd2.service", state="active")
     assert not [f for f in found(own, rules=rules) if "not in the kernel log" in f.text], "it may be that unit's"

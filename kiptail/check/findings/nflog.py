@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from kiptail.check.facts import Finding, HostFacts, Level, NflogFacts
 from kiptail.check.findings.wording import count_of, where
+from kiptail.check.firewall.log_rules import LogRule
 from kiptail.text import one_line, plural
 
 __all__ = ["nflog_findings"]
+
+#: What chains of those that use NFLOG have in their names. k3s has kube-router's.
+_CHAINS = {"KUBE-POD-FW-": "kube-router", "WEAVE-NPC": "weave"}
 
 
 def nflog_findings(facts: HostFacts) -> Iterator[Finding]:
@@ -70,6 +74,18 @@ def _unread(facts: HostFacts) -> Iterator[Finding]:
             "rules",
             Level.WARNING,
             f"{count_of(rules)} to NFLOG {groups} ({where(rules)}): such packets are not in the kernel log",
-            f"systemctl enable --now kiptail-ulogd@{numbers[0]}, and a table [[nflog]] for the group: docs/nflog.md; or"
-            " use LOG (nftables: log without group)",
+            f"systemctl enable --now kiptail-ulogd@{numbers[0]}, and a table [[nflog]] with group = {numbers[0]} and"
+            f" {_stands_for(rule for rule in rules if rule.group == numbers[0])}: docs/nflog.md; or use LOG (nftables:"
+            " log without group)",
         )
+
+
+def _stands_for(rules: Iterable[LogRule]) -> str:
+    """What a table for the group of these rules has to say: what uses the group, where that shows."""
+    texts = [(rule.place, rule.prefix) for rule in rules]
+    if any(prefix.startswith("DROP by policy ") for _, prefix in texts):
+        return 'profile = "k3s"'
+    for mark, profile in _CHAINS.items():
+        if any(mark in place for place, _ in texts):
+            return f'profile = "{profile}"'
+    return "its verdict"
