@@ -82,3 +82,14 @@ def test_rules_whose_group_nobody_reads() -> None:
     assert finding.remedy.startswith("systemctl enable --now kiptail-ulogd@7, and a table [[nflog]] with group = 7 and")
     own = NflogFacts("ulogd2.service", "NFLOG to ulogd2.service", state="active")
     assert not [f for f in found(own, rules=rules) if "not in the kernel log" in f.text], "it may be that unit's"
+
+
+def test_a_prefix_that_only_rules_of_a_group_have_is_in_use() -> None:
+    rules = {"rules": (replace(TO_NFLOG, prefix="x: "),)}
+    assert not [f for f in found(UNIT, rules=rules, journal={"prefixes": {}}) if f.level is Level.PROBLEM]
+    assert [f for f in found(rules=rules, journal={"prefixes": {}}) if f.level is Level.PROBLEM]
+
+
+def test_what_else_a_group_logs_with_is_no_prefix_to_configure() -> None:
+    rules = {"rules": (RULE, replace(TO_NFLOG, prefix=""), replace(TO_NFLOG, prefix="DROP by policy a/b"))}
+    assert not [f for f in found(UNIT, rules=rules) if f.level is not Level.OK]

@@ -31,8 +31,14 @@ class _Read(NamedTuple):
 
 def prefix_findings(facts: HostFacts) -> Iterator[Finding]:
     """Configured prefixes, those of the rules, and those in the journal, compared."""
-    rules = [rule for rule in facts.rules.rules if rule.group is None]
     configured = Prefixes(facts.prefixes)
+    groups = {nflog.group for nflog in facts.nflog if nflog.group is not None}
+    # Those of NFLOG groups that are read have prefixes of their own, or none: only what is configured matters.
+    rules = [
+        rule
+        for rule in facts.rules.rules
+        if rule.group is None or (rule.group in groups and configured.match(rule.prefix))
+    ]
     counts: dict[str, int] = {}
     others: dict[str, int] = {}
     for text, count in facts.journal.prefixes.items():
