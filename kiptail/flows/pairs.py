@@ -21,6 +21,8 @@ LOOK_BACK_US = 2 * SECOND_US
 MOST_HINTS = 5_000
 #: So many policies are named, the first by their names.
 MOST_NAMED = 3
+#: No line of ulogd's says more of a packet, in bytes.
+_PACKET_LIMIT = 1_000
 #: Seconds whose hints are kept: the one that is read, the one before, and one more, as lines are a little out of order.
 _SECONDS = 3
 
@@ -61,7 +63,7 @@ class Pairs:
 
 def packet_of_line(message: bytes) -> bytes:
     """What in ulogd's line tells one packet from another: all from SRC= on, but for the mark."""
-    return message[message.find(b" SRC=") : message.rfind(b" MARK=")]
+    return message[message.find(b" SRC=") : message.rfind(b" MARK=")][:_PACKET_LIMIT]
 
 
 def policies_text(policies: list[str]) -> str:
