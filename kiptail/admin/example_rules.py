@@ -140,16 +140,46 @@ def _firewalld(prefix: str) -> str:
 """
 
 
+def _nflog(name: str, logged: str) -> str:
+    return f"""\
+# {name} logs what its network policies reject by itself, by NFLOG to group 100, and not to the kernel log:
+# {logged}
+#
+# Load:  apt-get install ulogd2; systemctl enable --now kiptail-ulogd@100
+#        which writes them to the journal. Debian's own ulogd2.service listens to group 0, and is not needed.
+# Undo:  systemctl disable --now kiptail-ulogd@100
+# Tell:  in /etc/kiptail/kiptail.toml
+#     [[nflog]]
+#     group = 100
+#     profile = "{name}"
+#
+# It logs 10 packets a minute for each pod, after a burst of 10, so that there are more packets than lines. A group has
+# one listener in a network namespace: `kiptail check` says who that is.
+"""
+
+
+def _kube_router(prefix: str) -> str:
+    del prefix  # it has none
+    return _nflog("kube-router", "a line for each packet, without a prefix.")
+
+
+def _k3s(prefix: str) -> str:
+    del prefix  # it has its own
+    return _nflog("k3s", "a line with each policy that did not allow a packet, then one without a prefix, the reject.")
+
+
 _TEXTS: dict[str, Callable[[str], str]] = {
     "calico": _calico,
     "nftables": _nftables,
     "iptables": _iptables,
     "ufw": _ufw,
     "firewalld": _firewalld,
+    "kube-router": _kube_router,
+    "k3s": _k3s,
 }
 FIREWALLS = tuple(_TEXTS)
 #: These choose what they log with.
-FIXED_PREFIX = ("ufw", "firewalld")
+FIXED_PREFIX = ("ufw", "firewalld", "kube-router", "k3s")
 
 
 def rules_for(firewall: str, prefix: str = PREFIX) -> str:

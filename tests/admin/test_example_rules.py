@@ -13,10 +13,12 @@ import subprocess
 import time
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from kiptail.admin.example_rules import FIREWALLS, rules_for
+from kiptail.config.settings import resolve
 from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
 from tests.support.netns import Network, all_netns
 from tests.support.running import run_kiptail
@@ -261,3 +263,15 @@ def test_calicos_pattern_reads_the_lines_of_its_log_prefix(prefix: str, logged: 
         assert (said.kind, said.policy, said.verdict) == (kind, policy, Verdict.DROP)
     assert "eBPF" in text
     assert "logActionRateLimit" in text
+
+
+@pytest.mark.parametrize("name", ["kube-router", "k3s"])
+def test_what_logs_by_nflog_needs_a_unit_and_a_table(name: str, tmp_path: Path) -> None:
+    text = run_kiptail("rules", "--for", name).stdout.decode()
+    assert comment(text, "systemctl enable") == ["systemctl", "enable", "--now", "kiptail-ulogd@100"]
+    table = "\n".join(re.findall(r"(?m)^#     (\S.*)$", text))
+    file = tmp_path / "kiptail.toml"
+    file.write_text(table)
+    (source,) = resolve({}, {}, now_us=0, default_config=file).nflog
+    assert (source.unit, source.verdict, source.paired) == ("kiptail-ulogd@100.service", "reject", name == "k3s")
+    assert run_kiptail("rules", "--for", name, "--prefix", "x:").returncode == 2
