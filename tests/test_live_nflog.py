@@ -20,7 +20,11 @@ from tests.support.pods import pod
 from tests.support.running import Kiptail
 from tests.support.ulogd import UNIT, in_unit, needs_ulogd, ulogd
 
-pytestmark = [pytest.mark.live, pytest.mark.skipif(os.geteuid() != 0, reason=ROOT_NEEDED)]
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(os.geteuid() != 0, reason=ROOT_NEEDED),
+]
 
 GROUP = 100
 #: Runs inside a pod's namespace: sends packets of each kind, the IPv4 ones with an ID each.
