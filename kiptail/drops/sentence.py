@@ -22,7 +22,7 @@ _TEXT = re.compile(
     r"(?: (?:on|from) port (?P<port>[0-9]{1,5})(?:/(?P<protocol>[A-Za-z0-9-]{1,20}))?)?"
     r"(?:, (?P<icmp>ICMP(?:v6)?) (?P<message>[^,:;()]{1,60}?(?: \([A-Za-z-]{1,40}\))?)"
     r"|, protocol (?P<other>[A-Za-z0-9-]{1,20}))?"
-    r'(?:, by policy (?P<policy>"[^"]*"|\S+?))?'
+    r'(?:, by policy (?P<policy>"[^"]*"|\S+?)|, by policies (?P<policies>\S+?(?:, \S+?){1,2}))?'
     rf"(?P<ending>: .*|{re.escape(PROBES)})?"
 )
 
@@ -41,6 +41,7 @@ class Sentence(NamedTuple):
     protocol: str = ""
     #: The ICMP message's name.
     icmp: str = ""
+    #: Or policies, with commas.
     policy: str = ""
     why: str = ""
 
@@ -65,7 +66,7 @@ def read_sentence(text: str) -> Sentence:
         port=int(found["port"]) if found["port"] else None,
         protocol=found["protocol"] or found["icmp"] or found["other"] or "",
         icmp=(found["message"] or "").strip(),
-        policy=(found["policy"] or "").strip('"'),
+        policy=(found["policy"] or found["policies"] or "").strip('"'),
         why=_why(found["ending"] or ""),
     )
 

@@ -43,6 +43,17 @@ from tests.support.drops import SERVER, STYLE, flow_of
             Sentence("drop", "sent", peer="192.0.2.7", port=80, protocol="TCP", policy="two words"),
         ),
         (
+            "Packet rejected when sending traffic to 192.0.2.7 on port 80/TCP, by policies a/x, b/y: no rule of"
+            " NetworkPolicy x allows it",
+            Sentence("reject", "sent", peer="192.0.2.7", port=80, protocol="TCP", policy="a/x, b/y",
+                     why="no rule of NetworkPolicy x allows it"),
+        ),
+        (
+            "Packet rejected when sending traffic to 192.0.2.7 on port 80/TCP, by policies a/x, b/y, c/z; the rule logs"
+            " at a limited rate, so there may have been more packets",
+            Sentence("reject", "sent", peer="192.0.2.7", port=80, protocol="TCP", policy="a/x, b/y, c/z"),
+        ),
+        (
             "Packet dropped when receiving traffic from node/n1 (192.0.2.1) on port 80/TCP"
             " (the kubelet's probes use this port)",
             Sentence("drop", "received", peer="node/n1", address="192.0.2.1", port=80, protocol="TCP",
