@@ -91,7 +91,10 @@ def other_event(text: str, *, pod: str = "web-0", namespace: str = "team-a", **f
 
 def command(*arguments: object) -> list[str]:
     """The command line of ``kubectl-drops``."""
-    return [sys.executable, "-c", "from kiptail.cli.drops import main; main()", *map(str, arguments)]
+    # Tests that run in a shell's background inherit an ignored SIGINT, which Python would leave so.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program += "; from kiptail.cli.drops import main; main()"
+    return [sys.executable, "-c", program, *map(str, arguments)]
 
 
 def variables(**more: str) -> dict[str, str]:
