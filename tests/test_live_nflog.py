@@ -15,14 +15,14 @@ from kiptail.netfilter.prefixes import Prefixes, PrefixRule
 from kiptail.netfilter.reading import KERNEL, ULOGD, Logged, Printer, read
 from tests.apiserver import ApiServer
 from tests.support.journald import ROOT_NEEDED, Journald, fields_of, until
-from tests.support.netns import Network, all_netns, network
+from tests.support.netns import Network, network
 from tests.support.pods import pod
 from tests.support.running import Kiptail
 from tests.support.ulogd import UNIT, in_unit, needs_ulogd, ulogd
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(600),  # other test runs on this machine are waited for: see tests.support.netns.all_netns
     pytest.mark.skipif(os.geteuid() != 0, reason=ROOT_NEEDED),
 ]
 
@@ -75,12 +75,11 @@ def said(line: str, prefix: str, printer: Printer) -> PacketDrop:
 def test_lines_of_ulogd_say_what_the_kernels_say_of_the_same_packets(tmp_path: Path) -> None:
     needs_ulogd()
     prefix = f"x{secrets.token_hex(4)}:"
-    with Journald(tmp_path / "journald") as journald, network() as net, all_netns() as log_here:
+    with Journald(tmp_path / "journald") as journald, network() as net:
         net.add_pod("client", *POD)
         net.add_pod("web", *OTHER)
         net.rule(f'log prefix "{prefix} " log prefix "{prefix}" group {GROUP} drop')
         with ulogd(journald, net.node, GROUP, tmp_path):
-            log_here()
             net.execute("client", ["python3", "-c", _SENDER, POD[0], OTHER[0], POD[1], OTHER[1]])
 
             def lines(transport: str) -> list[dict[str, str]]:
