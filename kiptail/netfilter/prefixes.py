@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 from kiptail.netfilter.patterns import DIRECTION, LONGEST, VERDICT, Filled, Pattern
@@ -25,7 +26,7 @@ _CUTS = frozenset({29, 30, 63, 127})
 _REMEMBERED = 2_048
 #: A pattern with fewer letters and digits that are always there looks like too much else.
 _TELLING = 3
-#: Of a text that no rule logged, so many words are looked at.
+#: The most words that are looked at of a text that no rule logged.
 _MOST_WORDS = 128
 
 
@@ -59,7 +60,7 @@ class PrefixRule(NamedTuple):
     verdicts: tuple[tuple[str, Verdict], ...] = ()
     #: The firewall logs at a limited rate: there are more packets than lines.
     limited: bool = False
-    #: Its writer cuts the text at so many characters; 0: only where the kernel does.
+    #: Its writer cuts the text at this length, in characters; 0: only where the kernel does.
     cut_at: int = 0
 
 
@@ -84,6 +85,7 @@ class PrefixMatch(NamedTuple):
     problem: str = ""
 
 
+@lru_cache(_REMEMBERED)
 def compiled(rule: PrefixRule) -> Pattern:
     """The rule's pattern. Raise ValueError, with what is wrong with its text, where that is none."""
     if any("\ud800" <= c <= "\udfff" for c in rule.text):
@@ -107,6 +109,11 @@ class _Configured(NamedTuple):
     #: What :class:`PrefixMatch` calls it.
     name: str
 
+    @property
+    def is_telling(self) -> bool:
+        """A text that does not match can be recognised by it."""
+        return sum(map(str.isalnum, "".join(self.pattern.constants))) >= _TELLING
+
 
 class Prefixes:
     """The configured prefixes. Of several that match a text, the one with the most literal text counts."""
@@ -128,10 +135,6 @@ class Prefixes:
         self._literals = {one.name: one for one in by_shape.values() if not one.pattern.holes}
         holed = [one for one in by_shape.values() if one.pattern.holes]
         self._patterns = sorted(holed, key=lambda one: -one.pattern.literal)
-        #: Those that a text can be recognised by that does not match.
-        self._telling = [
-            one for one in self._patterns if sum(map(str.isalnum, "".join(one.pattern.constants))) >= _TELLING
-        ]
         self._empty = empty
         self._all = [*self._literals.values(), *self._patterns]
         #: What is configured, by what :attr:`PrefixMatch.prefix` calls it.
@@ -191,7 +194,7 @@ class Prefixes:
 
     def _ending(self, text: str, begins: Sequence[int], patterns: Sequence[_Configured]) -> PrefixMatch | None:
         for loose in (False, True):
-            near = [one for one in self._telling if one in patterns] if loose else patterns
+            near = [one for one in patterns if one.is_telling] if loose else patterns
             found = [
                 (filled.literal, begin, one, filled)
                 for begin in begins
@@ -224,16 +227,12 @@ class Prefixes:
                         break
 
     def _has_pattern_in(self, text: str) -> bool:
-        near = [one for one in self._telling if one.pattern.constants[0] in text]
+        near = [one for one in self._patterns if one.is_telling and one.pattern.constants[0] in text]
         if not near:
             return False
         words = text.split(None, _MOST_WORDS)
-        ends = (text[at.start() :] for at in _first(re.finditer(r"\S+", text), _MOST_WORDS))
+        ends = (text[at.start() :] for at in islice(re.finditer(r"\S+", text), _MOST_WORDS))
         return any(one.pattern.match(part, loose=True) for part in (*words, *ends) for one in near)
-
-
-def _first(found: Iterator[re.Match[str]], most: int) -> Iterator[re.Match[str]]:
-    return (match for match, _ in zip(found, range(most), strict=False))
 
 
 def _needle(pattern: Pattern) -> bytes:
