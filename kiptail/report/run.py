@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from kiptail.config.settings import Settings
+from kiptail.pods.garbage import uncollected
 from kiptail.pods.snapshot import SnapshotIndex
 from kiptail.report.as_html import as_html
 from kiptail.report.as_text import Screen, as_text
@@ -51,7 +50,7 @@ class Wanted:
 
 def made(wanted: Wanted, progress: Progress) -> Report:
     """The report. Raises SettingsError, JournalError, ClusterError."""
-    with _no_garbage():
+    with uncollected():
         snapshot = known_pods(wanted.settings, demanded=wanted.cluster_named)
         if snapshot is None:
             ends = Ends(None, {})
@@ -61,18 +60,6 @@ def made(wanted: Wanted, progress: Progress) -> Report:
         source: Source = KernelLines(wanted.settings, progress)
         source.read(tally)
         return report_of(tally, source.remarks())
-
-
-@contextlib.contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Of hundreds of thousands of flows, looking for cycles takes a third of the time, and they have none."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def written(report: Report, wanted: Wanted, screen: Screen) -> Iterator[str]:
