@@ -13,7 +13,7 @@ from typing import Any
 
 from kiptail.config.values import quoted
 from kiptail.kube.object_names import is_name
-from kiptail.pods.workload import workload_of
+from kiptail.pods.workload import short_kind, workload_of
 
 __all__ = ["Target", "may_own", "owned_by", "target"]
 
@@ -34,8 +34,6 @@ _KINDS = {
     "Job": ("job", "jobs", "job.batch", "jobs.batch"),
     "CronJob": ("cronjob", "cronjobs", "cj", "cronjob.batch", "cronjobs.batch"),
 }
-#: What a workload is called, as in :func:`~kiptail.pods.workload.workload_of`.
-_SHORT = {"Deployment": "deploy", "ReplicaSet": "rs", "StatefulSet": "sts", "DaemonSet": "ds"}
 _KIND = {word: kind for kind, words in _KINDS.items() for word in words}
 
 
@@ -47,7 +45,7 @@ class Target:
     name: str
 
     def __str__(self) -> str:
-        return f"{_SHORT.get(self.kind, self.kind.lower())}/{self.name}"
+        return f"{short_kind(self.kind)}/{self.name}"
 
 
 def target(text: str) -> Target:

@@ -13,7 +13,7 @@ from typing import Any
 
 from kiptail.kube.object_names import is_name
 
-__all__ = ["workload_of"]
+__all__ = ["HASH_LABEL", "is_scheduled", "made_from", "short_kind", "workload_of"]
 
 #: As kubectl abbreviates kinds; others are in lower case.
 _SHORT = {
@@ -26,7 +26,7 @@ _SHORT = {
 #: Of one of these the pod is no part: a static pod's mirror belongs to its node.
 _NO_WORKLOADS = frozenset({"Node"})
 #: The label by which a Deployment distinguishes its ReplicaSets; their names end in its value.
-_HASH_LABEL = "pod-template-hash"
+HASH_LABEL = "pod-template-hash"
 #: A CronJob calls its Jobs NAME-MINUTES, and up to Kubernetes 1.20 NAME-SECONDS, since 1970.
 _SCHEDULED = re.compile(r"(.+)-([0-9]{8}|[0-9]{10})")
 #: Times from 2017 to 2084: ``import-20261126`` is none.
@@ -48,15 +48,29 @@ def workload_of(pod: Mapping[str, Any]) -> str:
     kind, made_by = owner.get("kind"), owner.get("name")
     if not (is_name(made_by) and isinstance(kind, str) and _KIND.fullmatch(kind)) or kind in _NO_WORKLOADS:
         return bare
-    if kind == "ReplicaSet":
-        suffix = _mapping(metadata.get("labels")).get(_HASH_LABEL)
-        if isinstance(suffix, str) and suffix and made_by.endswith(f"-{suffix}"):
-            kind, made_by = "Deployment", made_by[: -len(suffix) - 1]
-    elif kind == "Job" and (scheduled := _SCHEDULED.fullmatch(made_by)):
-        times = _MINUTES if len(scheduled[2]) == 8 else _SECONDS
-        if int(scheduled[2]) in times:
-            kind, made_by = "CronJob", scheduled[1]
-    return f"{_SHORT.get(kind, kind.lower())}/{made_by}"
+    suffix = _mapping(metadata.get("labels")).get(HASH_LABEL)
+    kind, made_by = made_from(kind, made_by, suffix if isinstance(suffix, str) else "")
+    return f"{short_kind(kind)}/{made_by}"
+
+
+def made_from(kind: str, name: str, template_hash: str) -> tuple[str, str]:
+    """Kind and name of what made a controller, by the controller's name and its pods' hash; else its own."""
+    if kind == "ReplicaSet" and template_hash and name.endswith(f"-{template_hash}"):
+        return "Deployment", name[: -len(template_hash) - 1]
+    if kind == "Job" and is_scheduled(name):
+        return "CronJob", name.rpartition("-")[0]
+    return kind, name
+
+
+def is_scheduled(job: str) -> bool:
+    """Whether a Job of this name was made by a CronJob."""
+    found = _SCHEDULED.fullmatch(job)
+    return found is not None and int(found[2]) in (_MINUTES if len(found[2]) == 8 else _SECONDS)
+
+
+def short_kind(kind: str) -> str:
+    """As kubectl abbreviates it; in lower case where it does not."""
+    return _SHORT.get(kind, kind.lower())
 
 
 def _controller(references: object) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from kiptail.pods.workload import HASH_LABEL, is_scheduled, made_from
 from kiptail.policies.ends import Pod
 from kiptail.policies.selector import Requirement, Selector
 
@@ -21,14 +22,13 @@ _VOLATILE = frozenset(
         "controller-revision-hash",
         "controller-uid",
         "pod-template-generation",
-        "pod-template-hash",
+        HASH_LABEL,
         "rollouts-pod-template-hash",
         "statefulset.kubernetes.io/pod-name",
     }
 )
 #: Names of Jobs, which are those of a workload where no CronJob made them: its have a time at their end.
 _JOB_NAMES = frozenset({"batch.kubernetes.io/job-name", "job-name"})
-_SCHEDULED = re.compile(r".*-[0-9]{8,}")
 #: In this order labels are preferred; those not in it follow by name.
 _PREFERRED = (
     "app.kubernetes.io/name",
@@ -153,7 +153,7 @@ def _lasting(pod: Pod) -> list[Requirement]:
         key
         for key, value in pod.labels.items()
         if key not in _VOLATILE
-        and not (key in _JOB_NAMES and _SCHEDULED.fullmatch(value))
+        and not (key in _JOB_NAMES and is_scheduled(value))
         and _KEY.fullmatch(key)
         and _VALUE.fullmatch(value)
     ]
@@ -168,9 +168,5 @@ def _rank(key: str) -> tuple[int, str]:
 
 def _controller(pod: Pod) -> str:
     """``KIND/NAME`` without what changes from one version, or one run, to the next; "" of a pod of its own."""
-    template = pod.labels.get("pod-template-hash")
-    if template and pod.owner.endswith(f"-{template}"):
-        return pod.owner.removesuffix(f"-{template}")
-    if pod.owner.startswith("Job/") and _SCHEDULED.fullmatch(pod.owner):
-        return pod.owner.rpartition("-")[0]
-    return pod.owner
+    kind, _, name = pod.owner.partition("/")
+    return "/".join(made_from(kind, name, pod.labels.get(HASH_LABEL, ""))) if kind else ""
