@@ -33,9 +33,9 @@ BLIND_US = 3_600_000_000
 
 
 class Owners:
-    """The index, and its news on their way to the journal loop and the poster."""
+    """The index, and its changes on their way to the journal loop and the poster."""
 
-    #: Who hears of news; given before :meth:`start`, and nothing is heard before that.
+    #: Who hears of changes; given before :meth:`start`, and nothing is heard before that.
     _poster: Poster
     _follower: Follower
 
@@ -51,7 +51,7 @@ class Owners:
         wake: Callable[[], None],
         stack: ExitStack,
     ) -> None:
-        """``snapshot``: the pods from a file; ``wake`` tells the journal loop that there is news."""
+        """``snapshot``: the pods from a file; ``wake`` wakes the journal loop for them."""
         self._cluster, self._clock = cluster, clock
         self.changed = ChangedAddresses(wake)
         self.index: PodIndex
@@ -107,7 +107,7 @@ class Owners:
         self._poster.wake()
 
     def _found(self, addresses: Iterable[str]) -> None:
-        self._poster.reconsider(addresses)
+        self._poster.reattribute(addresses)
         self._poster.wake()
 
     def _renamed(self) -> None:
@@ -124,7 +124,7 @@ class Owners:
         if self._follower.hand_over({address: self.index.owners.hands(address) for address in addresses}):
             self.changed.done()
             self.remember()
-            self._poster.reconsider(addresses)
+            self._poster.reattribute(addresses)
 
     def settle(self, now_us: int, read_us: int) -> None:
         """Give up what no change of hands can concern any more; the journal is read up to ``read_us``."""

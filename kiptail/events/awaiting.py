@@ -24,7 +24,7 @@ PATIENCE = 2.0
 PATIENCE_WHILE_BLIND = 60.0
 #: How often flows that wait are looked at again, in seconds.
 _LOOK_INTERVAL = 0.1
-#: When the state could not be written, it is tried again after so many seconds.
+#: How long until writing the state is tried again, in seconds.
 _STATE_RETRY = 1.0
 
 

@@ -12,7 +12,7 @@ from kiptail.events.stages import Tracked
 
 __all__ = ["Explaining"]
 
-#: When the state could not be written, it is tried again after so many seconds.
+#: How long until writing the state is tried again, in seconds.
 _STATE_RETRY = 1.0
 
 

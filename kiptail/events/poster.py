@@ -72,7 +72,7 @@ class Poster:
             self._inbox.flows.update((flow.id, flow) for flow in flows)
             self._wakeup.notify()
 
-    def reconsider(self, addresses: Iterable[str]) -> None:
+    def reattribute(self, addresses: Iterable[str]) -> None:
         """Something else is known of these addresses than before: who was found there may be wrong."""
         with self._wakeup:
             self._inbox.addresses.update(addresses)

@@ -32,7 +32,7 @@ from kiptail.pods.ownership import NEVER
 __all__ = ["Progress", "Recorder"]
 
 #: How often flows that cannot be posted are looked for, in seconds.
-_SWEEP_INTERVAL = 60.0
+_EXPIRY_INTERVAL = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Recorder:
         self.journaling = Journaling(
             records, self.stages, notes, style=style, repeat_interval=repeat_interval, clock=clock, own_clock=own_clock
         )
-        self._sweep_at = clock() + _SWEEP_INTERVAL
+        self._expire_at = clock() + _EXPIRY_INTERVAL
         #: No change of hands before this time (µs since the epoch) will turn up any more.
         self.settled_us = NEVER
 
@@ -179,7 +179,7 @@ class Recorder:
     def pause(self) -> float:
         """Seconds until there is something to do."""
         parts = (self.awaiting, self.explaining, self.delivery, self.delivery.notes, self.journaling)
-        dues = (self._sweep_at, *(part.due for part in parts))
+        dues = (self._expire_at, *(part.due for part in parts))
         return min(due for due in dues if due is not None) - self._clock()
 
     def step(self) -> None:
@@ -189,7 +189,7 @@ class Recorder:
             self._retire(told)
         self.send_next()
         self.delivery.notes.write_if_due()
-        self._sweep()
+        self._expire()
 
     def attribute_waiting(self, *, final: bool = False, leave: bool = False) -> None:
         """Look who is at the ends of flows, if it is time; ``final``: nobody will be found later.
@@ -250,12 +250,12 @@ class Recorder:
             self._observe("create", "given_up")
             self._drop(tracked)
 
-    def _sweep(self) -> None:
+    def _expire(self) -> None:
         """Give up what cannot be posted any more, also of what never comes to its turn while the cluster is away."""
         now = self._clock()
-        if now < self._sweep_at:
+        if now < self._expire_at:
             return
-        self._sweep_at = now + _SWEEP_INTERVAL
+        self._expire_at = now + _EXPIRY_INTERVAL
         for tracked in list(self.stages):
             if self.delivery.is_too_old(tracked.flow):
                 self._give_up(tracked, "undeliverable for too long")

@@ -17,7 +17,7 @@ from kiptail.netfilter.protocols import protocol_label
 
 __all__ = ["EXTERNAL", "OTHER", "SEVERAL", "Labels", "Tally"]
 
-#: So many label sets at most, those for all others included.
+#: The most label sets, those for all others included.
 MOST = 1_000
 #: The namespace of an address that is no pod's …
 EXTERNAL = "external"

@@ -31,9 +31,9 @@ BATCH = 8_000
 COUNT_INTERVAL = 1.0
 #: The position alone is committed so often, in seconds.
 POSITION_INTERVAL = 30.0
-#: While the state cannot be written, it is tried so often, in seconds …
+#: How often writing the state is tried while it cannot be written, in seconds.
 RETRY_INTERVAL = 1.0
-#: … and the journal is read on by at most so many drops.
+#: The most drops by which the journal is read on while the state cannot be written.
 MAX_UNCOMMITTED = 10_000
 #: That a node has too many new addresses is said so often at most, in seconds.
 DENIED_INTERVAL = 600.0

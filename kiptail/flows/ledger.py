@@ -27,9 +27,9 @@ __all__ = ["Changes", "Ledger"]
 #: A flow ends when none of its packets was dropped for this long, in µs of event time.
 IDLE_US = 30 * 60 * 1_000_000
 
-#: What is over is looked for once in so many µs of event time: by the drops' times and not by a clock, because it
+#: How often flows that are over are looked for, in µs of event time: by the drops' times and not by a clock, because it
 #: matters who still has a flow when budgets are decided.
-SWEEP_US = 60 * 1_000_000
+END_INTERVAL_US = 60 * 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Ledger:
         #: Nobody can say at present which addresses change hands: that is known later, and then all is cut.
         self.blind = False
         self._watermark_us = watermark_us
-        self._sweep_at_us = _next_sweep(watermark_us)
+        self._end_at_us = _next_end(watermark_us)
         self._idle_us = idle_us
         #: Drops that a folded flow counted, by the end it reports.
         self.folded: Counter[str] = Counter()
@@ -108,8 +108,8 @@ class Ledger:
         watermark_us = self._watermark_us
         if time_us > watermark_us:
             self._watermark_us = watermark_us = time_us
-            if time_us >= self._sweep_at_us:
-                self._sweep()
+            if time_us >= self._end_at_us:
+                self._end_idle()
         flow = self._open.get(key)
         slot: Slot = key
         if flow is None or self._changing or watermark_us - flow.seen_us > self._idle_us:
@@ -153,7 +153,7 @@ class Ledger:
         each flow or later. The others are to be added one by one, and then these by :meth:`add_together`.
         """
         second = Second(self._open, self._budgets, self._hands, self._idle_us, drops)
-        if second.latest_us >= self._sweep_at_us:
+        if second.latest_us >= self._end_at_us:
             second.leave_all()
         elif second.others or not alone:
             # One of those may open the folded flow that these are counted in from then on.
@@ -192,11 +192,11 @@ class Ledger:
         """A drop of this time comes before the next one that is added, and is added later."""
         if time_us > self._watermark_us:
             self._watermark_us = time_us
-            if time_us >= self._sweep_at_us:
-                self._sweep()
+            if time_us >= self._end_at_us:
+                self._end_idle()
 
     def room(self, flows: int) -> bool:
-        """So many more flows may be opened before any has to end for them."""
+        """That many more flows can be opened before any has to end for them."""
         return len(self) + flows <= self.limits.open_flows
 
     def settle(self, settled_us: int) -> None:
@@ -275,9 +275,9 @@ class Ledger:
             register.end_quietest(max(1, self.limits.open_flows // 10))
         return flow
 
-    def _sweep(self) -> None:
+    def _end_idle(self) -> None:
         """End the flows whose time is over, and forget what no later drop can be about."""
-        self._sweep_at_us = _next_sweep(self._watermark_us)
+        self._end_at_us = _next_end(self._watermark_us)
         for flow in self._register.open_flows():
             if self._watermark_us - flow.seen_us > self._idle_us:
                 self._register.end(flow)
@@ -285,5 +285,5 @@ class Ledger:
         self._budgets.forget(self._watermark_us)
 
 
-def _next_sweep(watermark_us: int) -> int:
-    return (watermark_us // SWEEP_US + 1) * SWEEP_US
+def _next_end(watermark_us: int) -> int:
+    return (watermark_us // END_INTERVAL_US + 1) * END_INTERVAL_US

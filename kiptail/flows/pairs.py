@@ -17,9 +17,9 @@ __all__ = ["LOOK_BACK_US", "MOST_HINTS", "Pairs", "packet_of_line", "policies_te
 #: How long a hint is good for, and so how much of the journal says what is known: as whole seconds are counted, two.
 WITHIN_US = SECOND_US
 LOOK_BACK_US = 2 * SECOND_US
-#: So many hints of one second are kept, of about 0.5 KiB each.
+#: The most hints of one second that are kept, of about 0.5 KiB each.
 MOST_HINTS = 5_000
-#: So many policies are named, the first by their names.
+#: The most policies that are named: the first by their names.
 MOST_NAMED = 3
 #: No line of ulogd's says more of a packet, in bytes.
 _PACKET_LIMIT = 1_000

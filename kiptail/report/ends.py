@@ -15,7 +15,7 @@ __all__ = ["OTHERS", "By", "End", "Ends", "Owners"]
 
 #: Addresses that are distinguished; a flood with forged senders has millions.
 MOST_ADDRESSES = 500_000
-#: Of pods that may have had an address, so many are named.
+#: The most pods that are named of those that may have had an address.
 _NAMED = 3
 
 

@@ -13,7 +13,7 @@ from kiptail.text import one_line
 
 __all__ = ["Group", "Report", "pair_of", "policy_of", "port_of", "report_of", "top", "verdict_of"]
 
-#: Of a text that a log line holds, so many characters are shown.
+#: How much is shown of a text that a log line holds, in characters.
 TEXT_LIMIT = 200
 #: Texts that are made once: flows are many, ports and policies are few.
 _REMEMBERED = 4_096

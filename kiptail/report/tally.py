@@ -83,7 +83,7 @@ class Bars:
             self._counts = wider
 
     def columns(self, from_us: int, to_us: int, number: int) -> list[int]:
-        """The packets in each of so many equal parts of a time; what was before or after is in the first or last."""
+        """The packets in each of some equal parts of a time; what was before or after is in the first or last."""
         columns = [0] * number
         span_us = max(1, to_us - from_us)
         for at, count in self._counts.items():

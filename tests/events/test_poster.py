@@ -420,7 +420,7 @@ def test_a_pod_that_was_taken_for_a_stranger_is_told_when_it_becomes_known(bench
     (event,) = bench.sink.events.values()
     assert "to 10.0.0.2 on" in event["message"]
     bench.directory.strangers = set()
-    bench.poster.reconsider(["10.0.0.2"])
+    bench.poster.reattribute(["10.0.0.2"])
     bench.sink.wait(lambda: bench.sink.counts() == {"client": 3, "web-0": 3})
     bench.sink.wait(lambda: "to team-a/web-0 (10.0.0.2)" in str(bench.sink.events))
 
@@ -474,7 +474,7 @@ def test_what_is_sent_is_what_was_committed_whatever_comes_meanwhile() -> None:
 
 
 def test_flows_that_can_never_be_told_are_let_go_while_the_cluster_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder, "_SWEEP_INTERVAL", 0.1)
+    monkeypatch.setattr(recorder, "_EXPIRY_INTERVAL", 0.1)
     bench = Bench(give_up_after=10.0).start()
     bench.directory.is_ready = False
     bench.poster.offer([flow(number, ended=True, age=60.0) for number in range(1, 6)])
@@ -619,7 +619,7 @@ def test_an_owner_that_is_still_looked_for_at_a_stop_is_told_after_the_next_star
 
 
 def test_what_is_looked_for_is_asked_again_when_nobody_brought_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder, "_SWEEP_INTERVAL", 0.1)
+    monkeypatch.setattr(recorder, "_EXPIRY_INTERVAL", 0.1)
     bench = Bench().start()
     bench.directory.strangers = bench.directory.awaited = {"10.0.0.2"}
     bench.poster.offer([flow()])
@@ -658,7 +658,7 @@ def is_withdrawn(bench: Bench, name: str) -> bool:
 
 def test_packets_that_were_another_pods_are_counted_there_and_nowhere_else(told: Bench) -> None:
     told.directory.owners["10.0.0.1"] = (HEIR,)
-    told.poster.reconsider(["10.0.0.1"])
+    told.poster.reattribute(["10.0.0.1"])
     told.sink.wait(lambda: told.sink.counts() == {"client": 0, "heir": 3, "web-0": 3})
     assert is_withdrawn(told, "client")
     told.poster.offer([flow(count=3, ended=True)])
@@ -674,7 +674,7 @@ def test_packets_that_were_another_pods_are_counted_there_and_nowhere_else(told:
 
 def test_packets_that_may_have_been_either_pods_are_nobodys(told: Bench) -> None:
     told.directory.owners["10.0.0.1"] = (CLIENT, HEIR)
-    told.poster.reconsider(["10.0.0.1"])
+    told.poster.reattribute(["10.0.0.1"])
     told.sink.wait(lambda: told.sink.counts() == {"client": 0, "web-0": 3})
     assert is_withdrawn(told, "client")
     until(lambda: told.poster.progress.ambiguous == 3)
@@ -697,10 +697,10 @@ def test_packets_of_an_end_that_the_flow_does_not_tell_are_not_counted_as_nobody
 def test_a_pod_that_is_cleared_and_blamed_again_has_its_event_back(told: Bench) -> None:
     names = set(told.sink.events)
     told.directory.owners["10.0.0.1"] = (CLIENT, HEIR)
-    told.poster.reconsider(["10.0.0.1"])
+    told.poster.reattribute(["10.0.0.1"])
     told.sink.wait(lambda: told.sink.counts() == {"client": 0, "web-0": 3})
     told.directory.owners["10.0.0.1"] = (CLIENT,)
-    told.poster.reconsider(["10.0.0.1"])
+    told.poster.reattribute(["10.0.0.1"])
     until(lambda: not told.notebook.records[1, "src", CLIENT.uid].withdrawn)
     assert told.poster.finish(1.0) == 0
     assert told.sink.counts() == {"client": 3, "web-0": 3}
@@ -712,21 +712,21 @@ def test_a_pod_that_is_cleared_and_blamed_again_has_its_event_back(told: Bench) 
 def test_a_pod_is_cleared_also_when_the_next_one_claims_its_uid(told: Bench) -> None:
     """As the mirror of a static pod can: its UID is an annotation."""
     told.directory.owners["10.0.0.1"] = (HEIR._replace(uid=CLIENT.uid),)
-    told.poster.reconsider(["10.0.0.1"])
+    told.poster.reattribute(["10.0.0.1"])
     told.sink.wait(lambda: told.sink.counts() == {"client": 0, "web-0": 3})
     assert is_withdrawn(told, "client")
 
 
 def test_a_pod_that_was_no_pod_then_is_cleared(told: Bench) -> None:
     told.directory.strangers = {"10.0.0.1"}
-    told.poster.reconsider(["10.0.0.1"])
+    told.poster.reattribute(["10.0.0.1"])
     told.sink.wait(lambda: told.sink.counts() == {"client": 0, "web-0": 3})
     assert is_withdrawn(told, "client")
     assert told.poster.progress.ambiguous == 0
 
 
 def test_a_doubt_that_changes_nothing_writes_nothing(told: Bench) -> None:
-    told.poster.reconsider(["10.0.0.1", "10.0.0.2", "10.0.0.3"])
+    told.poster.reattribute(["10.0.0.1", "10.0.0.2", "10.0.0.3"])
     until(lambda: told.poster.progress.unattributed == 0 and not told.poster._inbox)
     assert told.poster.finish(1.0) == 0
     assert told.sink.calls == []
@@ -738,7 +738,7 @@ def test_who_was_blamed_before_anything_was_sent_never_hears_of_it() -> None:
     bench.poster.offer([flow(count=3)])
     until(lambda: len(bench.notebook.records) == 2)
     bench.directory.owners["10.0.0.1"] = (HEIR,)
-    bench.poster.reconsider(["10.0.0.1"])
+    bench.poster.reattribute(["10.0.0.1"])
     until(lambda: (1, "src", HEIR.uid) in bench.notebook.records)
     assert (1, "src", CLIENT.uid) not in bench.notebook.records
     assert bench.poster.finish(5.0, drain=True) == 0
@@ -763,7 +763,7 @@ def test_an_event_whose_answer_got_lost_is_withdrawn_if_it_is_there(got_through:
     bench.start().poster.offer([flow(count=3)])
     assert tried.wait(5)
     bench.directory.owners["10.0.0.1"] = (HEIR,)
-    bench.poster.reconsider(["10.0.0.1"])
+    bench.poster.reattribute(["10.0.0.1"])
     expected = {"heir": 3, "web-0": 3} | ({"client": 0} if got_through else {})
     bench.sink.wait(lambda: bench.sink.counts() == expected)
     until(lambda: not bench.recorder.delivery.pending())
@@ -782,7 +782,7 @@ def test_a_flow_that_is_cut_while_its_events_are_there_is_two_and_their_counts_a
     cut_us = whole.opened_us + 2_000_000
     bench.directory.owners["10.0.0.1"] = (HEIR,)
     bench.directory.former["10.0.0.1"] = (cut_us, CLIENT)
-    bench.poster.reconsider(["10.0.0.1"])
+    bench.poster.reattribute(["10.0.0.1"])
     first = replace(whole, count=2, ended=True)
     second = replace(whole, id=2, opened_us=cut_us, first_us=cut_us, last_us=cut_us, count=3, stamp=7)
     bench.poster.offer([first, second])
@@ -841,7 +841,7 @@ def test_names_that_the_cluster_gives_later_are_told(told: Bench) -> None:
 
 
 def test_ended_flows_rest_until_no_change_of_hands_can_concern_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder, "_SWEEP_INTERVAL", 0.05)
+    monkeypatch.setattr(recorder, "_EXPIRY_INTERVAL", 0.05)
     bench = Bench(repeat_interval=60.0)
     ended = flow(count=3, ended=True)
     bench.poster.settle(ended.last_us)
@@ -850,7 +850,7 @@ def test_ended_flows_rest_until_no_change_of_hands_can_concern_them(monkeypatch:
     until(lambda: bench.recorder.stages.count(Stage.RESTING))
     assert bench.poster.progress.ended == 0, "it does not wait for anything to be told"
     bench.directory.owners["10.0.0.1"] = (HEIR,)
-    bench.poster.reconsider(["10.0.0.1"])
+    bench.poster.reattribute(["10.0.0.1"])
     bench.sink.wait(lambda: bench.sink.counts() == {"client": 0, "heir": 3, "web-0": 3})
     assert bench.notebook.forgotten == []
     bench.poster.settle(ended.last_us + 1)
