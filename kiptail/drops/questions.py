@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from kiptail.drops.row import Row
 from kiptail.drops.table import in_order
-from kiptail.events.annotation import SENT
+from kiptail.events.endpoint import SENT
 
 __all__ = ["MOST", "Asked", "questions"]
 

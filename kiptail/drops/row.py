@@ -14,7 +14,8 @@ from typing import Any, TypeAlias, TypeGuard
 
 from kiptail.addresses import canonical
 from kiptail.drops.sentence import Sentence, is_withdrawn, read_sentence
-from kiptail.events.annotation import ANNOTATION, ANNOTATION_LIMIT, RECEIVED, SENT
+from kiptail.events.annotation import ANNOTATION, ANNOTATION_LIMIT
+from kiptail.events.endpoint import RECEIVED, SENT
 from kiptail.kube import strict_json
 from kiptail.kube.object_names import is_name, is_namespace
 from kiptail.netfilter.protocols import icmp_name, protocol_name

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from kiptail.events.annotation import RECEIVED, SENT
+from kiptail.events.endpoint import RECEIVED, SENT
 from kiptail.events.event import LIMITED, PROBES, WITHDRAWN
 
 __all__ = ["Sentence", "is_withdrawn", "read_sentence"]
@@ -31,7 +31,7 @@ class Sentence(NamedTuple):
     """What a text says; "" or None where it does not."""
 
     verdict: str = ""
-    #: :data:`~kiptail.events.annotation.SENT` or :data:`~kiptail.events.annotation.RECEIVED`.
+    #: :data:`~kiptail.events.endpoint.SENT` or :data:`~kiptail.events.endpoint.RECEIVED`.
     direction: str = ""
     reply: bool = False
     #: A name, or the address where it has none.

@@ -9,20 +9,17 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from kiptail.events.endpoint import Endpoint, known_as
+from kiptail.events.endpoint import Endpoint, direction_at, known_as
 from kiptail.events.event import POLICY_LIMIT, EventStyle, is_limited
 from kiptail.flows.flow import Flow
 from kiptail.text import one_line
 
-__all__ = ["ANNOTATION", "ANNOTATION_LIMIT", "RECEIVED", "SENT", "flow_annotation"]
+__all__ = ["ANNOTATION", "ANNOTATION_LIMIT", "flow_annotation"]
 
 #: Its key.
 ANNOTATION = "kiptail/flow"
 #: The longest value, in bytes. Addresses, protocol, port and verdict have a length that always fits.
 ANNOTATION_LIMIT = 2_048
-
-#: What the pod at this end did with the packets, in the words of metrics and records.
-SENT, RECEIVED = "sent", "received"
 
 #: What is left out where the value would be too long, the longest of these first.
 _OPTIONAL = ("prefix", "policy", "isolated_by", "node", "peer")
@@ -45,7 +42,7 @@ def flow_annotation(flow: Flow, end: str, peer: Endpoint, style: EventStyle, *, 
         "port": key.port,
         "reply": key.reply or None,
         "icmp": _without_nothing(icmp) if key.icmp_type is not None else None,
-        "direction": SENT if end == "src" else RECEIVED,
+        "direction": direction_at(end),
         "verdict": key.verdict,
         "prefix": key.prefix,
         "policy": one_line(key.policy, POLICY_LIMIT),

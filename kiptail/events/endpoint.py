@@ -8,7 +8,10 @@ from typing import NamedTuple, Protocol
 
 from kiptail.pods.ownership import Owned, PodRef
 
-__all__ = ["Endpoint", "Kind", "Locator", "Machine", "Owners", "When", "known_as"]
+__all__ = ["RECEIVED", "SENT", "Endpoint", "Kind", "Locator", "Machine", "Owners", "When", "direction_at", "known_as"]
+
+#: What the pod at an end did with the packets, in the words of metrics, records and annotations.
+SENT, RECEIVED = "sent", "received"
 
 
 class Kind(StrEnum):
@@ -36,6 +39,11 @@ class Endpoint(NamedTuple):
     stranger: bool = False
     #: It is this machine, whose kubelet probes the other end on the flow's port.
     probes: bool = False
+
+
+def direction_at(end: str) -> str:
+    """What whoever is at this end, ``src`` or ``dst``, did with the packets."""
+    return SENT if end == "src" else RECEIVED
 
 
 def known_as(endpoint: Endpoint) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from kiptail.clock.dates import exact_time
-from kiptail.events.endpoint import known_as
+from kiptail.events.endpoint import direction_at, known_as
 from kiptail.events.event import EventRecord, EventStyle, is_limited
 from kiptail.events.stages import Tracked
 from kiptail.flows.flow import Flow
@@ -97,7 +97,7 @@ def fields(
         "KIPTAIL_POD": pod.name,
         "KIPTAIL_POD_UID": pod.uid,
         "KIPTAIL_NODE": style.node_name,
-        "KIPTAIL_DIRECTION": "sent" if end == "src" else "received",
+        "KIPTAIL_DIRECTION": direction_at(end),
         "KIPTAIL_PEER": name,
         "KIPTAIL_PEER_KIND": kind,
         "KIPTAIL_SRC": key.src,

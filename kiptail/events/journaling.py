@@ -6,10 +6,7 @@ the same; a flow that has ended is kept for its last record, as long as there is
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,19 +18,20 @@ from kiptail.clock.trouble import Trouble
 from kiptail.events.delivery import Notes
 from kiptail.events.event import EventRecord, EventStyle
 from kiptail.events.flow_record import fields, is_urgent, next_stretch
+from kiptail.events.schedule import DueQueue
 from kiptail.events.stages import Stages, Tracked
 
 __all__ = ["Journaling", "RecordCounts", "RecordSink"]
 
 log = logging.getLogger(__name__)
 
-#: Records a second, and so many at once: journald drops what a service logs beyond 10,000 entries in 30 s.
+#: Records a second, and the most at once: journald drops what a service logs beyond 10,000 entries in 30 s.
 RATE, BURST = 50.0, 500
-#: So many at a time: an Event that is due waits for no more.
+#: The most at a time: an Event that is due waits for no more.
 _AT_ONCE = 100
-#: So many in the last round, for the same reason as the rate.
+#: The most in the last round, for the same reason as the rate.
 _LAST_MOST = 5_000
-#: A journal that takes nothing is tried again after so many seconds; in the last round, which ends soon.
+#: How long until a journal that takes nothing is tried again, in seconds; in the last round, which ends soon.
 _RETRY, _LAST_RETRY = 1.0, 0.01
 
 _Key = tuple[int, str, str]
@@ -57,43 +55,6 @@ class RecordCounts:
     left_out: int = 0
 
 
-class _Queue:
-    """Which series have a record that is due, and when; of those that are due at the same time, the first one first."""
-
-    def __init__(self) -> None:
-        self._at: dict[_Key, float] = {}
-        #: The same as a heap; it may hold times that are old.
-        self._heap: list[tuple[float, int, _Key]] = []
-        self._numbers = itertools.count()
-
-    def __contains__(self, key: _Key) -> bool:
-        return key in self._at
-
-    @property
-    def due(self) -> float | None:
-        """When the first one is due, or earlier; None when there is none."""
-        return self._heap[0][0] if self._heap else None
-
-    def add(self, key: _Key, at: float) -> None:
-        """A record is due at this time, unless one is due earlier."""
-        if at < self._at.get(key, math.inf):
-            self._at[key] = at
-            heapq.heappush(self._heap, (at, next(self._numbers), key))
-
-    def discard(self, key: _Key) -> bool:
-        """None is due; True when one was."""
-        return self._at.pop(key, None) is not None
-
-    def first(self, now: float) -> _Key | None:
-        """The series whose record is due by now, and before all others."""
-        while self._heap and self._heap[0][0] <= now:
-            at, _, key = self._heap[0]
-            if self._at.get(key) == at:
-                return key
-            heapq.heappop(self._heap)
-        return None
-
-
 class Journaling:
     """Writes the records of tracked flows; of one thread."""
 
@@ -112,7 +73,7 @@ class Journaling:
         self._sink, self._stages, self._notes, self._style = sink, stages, notes, style
         self._repeat_interval, self._clock, self._own_clock = repeat_interval, clock, own_clock
         self._bucket = TokenBucket(RATE, BURST, clock=clock)
-        self._queue = _Queue()
+        self._queue: DueQueue[_Key] = DueQueue()
         self._paused_until = 0.0
         self._trouble = Trouble()
         self.counts = RecordCounts()
@@ -139,7 +100,7 @@ class Journaling:
                 self._queue.discard(record.key)
             else:
                 # One that waits for its interval already waits no longer for having grown once more.
-                self._queue.add(record.key, now if is_urgent(record, tracked.flow) else now + self._repeat_interval)
+                self._queue.hasten(record.key, now if is_urgent(record, tracked.flow) else now + self._repeat_interval)
 
     def holds(self, tracked: Tracked) -> bool:
         """The flow's last word is not in the journal yet."""
@@ -156,7 +117,7 @@ class Journaling:
         if sink is None or now < self._paused_until:
             return done
         for _ in range(_AT_ONCE):
-            key = self._queue.first(now)
+            key = self._queue.next(now)
             if key is None:
                 break
             tracked, record = self._found(key)

@@ -25,8 +25,8 @@ class DueQueue(Generic[Key]):
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Key]] = []
-        #: The entry of the heap that counts for each key; others are left over from when it was hastened.
-        self._entries: dict[Key, int] = {}
+        #: When each key is due, and the entry of the heap that counts for it; others are left over.
+        self._entries: dict[Key, tuple[float, int]] = {}
         self._sequence = 0
 
     def __len__(self) -> int:
@@ -38,15 +38,29 @@ class DueQueue(Generic[Key]):
     @property
     def due(self) -> float | None:
         """When the next key is due; None when there is none."""
-        while self._heap and self._entries.get(self._heap[0][2]) != self._heap[0][1]:
+        while self._heap and self._entries.get(self._heap[0][2]) != self._heap[0][:2]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
     def add(self, key: Key, due: float) -> None:
         """Schedule a key, in place of what it was scheduled for."""
         self._sequence += 1
-        self._entries[key] = self._sequence
+        self._entries[key] = due, self._sequence
         heapq.heappush(self._heap, (due, self._sequence, key))
+
+    def hasten(self, key: Key, due: float) -> None:
+        """Schedule a key, unless it is due as early as that."""
+        if key not in self._entries or due < self._entries[key][0]:
+            self.add(key, due)
+
+    def discard(self, key: Key) -> bool:
+        """A key is not due any more; True when it was."""
+        return self._entries.pop(key, None) is not None
+
+    def next(self, now: float) -> Key | None:
+        """The next key, which stays, if it is due by ``now``."""
+        due = self.due
+        return self._heap[0][2] if due is not None and due <= now else None
 
     def pop(self) -> tuple[float, Key]:
         """Take the next key, whether it is due or not, and when it was; IndexError when there is none."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from kiptail.events.endpoint import Endpoint, Kind
+from kiptail.events.endpoint import Endpoint, Kind, direction_at
 from kiptail.flows.flow import Flow
 from kiptail.netfilter.protocols import protocol_label
 
@@ -61,7 +61,7 @@ class Tally:
             labels = Labels(
                 flow.key.verdict,
                 SEVERAL if flow.spread is not None else protocol_label(flow.key.protocol),
-                "sent" if end == "src" else "received",
+                direction_at(end),
                 endpoint.pods[0].namespace,
                 SEVERAL if flow.spread is not None else _namespace(endpoints.get("dst" if end == "src" else "src")),
             )

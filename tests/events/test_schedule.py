@@ -152,3 +152,17 @@ def test_an_event_that_is_withdrawn_before_it_was_written_is_due_once() -> None:
     for last in (False, True):
         schedule.plan(record(1), now=10.0, now_us=WALL_US, last=last)
     assert taken(schedule, 10.0) == [1]
+
+
+def test_a_key_is_hastened_but_never_put_off_and_may_go() -> None:
+    queue: DueQueue[str] = DueQueue()
+    queue.hasten("a", 5.0)
+    queue.hasten("b", 6.0)
+    queue.hasten("a", 7.0)
+    assert (queue.due, queue.next(4.9), queue.next(5.0)) == (5.0, None, "a")
+    queue.hasten("b", 1.0)
+    queue.hasten("c", 1.0)
+    assert (queue.next(1.0), len(queue)) == ("b", 3)
+    assert [queue.discard("b"), queue.discard("b"), "b" in queue] == [True, False, False]
+    assert [queue.pop() for _ in range(2)] == [(1.0, "c"), (5.0, "a")]
+    assert (queue.due, queue.next(9.0), len(queue)) == (None, None, 0)
