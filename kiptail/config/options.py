@@ -322,6 +322,13 @@ EXPLAIN: Option[Switch] = Option(
     help="Whether Events say which NetworkPolicies are in a packet's way. on: the policies of the namespaces of dropped"
     " packets are asked for, as far as the credential may. off: they are not, and no labels of pods are kept.",
 )
+NODE_EVENTS: Option[bool] = Option(
+    "node-events",
+    values.boolean,
+    switch=True,
+    help="Post Events to the Node, too, for drops that concern no pod: at most 20 begin in an hour, each of one log"
+    " prefix, port and direction.",
+)
 EVENT_REASON: Option[str] = Option(
     "event-reason",
     values.event_reason,
@@ -404,6 +411,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     POD_IDENTIFIER,
     POD_IDENTIFIER_LABEL,
     EXPLAIN,
+    NODE_EVENTS,
     EVENT_REASON,
     EVENT_COMPONENT,
     STATE_DIRECTORY,

@@ -91,6 +91,7 @@ class Settings:
     pod_identifier_label: str | None
     #: Events say which NetworkPolicies are in a packet's way.
     explain: bool
+    node_events: bool
     #: CamelCase, at most 128 letters and digits.
     event_reason: str
     #: ``source.component`` of the Events, at most 253 characters without blanks.
@@ -160,6 +161,7 @@ def resolve(
         pod_identifier=levels.need(options.POD_IDENTIFIER),
         pod_identifier_label=_pod_identifier_label(levels),
         explain=levels.need(options.EXPLAIN) == "on",
+        node_events=levels.on(options.NODE_EVENTS),
         event_reason=levels.need(options.EVENT_REASON),
         event_component=levels.need(options.EVENT_COMPONENT),
         metrics_address=levels.need(options.METRICS_ADDRESS),

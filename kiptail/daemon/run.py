@@ -82,7 +82,7 @@ class _Daemon:
         snapshot = load_snapshot(settings.pods, label=settings.pod_identifier_label) if settings.pods else None
         self._cluster = Cluster(settings, stack, self._stop, observer)
 
-        # The store before the journal: what another kiptail uses is not to be touched.
+        # Before the journal: what another kiptail uses is not to be touched.
         store = open_store(settings, self._stop, self._presence.waiting)
         stack.callback(store.close)
         saved = store.load()
@@ -125,6 +125,8 @@ class _Daemon:
                 explain=explanations.explainer.explain if explanations else unexplained,
                 own_clock=self._clock,
                 records=open_record_sink(settings, stack),
+                node_book=store.node_events if settings.node_events else None,
+                anew=bool(settings.journal_files),
             )
         )
         self._owners.inform_poster(self._poster)
@@ -172,12 +174,10 @@ class _Daemon:
             return 1 if self._stop.crashed else 0
         self._presence.serve(self._report.obstacles)
         self._poster.start()
-        source: object = self._settings.journal_directory or "this machine's journal"
-        if self._settings.journal_files:
-            source = ", ".join(map(str, self._settings.journal_files))
-        log.info(
-            "reading %s as node %s for %d log prefixes", source, self._cluster.node_name, len(self._settings.prefixes)
-        )
+        files, directory = self._settings.journal_files, self._settings.journal_directory
+        source = ", ".join(map(str, files)) or directory or "this machine's journal"
+        node, prefixes = self._cluster.node_name, self._settings.prefixes
+        log.info("reading %s as node %s for %d log prefixes", source, node, len(prefixes))
         if self._settings.nflog:
             log.info("reading what ulogd writes in %s", ", ".join(nflog.unit for nflog in self._settings.nflog))
         if self._settings.follow and logs_all_namespaces():

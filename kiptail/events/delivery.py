@@ -77,7 +77,7 @@ class Delivery:
         """``give_up_after`` is in seconds; ``hold``: nothing is sent for the moment."""
         self._stages, self.sender, self.notes = stages, sender, notes
         self._schedule: Schedule | LastRound = schedule
-        self._style, self._give_up_after, self._hold, self._observe = style, give_up_after, hold, observe
+        self._style, self.give_up_after, self._hold, self.observe = style, give_up_after, hold, observe
         self._clock, self._own_clock = clock, own_clock
         self.chances = SecondChances(clock)
         #: Events that were never written.
@@ -186,7 +186,7 @@ class Delivery:
                 self._give_up(record, flow, result.reason, logging.INFO if result.expected else logging.WARNING)
             case Sent():
                 if self.chances.delivered(record.key):
-                    self._observe("update" if record.sent_count else "create", "revived")
+                    self.observe("update" if record.sent_count else "create", "revived")
                 record.sent_count, record.sent_message, record.sent_at_us = count, text, self._own_clock.now_us()
                 record.writes += 1
                 self.notes.add(record)
@@ -208,7 +208,7 @@ class Delivery:
         """A flow's Events are worth nothing any more."""
         # How long ago an earlier boot was, only the wall clock says: it may be wrong until it has been set.
         since_us = max(flow.last_us, self._own_clock.booted_us())
-        return (self._own_clock.now_us() - since_us) / 1e6 > self._give_up_after
+        return (self._own_clock.now_us() - since_us) / 1e6 > self.give_up_after
 
     def _plan_one(self, record: EventRecord, flow: Flow) -> None:
         wrong = record.counts(flow.count) < record.sent_count or record.tells_of_another
@@ -218,7 +218,7 @@ class Delivery:
     def _give_up(self, record: EventRecord, flow: Flow, reason: str, level: int) -> None:
         record.given_up = reason
         if self.chances.give_up(record.key, flow.count):
-            self._observe("update" if record.sent_count else "create", "given_up")
+            self.observe("update" if record.sent_count else "create", "given_up")
         else:
             level = logging.DEBUG  # said when it was given up first
         pod = record.pod

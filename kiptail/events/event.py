@@ -14,7 +14,18 @@ from kiptail.netfilter.protocols import icmp_name, protocol_name
 from kiptail.pods.ownership import PodRef
 from kiptail.text import one_line
 
-__all__ = ["CHANGING", "LIMITED", "EventRecord", "EventStyle", "event_body", "event_name", "is_limited", "message"]
+__all__ = [
+    "CHANGING",
+    "LIMITED",
+    "VERBS",
+    "WITHDRAWN",
+    "EventRecord",
+    "EventStyle",
+    "event_body",
+    "event_name",
+    "is_limited",
+    "message",
+]
 
 #: Longest text of an Event, in bytes: what the API server takes when ``eventTime`` is set, and plenty.
 MESSAGE_LIMIT = 1024
@@ -41,7 +52,8 @@ PROBES = " (the kubelet's probes use this port)"
 #: The end of the text about packets that a rule logs only some of.
 LIMITED = "; the rule logs at a limited rate, so there may have been more packets"
 
-_VERBS = {"drop": "dropped", "reject": "rejected"}
+#: What became of a packet, by its verdict.
+VERBS = {"drop": "dropped", "reject": "rejected"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +108,11 @@ class EventRecord:
         return (self.flow_id, self.end, self.pod.uid)
 
     @property
+    def namespace(self) -> str:
+        """Where it is written."""
+        return self.pod.namespace
+
+    @property
     def tells_of_another(self) -> bool:
         """The API server has it as withdrawn, and it is not."""
         return not self.withdrawn and self.sent_message.endswith(WITHDRAWN)
@@ -124,7 +141,7 @@ def message(flow: Flow, end: str, peer: Endpoint, style: EventStyle, *, withdraw
     :func:`kiptail.events.why.reason` says it.
     """
     key = flow.key
-    verb = _VERBS[key.verdict]
+    verb = VERBS[key.verdict]
     what = "a reply" if key.reply else "traffic"
     action = f"sending {what}" if end == "src" else f"receiving {what}"
     preposition = "to" if end == "src" else "from"

@@ -174,7 +174,8 @@ class Poster:
         if delivery.sender.unreachable and not self._drain:
             return  # the next start goes on with what is stored
         delivery.last_round(retry=self._drain)
-        while self._may_go_on() and (due := delivery.due) is not None:
+        recorder.node_events.last_round(retry=self._drain)
+        while self._may_go_on() and (due := _first(delivery.due, recorder.node_events.due)) is not None:
             pause = due - self._clock()
             if pause > 0:
                 time.sleep(min(pause, 0.05))
@@ -199,3 +200,7 @@ class Poster:
 
     def _may_go_on(self) -> bool:
         return self._finish_by is not None and self._clock() < self._finish_by and not self._stop_draining()
+
+
+def _first(*dues: float | None) -> float | None:
+    return min((due for due in dues if due is not None), default=None)

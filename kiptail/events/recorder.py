@@ -21,6 +21,7 @@ from kiptail.events.endpoint import Endpoint
 from kiptail.events.event import EventRecord, EventStyle
 from kiptail.events.explaining import Explaining
 from kiptail.events.journaling import Journaling, RecordCounts, RecordSink
+from kiptail.events.node_events import NodeBook, NodeEvents
 from kiptail.events.schedule import FIRST_UPDATES, Schedule
 from kiptail.events.stages import Stage, Stages, Tracked
 from kiptail.events.tally import Tally
@@ -79,6 +80,8 @@ class Recorder:
         clock: Callable[[], float] = time.monotonic,
         own_clock: OwnClock | None = None,
         records: RecordSink | None = None,
+        node_book: NodeBook | None = None,
+        anew: bool = False,
     ) -> None:
         """``repeat_interval`` and ``give_up_after`` are in seconds; ``hold``: :meth:`step` sends nothing.
 
@@ -87,8 +90,9 @@ class Recorder:
         ``remember`` stores what is known of pods, before a decision that hangs on it. ``uncut`` tells whether flows of
         an address have still to be cut by what is known of it. ``explain`` tells what to say of NetworkPolicies.
         ``own_clock`` is what flows' times are reckoned by. ``records`` takes flow records; without it there are none.
+        ``node_book`` keeps Events of the Node; likewise. ``anew``: what an earlier run counted is counted once more.
         """
-        self._outbox, self._most_ended, self._observe, self._clock = outbox, most_ended, observe, clock
+        self._outbox, self._most_ended, self._clock = outbox, most_ended, clock
         self.stages = Stages()
         own_clock = own_clock or OwnClock()
         notes = Notes(outbox, clock)
@@ -96,9 +100,10 @@ class Recorder:
         self.awaiting = Awaiting(attributor, self.stages, clock=clock, uncut=uncut)
         self.explaining = Explaining(attributor, clock=clock)
         self._counting = Counting(Tally() if tally is None else tally)
+        sender = Sender(sink, paced=paced, observe=observe, clock=clock)
         self.delivery = Delivery(
             self.stages,
-            Sender(sink, paced=paced, observe=observe, clock=clock),
+            sender,
             Schedule(repeat_interval, first_updates),
             notes,
             style=style,
@@ -110,6 +115,16 @@ class Recorder:
         )
         self.journaling = Journaling(
             records, self.stages, notes, style=style, repeat_interval=repeat_interval, clock=clock, own_clock=own_clock
+        )
+        self.node_events = NodeEvents(
+            node_book,
+            sender,
+            Schedule(repeat_interval, first_updates),
+            style=style,
+            hold=hold,
+            anew=anew,
+            clock=clock,
+            own_clock=own_clock,
         )
         self._expire_at = clock() + _EXPIRY_INTERVAL
         #: No change of hands before this time (µs since the epoch) will turn up any more.
@@ -166,6 +181,7 @@ class Recorder:
     def _track(self, tracked: Tracked) -> None:
         self.stages.track(tracked)
         self._counting.count(tracked)
+        self.node_events.plan(tracked)
         self.awaiting.add(tracked)
         self.delivery.plan(tracked)
         self.journaling.plan(tracked)
@@ -178,7 +194,7 @@ class Recorder:
 
     def pause(self) -> float:
         """Seconds until there is something to do."""
-        parts = (self.awaiting, self.explaining, self.delivery, self.delivery.notes, self.journaling)
+        parts = (self.awaiting, self.explaining, self.delivery, self.delivery.notes, self.journaling, self.node_events)
         dues = (self._expire_at, *(part.due for part in parts))
         return min(due for due in dues if due is not None) - self._clock()
 
@@ -203,21 +219,26 @@ class Recorder:
             self.journaling.plan(looked.tracked)
             if looked.decided:
                 self._counting.count(looked.tracked)
+                self.node_events.plan(looked.tracked)
                 self._retire(looked.tracked)
         for tracked in self.explaining.look():
             self.delivery.plan(tracked)
 
     def send_next(self) -> None:
-        """Write the Event that is due, if any is."""
+        """Write the Event that is due, if any is, and the Node's that is."""
         settled = self.delivery.send_next()
         if settled is not None:
             self._retire(settled)
+        for flow_id in self.node_events.step():
+            released = self.stages.get(flow_id)
+            if released is not None:
+                self._retire(released)
 
     # -- what is over ---------------------------------------------------------------------------------------
 
     def _retire(self, tracked: Tracked) -> None:
         """Let a flow that has ended and is posted rest, or drop it where nothing can concern it any more."""
-        if not tracked.is_done() or self.journaling.holds(tracked):
+        if not tracked.is_done() or self.journaling.holds(tracked) or self.node_events.holds(tracked):
             return
         if tracked.flow.last_us < self.settled_us:
             self._drop(tracked)
@@ -238,6 +259,7 @@ class Recorder:
         self.stages.drop(flow_id)
         self.awaiting.drop(flow_id)
         self.explaining.drop(flow_id)
+        self.node_events.forget(flow_id)
 
     def _give_up(self, tracked: Tracked, reason: str) -> None:
         """Give up all that a flow's Events, and its records once it has ended, have still to say."""
@@ -247,7 +269,7 @@ class Recorder:
             self.journaling.give_up(tracked)
         self._retire(tracked)
         if tracked.flow.ended and not tracked.settled:
-            self._observe("create", "given_up")
+            self.delivery.observe("create", "given_up")
             self._drop(tracked)
 
     def _expire(self) -> None:
@@ -262,3 +284,4 @@ class Recorder:
             if tracked.flow.id in self.stages:
                 self._retire(tracked)
                 self.awaiting.ask_again(tracked)
+        self.node_events.expire(self.delivery.give_up_after)

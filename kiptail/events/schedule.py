@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Hashable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from kiptail.events.event import EventRecord
-
-__all__ = ["FIRST_UPDATES", "DueQueue", "LastRound", "Schedule"]
+__all__ = ["FIRST_UPDATES", "DueQueue", "LastRound", "Schedule", "Scheduled"]
 
 #: An Event's first updates follow the previous write after so many seconds, so that a first look at it shows a
 #: true count; later ones follow after the repeat interval.
@@ -73,6 +71,22 @@ class DueQueue(Generic[Key]):
 Event = tuple[int, str, str]
 
 
+class Scheduled(Protocol):
+    """What is asked of an Event to know its turn."""
+
+    @property
+    def key(self) -> Event:
+        """What no other Event has."""
+
+    @property
+    def writes(self) -> int:
+        """Successful writes so far."""
+
+    @property
+    def sent_at_us(self) -> int:
+        """When the last one was, in steady time, µs since the epoch."""
+
+
 class Schedule:
     """Events with something to say, by their keys; ``now`` in seconds of any clock, ``now_us`` µs since the epoch."""
 
@@ -97,7 +111,7 @@ class Schedule:
         """When the next Event is due; None when there is none."""
         return min((queue.due for queue in self._queues() if queue.due is not None), default=None)
 
-    def plan(self, record: EventRecord, *, now: float, now_us: int, last: bool = False) -> None:
+    def plan(self, record: Scheduled, *, now: float, now_us: int, last: bool = False) -> None:
         """Schedule an Event that has something to say, unless it is; ``last``: without an interval.
 
         For there is nothing to follow, or what it says is wrong.
@@ -146,7 +160,7 @@ class Schedule:
 class LastRound:
     """In place of the schedule before the end: all that is pending, at once and in its order; nothing is planned."""
 
-    def __init__(self, records: Sequence[EventRecord], *, retry: bool) -> None:
+    def __init__(self, records: Sequence[Scheduled], *, retry: bool) -> None:
         """``retry``: what failed is written again until there is nothing left, or nobody takes any more.
 
         Else each is tried once, and none once the server is away: the next start goes on with what is stored.
@@ -167,7 +181,7 @@ class LastRound:
         """When the next Event is due; None when there is none."""
         return self._queue.due
 
-    def plan(self, record: EventRecord, *, now: float, now_us: int, last: bool = False) -> None:
+    def plan(self, record: Scheduled, *, now: float, now_us: int, last: bool = False) -> None:
         """Whatever has something to say is in the round already."""
 
     def again(self, key: Event, at: float, *, posted: bool, behind: bool) -> None:

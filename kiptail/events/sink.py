@@ -84,22 +84,23 @@ class Printer:
 
 
 def _announce(done: str, event: dict[str, Any]) -> None:
-    pod = event["involvedObject"]
-    fields = {
-        "KIPTAIL_EVENT": event["metadata"]["name"],
-        "KIPTAIL_NAMESPACE": pod["namespace"],
-        "KIPTAIL_POD": pod["name"],
-        "KIPTAIL_COUNT": event["count"],
-    }
-    words = (done, pod["namespace"], pod["name"], event["message"], event["count"])
-    log.debug("Event %s: %s/%s: %s (x%d)", *words, extra=fields)
+    about = event["involvedObject"]
+    fields = {"KIPTAIL_EVENT": event["metadata"]["name"], "KIPTAIL_COUNT": event["count"]}
+    if about["kind"] == "Pod":
+        fields |= {"KIPTAIL_NAMESPACE": about["namespace"], "KIPTAIL_POD": about["name"]}
+    log.debug("Event %s: %s: %s (x%d)", done, _called(event), event["message"], event["count"], extra=fields)
+
+
+def _called(event: dict[str, Any]) -> str:
+    """What an Event is about."""
+    about = event["involvedObject"]
+    return f"{about['namespace']}/{about['name']}" if about["kind"] == "Pod" else f"node/{about['name']}"
 
 
 def _sentence(operation: str, event: dict[str, Any]) -> str:
-    pod = event["involvedObject"]
     count = f"x{event['count']}"
     return one_line(
-        f"{event['lastTimestamp']} {operation} {pod['namespace']}/{pod['name']}"
+        f"{event['lastTimestamp']} {operation} {_called(event)}"
         f" {event['type']} {event['reason']} {count}: {event['message']}",
         _LINE_LIMIT,
     )

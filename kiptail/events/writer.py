@@ -12,9 +12,8 @@ from typing import Any, Protocol
 from kiptail.clock.pacing import Backoff, TokenBucket
 from kiptail.clock.trouble import Trouble
 from kiptail.errors import ApiError
-from kiptail.events.event import EventRecord
 
-__all__ = ["MAX_ROUNDS", "Again", "EventSink", "GivenUp", "Outcome", "Result", "Sender", "Sent", "deliver"]
+__all__ = ["MAX_ROUNDS", "Again", "EventSink", "GivenUp", "Outcome", "Result", "Sender", "Sent", "Written", "deliver"]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +39,31 @@ class EventSink(Protocol):
 
     def update(self, event: dict[str, Any]) -> None:
         """Bring the fields that change of an existing Event up to date."""
+
+
+class Written(Protocol):
+    """What is remembered of an Event from one write to the next."""
+
+    #: A write of it was begun.
+    tried: bool
+    #: How often it had to be created anew because the API server no longer had it.
+    rounds: int
+
+    @property
+    def key(self) -> tuple[int, str, str]:
+        """What no other Event has."""
+
+    @property
+    def namespace(self) -> str:
+        """Where it is written."""
+
+    @property
+    def sent_count(self) -> int:
+        """The count of the last successful write; 0 = never written."""
+
+    @property
+    def withdrawn(self) -> bool:
+        """It is there to say that it counts nothing any more."""
 
 
 class Result(StrEnum):
@@ -170,7 +194,7 @@ class Sender:
             return pause
         return self._bucket.delay() if self._bucket is not None else 0.0
 
-    def send(self, event: dict[str, Any], record: EventRecord) -> Sent | Again | GivenUp:
+    def send(self, event: dict[str, Any], record: Written) -> Sent | Again | GivenUp:
         """Write ``event``, which tells what there is of ``record``."""
         self.busy_since = self._clock()
         record.tried = True
@@ -181,7 +205,7 @@ class Sender:
         self.unreachable = outcome.error is not None and outcome.error.unreachable
         record.rounds += outcome.recreated
         self._observe(outcome.operation, outcome.result)
-        key, namespace = record.key, record.pod.namespace
+        key, namespace = record.key, record.namespace
         if outcome.error is None or (record.withdrawn and outcome.error.status == 404):
             self._own_pauses.pop(key, None)
             self._succeeded(namespace)

@@ -115,9 +115,11 @@ class Table:
     def sums(self, connection: sqlite3.Connection) -> Row:
         """How many rows are not what their checksums say, and the sum of the checksums.
 
-        Whichever columns the file has: one of an earlier version may have fewer.
+        Whichever columns the file has: one of an earlier version may have fewer, or no such table.
         """
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({self.name})")]
+        if not columns:
+            return 0, 0
         quoted = ", ".join('"' + column.replace('"', '""') + '"' for column in columns if column != "checksum")
         wrong = f"coalesce(sum(checksum IS NOT row_checksum({quoted})), 0)"
         return next(connection.execute(f"SELECT {wrong}, coalesce(sum(checksum), 0) FROM {self.name}"))  # noqa: S608

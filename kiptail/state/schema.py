@@ -11,6 +11,7 @@ import sqlite3
 from kiptail.clock.dates import LATEST_US
 from kiptail.events.endpoint import Kind as Found
 from kiptail.events.flow_record import Stretch
+from kiptail.events.node_event import DIRECTIONS
 from kiptail.flows.budget import DIGEST, GUESTS
 from kiptail.flows.flow import ENDS
 from kiptail.state.rows import SEAL, Table, blob, can_sum, one_of, text, whole
@@ -24,6 +25,8 @@ __all__ = [
     "INTERVAL",
     "LEDGER",
     "MACHINE",
+    "NODE_EVENT",
+    "NODE_SHARE",
     "POD_NEWS",
     "POSITION",
     "SCHEMA_VERSION",
@@ -203,11 +206,44 @@ INTERVAL = Table(
 #: When there was news of pods last.
 POD_NEWS = Table("pod_news", {"id": ONE, "at_us": TIME}, key=("id",))
 
+#: An Event of the Node (events.node_event.NodeEvent): what its drops have in common, and how far it has been written.
+NODE_EVENT = Table(
+    "node_event",
+    {
+        "id": ID,
+        "verdict": NAME,
+        "prefix": NAME,
+        "direction": one_of("", *DIRECTIONS),
+        "reply": FLAG,
+        "protocol": NAME,
+        "port": whole(0, 65_535).or_null(),
+        "name": NAME,
+        "begun_us": TIME,
+        "first_us": TIME,
+        "last_us": TIME,
+        "count": COUNT,
+        "sent_count": COUNT,
+        "sent_at_us": TIME,
+        "writes": COUNT,
+        "rounds": COUNT,
+        "given_up": MESSAGE,
+    },
+    key=("id",),
+)
+
+#: How many of a flow's drops such an Event counts.
+NODE_SHARE = Table(
+    "node_share",
+    {"flow_id": ID, "event_id": ID, "count": COUNT},
+    key=("flow_id",),
+    more=f"{_OF_FLOW}, FOREIGN KEY (event_id) REFERENCES node_event (id)",
+)
+
 #: The machine that wrote all this: kiptail.daemon.machine.machine_id().
 MACHINE = Table("machine", {"id": ONE, "machine_id": NAME}, key=("id",))
 
 #: All of them; one that refers to another comes after it.
-TABLES = (POSITION, LEDGER, FLOW, ENDPOINT, EVENT, BUDGET, INTERVAL, POD_NEWS, MACHINE)
+TABLES = (POSITION, LEDGER, FLOW, ENDPOINT, EVENT, BUDGET, INTERVAL, POD_NEWS, NODE_EVENT, NODE_SHARE, MACHINE)
 
 
 def create(connection: sqlite3.Connection) -> None:

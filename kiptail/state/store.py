@@ -21,6 +21,7 @@ from kiptail.journal.position import Position
 from kiptail.pods.ownership import Interval
 from kiptail.state.file import StateFile, open_state, sqlite_errors
 from kiptail.state.intervals import load_intervals, save_intervals
+from kiptail.state.node_events import NodeEventRows, load_node_events
 from kiptail.state.records import (
     Saved,
     endpoint_row,
@@ -50,6 +51,8 @@ class Store:
         self._mutex = threading.Lock()
         #: By the Events' keys. What is stored later must not be there without them.
         self._notes: dict[tuple[int, str, str], Row] = {}
+        #: The Node's Events, likewise.
+        self.node_events = NodeEventRows(self._transaction)
 
     @classmethod
     def in_memory(cls) -> Store:
@@ -155,5 +158,6 @@ class Store:
 
 def _read(connection: sqlite3.Connection) -> Saved:
     """What is in a file that is opened."""
-    load_intervals(connection)  # asked for later, and only whether it can be
+    load_intervals(connection)  # asked for later, as are the Node's Events, and only whether it can be
+    load_node_events(connection)
     return load(connection)
