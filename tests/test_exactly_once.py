@@ -30,6 +30,7 @@ from kiptail.netfilter.prefixes import Prefixes, PrefixRule, Verdict
 from kiptail.pods.ownership import PodRef
 from kiptail.state.store import Store
 from tests.support.clock import Clock, own_clock
+from tests.support.fuzzing import cases
 
 SECOND = 1_000_000
 T0 = 1_800_000_000 * SECOND
@@ -336,7 +337,7 @@ def _text(time_us: int) -> str:
     return datetime.datetime.fromtimestamp(time_us / 1e6, datetime.UTC).isoformat().replace("+00:00", "Z")
 
 
-patient = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=200)
+patient = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=cases(200))
 
 
 TWICE = [("10.0.0.1", "10.0.1.1", 80, T0), ("10.0.0.1", "10.0.1.1", 80, T0 + SECOND)]

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.live, pytest.mark.fuzz]
 
 #: Each in network namespaces of its own.
 _PROCESSES = 2
-_SETS = 240 if FACTOR == 1 else cases(100)
+_SETS = 240 if FACTOR <= 1 else cases(100)
 #: Of logging rules that are before a drop, or let packets pass, so many may be given up as unknown.
 _MOST_CAUTIOUS = 0.25
 

@@ -31,6 +31,7 @@ from kiptail.state.node_events import NodeEventRows
 from kiptail.state.store import Store
 from tests.events.test_poster import STYLE, Directory, EventServer
 from tests.support.clock import Clock
+from tests.support.fuzzing import cases
 
 NODE = STYLE.node_name
 SCANNER, ME, POD = "192.0.2.7", "10.1.0.3", "10.0.0.2"
@@ -348,7 +349,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=cases(60))
 @given(OPERATIONS)
 def test_each_drop_is_counted_once_whatever_happens(operations: list[tuple[str, int, int]]) -> None:
     """Flows grow, are cut, end and turn out to be pods'; kiptail is killed, the API server away. The oracle adds up."""
