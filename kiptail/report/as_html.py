@@ -8,7 +8,8 @@ from importlib import resources
 
 from kiptail.report.ends import By
 from kiptail.report.summary import Report
-from kiptail.report.view import HEIGHT, WIDTH, view_of
+from kiptail.report.timeline import HEIGHT, WIDTH
+from kiptail.report.view import view_of
 
 __all__ = ["as_html"]
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from kiptail.netfilter.protocols import icmp_name, protocol_name
 from kiptail.report.ends import By
+from kiptail.report.moments import Moments
 from kiptail.report.tally import Bars, Flow, FlowId, Tally
 from kiptail.text import one_line
 
@@ -30,6 +31,7 @@ class Report:
     #: Those with the most packets first.
     flows: Sequence[Flow]
     bars: Bars
+    moments: Moments
     #: What is not in the sums, a sentence each.
     remarks: Sequence[str]
 
@@ -54,6 +56,7 @@ def report_of(tally: Tally, remarks: Iterable[str]) -> Report:
         packets=tally.packets,
         flows=flows,
         bars=tally.bars,
+        moments=tally.moments,
         remarks=tuple(remarks),
     )
 

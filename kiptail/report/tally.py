@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from kiptail.flows.flow import FlowKey
 from kiptail.report.ends import OTHERS, End, Ends
+from kiptail.report.moments import Moments
 
 __all__ = ["Bars", "Flow", "FlowId", "Period", "Tally"]
 
@@ -100,6 +101,7 @@ class Tally:
     period: Period
     packets: int = 0
     bars: Bars = field(default_factory=Bars)
+    moments: Moments = field(default_factory=Moments)
     flows: dict[FlowId, Flow] = field(default_factory=dict)
 
     def add(self, key: FlowKey, times_us: Sequence[int]) -> None:
@@ -112,12 +114,12 @@ class Tally:
         self.bars.add(times_us)
         first_us, last_us = min(times_us), max(times_us)
         if self.ends.stays(key.src, first_us, last_us) and self.ends.stays(key.dst, first_us, last_us):
-            self._add(key, len(times_us), first_us, last_us)
+            self._add(key, times_us, first_us, last_us)
         else:
             for time_us in times_us:
-                self._add(key, 1, time_us, time_us)
+                self._add(key, (time_us,), time_us, time_us)
 
-    def _add(self, key: FlowKey, count: int, first_us: int, last_us: int) -> None:
+    def _add(self, key: FlowKey, times_us: Sequence[int], first_us: int, last_us: int) -> None:
         one = FlowId(
             self.ends.at(key.src, first_us),
             self.ends.at(key.dst, first_us),
@@ -135,6 +137,6 @@ class Tally:
             one = FlowId(OTHERS, OTHERS, "", None, None, None, reply=False, prefix="", verdict=key.verdict, policy="")
             flow = self.flows.get(one)
         if flow is None:
-            self.flows[one] = Flow(one, count, first_us, last_us)
-        else:
-            flow.add(count, first_us, last_us)
+            flow = self.flows[one] = Flow(one, 0, first_us, last_us)
+        self.moments.add(flow, times_us)
+        flow.add(len(times_us), first_us, last_us)

@@ -9,12 +9,11 @@ from kiptail.clock.dates import kubernetes_time
 from kiptail.report.ends import By
 from kiptail.report.summary import Group, Report, pair_of, policy_of, port_of, top, verdict_of
 from kiptail.report.tally import Flow, FlowId
-from kiptail.text import one_line, plural, span
+from kiptail.report.timeline import Chart, Label, Packets, Timeline, chart_of, packed, timeline_of
+from kiptail.text import one_line, plural
 
-__all__ = ["Bar", "Box", "Chart", "Column", "Matrix", "Table", "View", "view_of"]
+__all__ = ["Box", "Column", "Matrix", "Table", "View", "view_of"]
 
-#: The timeline's columns at most, and its size in SVG units.
-_BARS, WIDTH, HEIGHT = 96, 960, 160
 #: Rows and columns of the matrix; the others are added up in one more.
 _SIDES = 12
 #: Rows of a table; flows beyond that are added up by workload.
@@ -25,27 +24,8 @@ _CELL_ROWS, _ALL_CELL_ROWS = 20, 2_000
 _SHADES = 5
 _OTHERS = "(others)"
 
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """The packets of a part of the period."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    count: int
-    begin: str
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """The timeline."""
-
-    bars: Sequence[Bar]
-    #: How long a bar is, and its most packets, in words.
-    step: str
-    most: str
+#: Groups with their packets, and those that are not shown.
+Ranked = tuple[Sequence[tuple[Group, Packets]], Sequence[Group]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +43,7 @@ class Table:
     id: str
     title: str
     columns: Sequence[Column]
-    rows: Sequence[Sequence[str | int]]
+    rows: Sequence[Sequence[str | int | Packets]]
     #: What is not shown, in words, or "".
     more: str = ""
 
@@ -75,7 +55,7 @@ class Box:
     id: str
     src: str
     dst: str
-    packets: int
+    packets: Packets
     #: 1 to 5.
     shade: int
     table: Table
@@ -104,10 +84,10 @@ class View:
 
     begin: str
     end: str
-    packets: int
+    packets: Packets
     flows: int
-    #: What became of the packets, in words.
-    verdicts: str
+    #: What became of the packets: a word, and of how many.
+    verdicts: Sequence[tuple[str, Packets]]
     remarks: Sequence[str]
     #: None where all packets are of one moment.
     chart: Chart | None
@@ -117,48 +97,44 @@ class View:
 
 def view_of(report: Report, by: By) -> View:
     """The page of a report, whose flows are shown as they are, or added up ``by`` workload or namespace."""
-    shown = by
-    if by is By.POD and len(report.flows) > MOST_ROWS:
+    flows, shown = report.flows, by
+    if by is By.POD and len(flows) > MOST_ROWS:
         shown = By.WORKLOAD
+    timeline = timeline_of(report)
     return View(
         begin="" if report.from_us is None else kubernetes_time(report.from_us),
         end="" if report.to_us is None else kubernetes_time(report.to_us),
-        packets=report.packets,
-        flows=len(report.flows),
-        verdicts=", ".join(f"{one_line(g.label[0])} {g.packets:,}" for g in top(report.flows, verdict_of)),
+        packets=Packets(report.packets, packed(timeline.counts(flows)) if timeline else ""),
+        flows=len(flows),
+        verdicts=[
+            (one_line(group.label[0]), packets) for group, packets in _ranked(flows, verdict_of, timeline, MOST_ROWS)[0]
+        ],
         remarks=[one_line(remark) for remark in report.remarks],
-        chart=_chart(report),
-        matrix=_matrix(report.flows, By.WORKLOAD if by is By.WORKLOAD else By.NAMESPACE) if report.flows else None,
+        chart=chart_of(report, timeline),
+        matrix=_matrix(flows, By.WORKLOAD if by is By.WORKLOAD else By.NAMESPACE, timeline) if flows else None,
         tables=[
-            _flows(report.flows, shown),
-            _grouped("policies", "Policies, or log prefixes", "policy", top(report.flows, policy_of)),
-            _grouped("ports", "Ports", "port", top(report.flows, port_of)),
-            _peers(report.flows, shown),
+            _flows(flows, shown, timeline),
+            _grouped("policies", "Policies, or log prefixes", "policy", _ranked(flows, policy_of, timeline, MOST_ROWS)),
+            _grouped("ports", "Ports", "port", _ranked(flows, port_of, timeline, MOST_ROWS)),
+            _peers(flows, shown, timeline),
         ]
-        if report.flows
+        if flows
         else [],
     )
 
 
-def _chart(report: Report) -> Chart | None:
-    if report.from_us is None or report.to_us is None or not report.packets:
-        return None
-    span_us = report.to_us - report.from_us
-    number = min(_BARS, -(-span_us // report.bars.width_us))
-    if number < 2:
-        return None
-    counts = report.bars.columns(report.from_us, report.to_us, number)
-    most, step = max(counts), WIDTH / number
-    bars = []
-    for at, count in enumerate(counts):
-        # What there is can be seen, also beside a flood.
-        height = max(2.0, HEIGHT * count / most) if count else 0.0
-        begin = kubernetes_time(report.from_us + span_us * at // number)
-        bars.append(Bar(round(at * step, 1), round(HEIGHT - height, 1), round(step * 0.9, 1), height, count, begin))
-    return Chart(bars, span(span_us / number / 1e6), plural(most, "packet"))
+def _ranked(flows: Sequence[Flow], label: Label, timeline: Timeline | None, most: int) -> Ranked:
+    groups = top(flows, label)
+    shown, rest = groups[:most], groups[most:]
+    return list(zip(shown, _packets(flows, label, timeline, shown), strict=True)), rest
 
 
-def _matrix(flows: Sequence[Flow], by: By) -> Matrix:
+def _packets(flows: Iterable[Flow], label: Label, timeline: Timeline | None, shown: Sequence[Group]) -> list[Packets]:
+    when = timeline.by(flows, label, shown) if timeline else {}
+    return [Packets(group.packets, when.get(group.label, "")) for group in shown]
+
+
+def _matrix(flows: Sequence[Flow], by: By, timeline: Timeline | None) -> Matrix:
     rows = _sides(top(flows, lambda one: (one.src.label(by),)))
     columns = _sides(top(flows, lambda one: (one.dst.label(by),)))
     known = frozenset(rows), frozenset(columns)
@@ -176,7 +152,8 @@ def _matrix(flows: Sequence[Flow], by: By) -> Matrix:
         src, dst = map(one_line, place)
         # By magnitude: one flood must not make all else look alike.
         shade = max(1, _SHADES - (len(bin(most)) - len(bin(sums[place]))) // 2)
-        boxes[place] = Box(id_, src, dst, sums[place], shade, _pairs(id_, cells[place], rows_each))
+        packets = Packets(sums[place], packed(timeline.counts(cells[place])) if timeline else "")
+        boxes[place] = Box(id_, src, dst, packets, shade, _pairs(id_, cells[place], timeline, rows_each))
     return Matrix(
         by.value,
         list(map(one_line, rows)),
@@ -190,26 +167,26 @@ def _sides(groups: Sequence[Group]) -> list[str]:
     return [*labels, _OTHERS] if len(groups) > _SIDES else labels
 
 
-def _pairs(id_: str, flows: Iterable[Flow], most: int) -> Table:
+def _pairs(id_: str, flows: Sequence[Flow], timeline: Timeline | None, most: int) -> Table:
     """What a cell of the matrix opens to: pods."""
     pair = pair_of(By.POD)
-    groups = top(flows, lambda one: (*pair(one), *port_of(one)))
+    ranked, rest = _ranked(flows, lambda one: (*pair(one), *port_of(one)), timeline, most)
     return Table(
         id_,
         "",
         (Column("from"), Column("to"), Column("port"), Column("packets", number=True), Column("last")),
-        [(*_texts(group), group.packets, kubernetes_time(group.last_us)) for group in groups[:most]],
-        _more(groups, most),
+        [(*_texts(group), packets, _time(group.last_us)) for group, packets in ranked],
+        _more(rest),
     )
 
 
-def _flows(flows: Iterable[Flow], by: By) -> Table:
+def _flows(flows: Sequence[Flow], by: By, timeline: Timeline | None) -> Table:
     pair = pair_of(by)
 
     def label(one: FlowId) -> tuple[str, ...]:
         return (*pair(one), *port_of(one), *policy_of(one), one.verdict)
 
-    groups = top(flows, label)
+    ranked, rest = _ranked(flows, label, timeline, MOST_ROWS)
     names = {By.POD: "pods", By.WORKLOAD: "workloads", By.NAMESPACE: "namespaces"}[by]
     return Table(
         "flows",
@@ -219,36 +196,46 @@ def _flows(flows: Iterable[Flow], by: By) -> Table:
             Column("packets", number=True),
             Column("last"),
         ),
-        [(*_texts(group), group.packets, kubernetes_time(group.last_us)) for group in groups[:MOST_ROWS]],
-        _more(groups, MOST_ROWS),
+        [(*_texts(group), packets, _time(group.last_us)) for group, packets in ranked],
+        _more(rest),
     )
 
 
-def _grouped(id_: str, title: str, name: str, groups: Sequence[Group]) -> Table:
+def _grouped(id_: str, title: str, name: str, ranked: Ranked) -> Table:
+    groups, rest = ranked
     return Table(
         id_,
         title,
         (Column(name), Column("flows", number=True), Column("packets", number=True), Column("last")),
-        [(*_texts(group), group.flows, group.packets, kubernetes_time(group.last_us)) for group in groups[:MOST_ROWS]],
-        _more(groups, MOST_ROWS),
+        [(*_texts(group), group.flows, packets, _time(group.last_us)) for group, packets in groups],
+        _more(rest),
     )
 
 
-def _peers(flows: Sequence[Flow], by: By) -> Table:
+def _peers(flows: Sequence[Flow], by: By, timeline: Timeline | None) -> Table:
     """Both ends: how many of the lost packets each sent, and how many were for it."""
-    sent = {group.label: group for group in top(flows, lambda one: (one.src.label(by),))}
-    meant = {group.label: group for group in top(flows, lambda one: (one.dst.label(by),))}
-    none = Group(())
-    peers = []
-    for label in sent | meant:
-        out, into = sent.get(label, none), meant.get(label, none)
-        peers.append((one_line(label[0]), out.packets, into.packets, max(out.last_us, into.last_us)))
-    peers.sort(key=lambda peer: (-peer[1] - peer[2], peer[0]))
+
+    def sender(one: FlowId) -> tuple[str, ...]:
+        return (one.src.label(by),)
+
+    def receiver(one: FlowId) -> tuple[str, ...]:
+        return (one.dst.label(by),)
+
+    sent = {group.label: group for group in top(flows, sender)}
+    meant = {group.label: group for group in top(flows, receiver)}
+    peers = [(sent.get(label, Group(label)), meant.get(label, Group(label))) for label in sent | meant]
+    peers.sort(key=lambda peer: (-peer[0].packets - peer[1].packets, one_line(peer[0].label[0])))
+    shown = peers[:MOST_ROWS]
+    out = _packets(flows, sender, timeline, [peer[0] for peer in shown])
+    into = _packets(flows, receiver, timeline, [peer[1] for peer in shown])
     return Table(
         "peers",
         "Peers",
         (Column("peer"), Column("sent", number=True), Column("meant for it", number=True), Column("last")),
-        [(*peer[:3], kubernetes_time(peer[3])) for peer in peers[:MOST_ROWS]],
+        [
+            (*_texts(peer[0]), *numbers, _time(max(peer[0].last_us, peer[1].last_us)))
+            for peer, *numbers in zip(shown, out, into, strict=True)
+        ],
         f"{len(peers) - MOST_ROWS:,} more are not shown" if len(peers) > MOST_ROWS else "",
     )
 
@@ -257,6 +244,10 @@ def _texts(group: Group) -> tuple[str, ...]:
     return tuple(map(one_line, group.label))
 
 
-def _more(groups: Sequence[Group], most: int) -> str:
-    rest = groups[most:]
+def _time(us: int) -> str:
+    """In UTC, for people."""
+    return kubernetes_time(us).replace("T", " ").rstrip("Z")
+
+
+def _more(rest: Sequence[Group]) -> str:
     return f"{len(rest):,} more with {plural(sum(g.packets for g in rest), 'packet')} are not shown" if rest else ""

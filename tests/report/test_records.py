@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kiptail.report.ends import End
+from kiptail.report.moments import Moments
 from kiptail.report.records import as_csv, as_json
 from kiptail.report.summary import Report
 from kiptail.report.tally import Bars, Flow, FlowId
@@ -26,7 +27,7 @@ def flow(*, src: End | None = None, policy: str = "", count: int = 1, protocol: 
 
 def report(*flows: Flow) -> Report:
     times = (flows[0].first_us, flows[0].last_us) if flows else (None, None)
-    return Report(*times, sum(one.count for one in flows), flows, Bars(), ())
+    return Report(*times, sum(one.count for one in flows), flows, Bars(), Moments(), ())
 
 
 def test_json_is_as_the_command_line_promises() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -11,8 +13,9 @@ from kiptail.report import view as module
 from kiptail.report.ends import By, Ends
 from kiptail.report.summary import Report, report_of
 from kiptail.report.tally import Period, Tally
+from kiptail.report.timeline import Packets
 from kiptail.report.view import view_of
-from tests.report.pages import SECOND, START, busy
+from tests.report.pages import SECOND, START, busy, unpacked
 
 
 def flat(number: int, *, packets: int = 1) -> Report:
@@ -38,14 +41,47 @@ def test_every_table_and_the_matrix_have_all_packets() -> None:
     report = busy()
     for by in By:
         shown = view_of(report, by)
-        assert shown.packets == report.packets
+        assert shown.packets.count == report.packets
         for one in shown.tables:
             at = column(one, "sent" if one.id == "peers" else "packets")
-            assert sum(row[at] for row in one.rows) == report.packets
+            assert sum(row[at].count for row in one.rows) == report.packets
         assert shown.matrix is not None
-        assert sum(box.packets for box in shown.matrix.boxes) == report.packets
+        assert sum(box.packets.count for box in shown.matrix.boxes) == report.packets
         assert shown.chart is not None
-        assert sum(bar.count for bar in shown.chart.bars) == report.packets
+        assert sum(bar.packets.count for bar in shown.chart.bars) == report.packets
+        assert sum(packets.count for _, packets in shown.verdicts) == report.packets
+
+
+def added(numbers: Iterable[Packets]) -> Counter[int]:
+    total: Counter[int] = Counter()
+    for one in numbers:
+        total.update(unpacked(one.when))
+    return total
+
+
+def test_every_table_and_the_matrix_have_all_packets_of_each_bar() -> None:
+    for by in By:
+        shown = view_of(busy(), by)
+        assert shown.chart is not None
+        assert shown.matrix is not None
+        bars = {bar.at: bar.packets.count for bar in shown.chart.bars if bar.packets.count}
+        assert unpacked(shown.packets.when) == bars
+        assert added(packets for _, packets in shown.verdicts) == bars
+        for one in shown.tables:
+            for name in ("sent", "meant for it") if one.id == "peers" else ("packets",):
+                assert added(row[column(one, name)] for row in one.rows) == bars
+        assert added(box.packets for box in shown.matrix.boxes) == bars
+        whole = [box for box in shown.matrix.boxes if not box.table.more]
+        assert len(whole) > 3
+        for box in whole:
+            assert added(row[column(box.table, "packets")] for row in box.table.rows) == unpacked(box.packets.when)
+
+
+def test_each_number_is_the_sum_of_its_bars() -> None:
+    for one in view_of(busy(), By.POD).tables:
+        for row in one.rows:
+            for number in row:
+                assert not isinstance(number, Packets) or sum(unpacked(number.when).values()) == number.count
 
 
 def test_a_bar_is_as_high_as_its_packets_and_never_invisible() -> None:
@@ -63,7 +99,7 @@ def test_many_names_are_folded_into_others() -> None:
     assert shown is not None
     assert (len(shown.rows), shown.rows[-1]) == (13, "(others)")
     assert shown.columns == ["10.9.0.1"]
-    assert [box.packets for box in shown.boxes] == [*[1] * 12, 38]
+    assert [box.packets.count for box in shown.boxes] == [*[1] * 12, 38]
     assert len({box.id for box in shown.boxes}) == 13
 
 
@@ -87,4 +123,4 @@ def test_the_matrix_is_by_namespace_unless_by_workload() -> None:
 
 def test_nothing_is_a_page_too() -> None:
     shown = view_of(report_of(Tally(Ends(None, {}), Period()), ()), By.POD)
-    assert (shown.packets, shown.chart, shown.matrix, list(shown.tables)) == (0, None, None, [])
+    assert (shown.packets.count, shown.chart, shown.matrix, list(shown.tables)) == (0, None, None, [])

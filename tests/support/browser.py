@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -54,6 +55,24 @@ class Browser:
         text = {"Enter": "\r"}.get(key, "")
         for kind in ("keyDown", "keyUp"):
             self.ask("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, text=text)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """The mouse, with its button pressed, from one point of the window to another, in CSS pixels."""
+        middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+        for kind, (x, y) in (("Pressed", start), ("Moved", middle), ("Moved", end), ("Released", end)):
+            self.ask("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, button="left", buttons=1, clickCount=1)
+
+    def swipe(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """A finger that moves over the window."""
+        middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+        for kind, points in (("Start", [start]), ("Move", [middle]), ("Move", [end]), ("End", [])):
+            touches = [{"x": x, "y": y} for x, y in points]
+            self.ask("Input.dispatchTouchEvent", type=f"touch{kind}", touchPoints=touches)
+
+    def picture(self, *, whole: bool = False) -> bytes:
+        """What the window shows, or the ``whole`` page, as PNG."""
+        answer = self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        return base64.b64decode(answer["data"])
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page."""

@@ -1,0 +1,84 @@
+"""When the packets of each flow were: exact to a stretch of time, which grows with what there is to keep (pure)."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kiptail.report.tally import Flow
+
+__all__ = ["SHORTEST_US", "Moments", "wider"]
+
+#: The shortest stretch, in µs.
+SHORTEST_US = 1_000_000
+#: Counts that are kept, of a flow and a stretch each: 16 bytes.
+MOST_CELLS = 1_000_000
+#: Stretches as people divide time, in seconds, each a multiple of the one before; beyond a day they double.
+_LENGTHS = (1, 5, 10, 30, 60, 300, 600, 1_800, 3_600, 10_800, 21_600, 43_200, 86_400)
+
+
+def wider(width_us: int) -> int:
+    """The length of stretch that comes after this one, which divides it; in µs."""
+    return next((length * 1_000_000 for length in _LENGTHS if length * 1_000_000 > width_us), width_us * 2)
+
+
+class Moments:
+    """How many packets each flow had in each stretch."""
+
+    def __init__(self) -> None:
+        self.width_us = SHORTEST_US
+        # Stretch and count, again and again, a stretch perhaps more than once. A flow whose packets are all of one
+        # stretch has none: most flows of a scan are a packet or two, and their first one says as much.
+        self._cells: dict[Flow, array[int]] = {}
+        self._number = 0
+
+    def add(self, flow: Flow, times_us: Sequence[int]) -> None:
+        """Keep when packets were, which are not counted in the flow yet."""
+        width_us = self.width_us
+        cells = self._cells.get(flow)
+        if cells is None:
+            first = (flow.first_us if flow.count else times_us[0]) // width_us
+            if min(times_us) // width_us == first == max(times_us) // width_us:
+                return
+            cells = self._cells[flow] = array("q", (first, flow.count) if flow.count else ())
+            self._number += len(cells) // 2
+        self._number -= len(cells) // 2
+        _extend(cells, Counter([time_us // width_us for time_us in times_us]).items())
+        self._number += len(cells) // 2
+        while self._number > MOST_CELLS:
+            self._widen()
+
+    def of(self, flow: Flow) -> Iterator[tuple[int, int]]:
+        """The beginnings of stretches, µs since the epoch, and how many packets of the flow each has. One may be
+        repeated."""
+        cells = self._cells.get(flow)
+        if cells is None:
+            yield flow.first_us // self.width_us * self.width_us, flow.count
+        else:
+            yield from zip((at * self.width_us for at in cells[::2]), cells[1::2], strict=True)
+
+    def _widen(self) -> None:
+        before_us, self.width_us = self.width_us, wider(self.width_us)
+        factor = self.width_us // before_us
+        self._number = 0
+        for flow, cells in list(self._cells.items()):
+            counts: Counter[int] = Counter()
+            for at, count in zip(cells[::2], cells[1::2], strict=True):
+                counts[at // factor] += count
+            if len(counts) == 1:
+                del self._cells[flow]
+                continue
+            wide = self._cells[flow] = array("q")
+            _extend(wide, counts.items())
+            self._number += len(counts)
+
+
+def _extend(cells: array[int], counts: Iterable[tuple[int, int]]) -> None:
+    for at, count in counts:
+        if cells and cells[-2] == at:
+            cells[-1] += count
+        else:
+            cells.extend((at, count))
