@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from kiptail.netfilter.protocols import icmp_name, protocol_name
@@ -42,8 +42,8 @@ class Group:
 
     label: tuple[str, ...]
     packets: int = 0
-    flows: int = 0
     last_us: int = 0
+    flows: list[Flow] = field(default_factory=list)
 
 
 def report_of(tally: Tally, remarks: Iterable[str]) -> Report:
@@ -74,7 +74,7 @@ def top(flows: Iterable[Flow], label: Callable[[FlowId], tuple[str, ...]]) -> li
         if group is None:
             group = groups[name] = Group(name)
         group.packets += flow.count
-        group.flows += 1
+        group.flows.append(flow)
         group.last_us = max(group.last_us, flow.last_us)
     return sorted(groups.values(), key=lambda group: (-group.packets, group.label))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kiptail.clock.dates import kubernetes_time
 from kiptail.report.moments import SHORTEST_US, Moments, wider
-from kiptail.report.summary import Group, Report
-from kiptail.report.tally import Flow, FlowId
+from kiptail.report.summary import Report
+from kiptail.report.tally import Flow
 from kiptail.text import plural, span
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "WIDTH",
     "Bar",
     "Chart",
-    "Label",
     "Packets",
     "Tick",
     "Timeline",
@@ -36,9 +35,6 @@ _LEAST_BARS = 12
 _TICKS, _MARGIN = 6, 4
 _MINUTE_US, _DAY_US = 60_000_000, 86_400_000_000
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-
-#: What flows are added up by.
-Label = Callable[[FlowId], tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +94,11 @@ class Timeline:
     def counts(self, flows: Iterable[Flow]) -> Counter[int]:
         """The packets of these flows by bar."""
         counts: Counter[int] = Counter()
+        start_us, step_us, of = self.start_us, self.step_us, self.moments.of
         for flow in flows:
-            self._count(flow, counts)
+            for at_us, count in of(flow):
+                counts[(at_us - start_us) // step_us] += count
         return counts
-
-    def by(self, flows: Iterable[Flow], label: Label, wanted: Iterable[Group]) -> dict[tuple[str, ...], str]:
-        """Of each of these groups, what its flows have in each bar, packed."""
-        counts: dict[tuple[str, ...], Counter[int]] = {group.label: Counter() for group in wanted}
-        for flow in flows:
-            its = counts.get(label(flow.id))
-            if its is not None:
-                self._count(flow, its)
-        return {name: packed(its) for name, its in counts.items()}
-
-    def _count(self, flow: Flow, counts: Counter[int]) -> None:
-        for at_us, count in self.moments.of(flow):
-            counts[(at_us - self.start_us) // self.step_us] += count
 
 
 def timeline_of(report: Report) -> Timeline | None:

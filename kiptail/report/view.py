@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kiptail.clock.dates import kubernetes_time
 from kiptail.report.ends import By
 from kiptail.report.summary import Group, Report, pair_of, policy_of, port_of, top, verdict_of
 from kiptail.report.tally import Flow, FlowId
-from kiptail.report.timeline import Chart, Label, Packets, Timeline, chart_of, packed, timeline_of
+from kiptail.report.timeline import Chart, Packets, Timeline, chart_of, packed, timeline_of
 from kiptail.text import one_line, plural
 
 __all__ = ["Box", "Column", "Matrix", "Table", "View", "view_of"]
@@ -25,7 +25,7 @@ _SHADES = 5
 _OTHERS = "(others)"
 
 #: Groups with their packets, and those that are not shown.
-Ranked = tuple[Sequence[tuple[Group, Packets]], Sequence[Group]]
+_Ranked = tuple[Sequence[tuple[Group, Packets]], Sequence[Group]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +123,15 @@ def view_of(report: Report, by: By) -> View:
     )
 
 
-def _ranked(flows: Sequence[Flow], label: Label, timeline: Timeline | None, most: int) -> Ranked:
+def _ranked(
+    flows: Sequence[Flow], label: Callable[[FlowId], tuple[str, ...]], timeline: Timeline | None, most: int
+) -> _Ranked:
     groups = top(flows, label)
-    shown, rest = groups[:most], groups[most:]
-    return list(zip(shown, _packets(flows, label, timeline, shown), strict=True)), rest
+    return [(group, _packets(group, timeline)) for group in groups[:most]], groups[most:]
 
 
-def _packets(flows: Iterable[Flow], label: Label, timeline: Timeline | None, shown: Sequence[Group]) -> list[Packets]:
-    when = timeline.by(flows, label, shown) if timeline else {}
-    return [Packets(group.packets, when.get(group.label, "")) for group in shown]
+def _packets(group: Group, timeline: Timeline | None) -> Packets:
+    return Packets(group.packets, packed(timeline.counts(group.flows)) if timeline else "")
 
 
 def _matrix(flows: Sequence[Flow], by: By, timeline: Timeline | None) -> Matrix:
@@ -201,13 +201,13 @@ def _flows(flows: Sequence[Flow], by: By, timeline: Timeline | None) -> Table:
     )
 
 
-def _grouped(id_: str, title: str, name: str, ranked: Ranked) -> Table:
+def _grouped(id_: str, title: str, name: str, ranked: _Ranked) -> Table:
     groups, rest = ranked
     return Table(
         id_,
         title,
         (Column(name), Column("flows", number=True), Column("packets", number=True), Column("last")),
-        [(*_texts(group), group.flows, packets, _time(group.last_us)) for group, packets in groups],
+        [(*_texts(group), len(group.flows), packets, _time(group.last_us)) for group, packets in groups],
         _more(rest),
     )
 
@@ -215,26 +215,17 @@ def _grouped(id_: str, title: str, name: str, ranked: Ranked) -> Table:
 def _peers(flows: Sequence[Flow], by: By, timeline: Timeline | None) -> Table:
     """Both ends: how many of the lost packets each sent, and how many were for it."""
 
-    def sender(one: FlowId) -> tuple[str, ...]:
-        return (one.src.label(by),)
-
-    def receiver(one: FlowId) -> tuple[str, ...]:
-        return (one.dst.label(by),)
-
-    sent = {group.label: group for group in top(flows, sender)}
-    meant = {group.label: group for group in top(flows, receiver)}
+    sent = {group.label: group for group in top(flows, lambda one: (one.src.label(by),))}
+    meant = {group.label: group for group in top(flows, lambda one: (one.dst.label(by),))}
     peers = [(sent.get(label, Group(label)), meant.get(label, Group(label))) for label in sent | meant]
     peers.sort(key=lambda peer: (-peer[0].packets - peer[1].packets, one_line(peer[0].label[0])))
-    shown = peers[:MOST_ROWS]
-    out = _packets(flows, sender, timeline, [peer[0] for peer in shown])
-    into = _packets(flows, receiver, timeline, [peer[1] for peer in shown])
     return Table(
         "peers",
         "Peers",
         (Column("peer"), Column("sent", number=True), Column("meant for it", number=True), Column("last")),
         [
-            (*_texts(peer[0]), *numbers, _time(max(peer[0].last_us, peer[1].last_us)))
-            for peer, *numbers in zip(shown, out, into, strict=True)
+            (*_texts(out), _packets(out, timeline), _packets(into, timeline), _time(max(out.last_us, into.last_us)))
+            for out, into in peers[:MOST_ROWS]
         ],
         f"{len(peers) - MOST_ROWS:,} more are not shown" if len(peers) > MOST_ROWS else "",
     )

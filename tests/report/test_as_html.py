@@ -95,6 +95,19 @@ def test_it_can_be_read_without_seeing_it(page: Page) -> None:
     assert [tag for tag, _ in page.elements if tag in {"h1", "h2"}][:1] == ["h1"]
 
 
+def test_as_many_rows_as_there_can_be_that_lost_packets_all_the_time_are_less_than_5_mb() -> None:
+    tally = Tally(Ends(None, {}), Period())
+    times_us = [START + 900_000_000 * at // 3 for at in range(3 * 96)]
+    for n in range(2_000):
+        src, dst = (f"10.0.{one // 250}.{one % 250}" for one in (n, (n + 1) % 2_000))
+        policy = f"a-namespace-of-thirty-letters-/policy-{n}"
+        key = FlowKey(src, dst, "TCP", 1_000 + n, None, None, reply=False, prefix="p:", verdict="drop", policy=policy)
+        tally.add(key, times_us)
+    page = as_html(report_of(tally, ()), by=By.POD)
+    assert Page(page).named("td")[-2]["data-when"] == " ".join("3" * 96)
+    assert len(page) < 5_000_000
+
+
 @given(st.text(max_size=200))
 def test_any_text_is_text(text: str) -> None:
     tally = Tally(Ends(None, {}), Period())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kiptail.flows.flow import FlowKey
 from kiptail.report import moments
 from kiptail.report.ends import Ends
-from kiptail.report.summary import Report, port_of, report_of, top
+from kiptail.report.summary import Report, report_of
 from kiptail.report.tally import Period, Tally
 from kiptail.report.timeline import chart_of, packed, timeline_of
 from tests.report.pages import unpacked
@@ -64,10 +64,9 @@ def test_bars_have_the_packets_of_their_time_by_flow(times: dict[int, list[int]]
         return
     assert timeline.number <= 96
     assert timeline.start_us % timeline.step_us == 0
-    by_port = timeline.by(shown.flows, port_of, top(shown.flows, port_of))
-    for port, some in times.items():
-        naive = Counter((time_us - timeline.start_us) // timeline.step_us for time_us in some)
-        assert unpacked(by_port[(f"{port}/TCP",)]) == naive
+    for flow in shown.flows:
+        naive = Counter((time_us - timeline.start_us) // timeline.step_us for time_us in times[flow.id.port or 0])
+        assert timeline.counts([flow]) == naive
     chart = chart_of(shown, timeline)
     assert chart is not None
     assert (chart.start_s * SECOND, chart.step_s * SECOND) == (timeline.start_us, timeline.step_us)
