@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,23 +30,28 @@ class Moments:
 
     def __init__(self) -> None:
         self.width_us = SHORTEST_US
-        # Stretch and count, again and again, a stretch perhaps more than once. A flow whose packets are all of one
-        # stretch has none: most flows of a scan are a packet or two, and their first one says as much.
+        # Stretch and count, again and again, a stretch perhaps more than once. A flow whose packets are all of the
+        # stretch of its last one has none: most flows of a scan are a packet or two.
         self._cells: dict[Flow, array[int]] = {}
         self._number = 0
 
-    def add(self, flow: Flow, times_us: Sequence[int]) -> None:
-        """Keep when packets were, which are not counted in the flow yet."""
+    def add(self, flow: Flow, counts: Mapping[int, int]) -> None:
+        """Keep how many packets there were at which time, which are not counted in the flow yet. The flow's last time
+        is one of its packets', or of these if it has none yet.
+        """
         width_us = self.width_us
         cells = self._cells.get(flow)
         if cells is None:
-            first = (flow.first_us if flow.count else times_us[0]) // width_us
-            if min(times_us) // width_us == first == max(times_us) // width_us:
+            last = flow.last_us // width_us
+            if min(counts) // width_us == last == max(counts) // width_us:
                 return
-            cells = self._cells[flow] = array("q", (first, flow.count) if flow.count else ())
+            cells = self._cells[flow] = array("q", (last, flow.count) if flow.count else ())
             self._number += len(cells) // 2
+        stretches: Counter[int] = Counter()
+        for time_us, count in counts.items():
+            stretches[time_us // width_us] += count
         self._number -= len(cells) // 2
-        _extend(cells, Counter([time_us // width_us for time_us in times_us]).items())
+        _extend(cells, stretches.items())
         self._number += len(cells) // 2
         while self._number > MOST_CELLS:
             self._widen()
@@ -56,7 +61,7 @@ class Moments:
         repeated."""
         cells = self._cells.get(flow)
         if cells is None:
-            yield flow.first_us // self.width_us * self.width_us, flow.count
+            yield flow.last_us // self.width_us * self.width_us, flow.count
         else:
             yield from zip((at * self.width_us for at in cells[::2]), cells[1::2], strict=True)
 

@@ -138,5 +138,5 @@ class Tally:
             flow = self.flows.get(one)
         if flow is None:
             flow = self.flows[one] = Flow(one, 0, first_us, last_us)
-        self.moments.add(flow, times_us)
+        self.moments.add(flow, Counter(times_us))
         flow.add(len(times_us), first_us, last_us)
