@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test check unit live system-test transcript replays fuzz crash bench bench-index deb rpm clean
+.PHONY: help demo test check unit live system-test transcript pictures replays fuzz crash bench bench-index deb rpm clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -44,6 +44,10 @@ system-test: ## Boot a Debian 12 and a 13 in containers, as root, install the pa
 transcript: ## Record README's transcript of install, enable and describe anew, as root
 	@tools/prepare debian live system
 	@.venv/debian/bin/python -m tests.system.record
+
+pictures: ## Take docs' pictures of the report's page anew, in Chromium; as root where that has to be installed
+	@tools/prepare debian live
+	@.venv/debian/bin/python -m tools.pictures
 
 replays: ## Play the recorded changes of hands with every pair of moments, and 3,000 random histories, for half an hour
 	@tools/prepare debian

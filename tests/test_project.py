@@ -98,9 +98,11 @@ PURE = (
     "policies/workload",
     "report/as_text",
     "report/ends",
+    "report/moments",
     "report/records",
     "report/summary",
     "report/tally",
+    "report/timeline",
     "report/view",
 )
 IMPURE_IMPORTS = {
@@ -350,6 +352,22 @@ def test_the_readme_shows_what_the_recorder_typed() -> None:
     typed = [line[2:] for line in recorded.splitlines() if line.startswith(("# ", "$ "))]
     assert typed == [*record.INSTALL, *record.LOOK, *record.DESCRIBE]
     assert "Warning  PacketDrop" in recorded
+
+
+def test_each_picture_of_the_documents_is_there_small_and_described() -> None:
+    shown: set[Path] = set()
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        text = document.read_text()
+        pictures = re.findall(r"!\[([^\]]*)\]\(([^)]*)\)", text)
+        pictures += [pair[::-1] for pair in re.findall(r'<img src="([^"]*)"[^>]* alt="([^"]*)">', text)]
+        assert len(pictures) == text.count("![") + text.count("<img")
+        for described, link in pictures:
+            picture = (document.parent / link).resolve()
+            assert len(described) > 20
+            assert picture.read_bytes().startswith(b"\x89PNG")
+            assert picture.stat().st_size < 200_000
+            shown.add(picture)
+    assert shown == set((ROOT / "docs/pictures").iterdir())
 
 
 def test_the_architecture_names_every_module() -> None:

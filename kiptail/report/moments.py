@@ -5,12 +5,9 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from kiptail.report.tally import Flow
-
-__all__ = ["SHORTEST_US", "Moments", "wider"]
+__all__ = ["SHORTEST_US", "Counted", "Moments", "wider"]
 
 #: The shortest stretch, in µs.
 SHORTEST_US = 1_000_000
@@ -25,6 +22,15 @@ def wider(width_us: int) -> int:
     return next((length * 1_000_000 for length in _LENGTHS if length * 1_000_000 > width_us), width_us * 2)
 
 
+class Counted(Protocol):
+    """A flow (:class:`kiptail.report.tally.Flow`), which is itself and no other."""
+
+    #: Packets.
+    count: int
+    #: The time of the last of them, in µs since the epoch.
+    last_us: int
+
+
 class Moments:
     """How many packets each flow had in each stretch."""
 
@@ -32,10 +38,10 @@ class Moments:
         self.width_us = SHORTEST_US
         # Stretch and count, again and again, a stretch perhaps more than once. A flow whose packets are all of the
         # stretch of its last one has none: most flows of a scan are a packet or two.
-        self._cells: dict[Flow, array[int]] = {}
+        self._cells: dict[Counted, array[int]] = {}
         self._number = 0
 
-    def add(self, flow: Flow, counts: Mapping[int, int]) -> None:
+    def add(self, flow: Counted, counts: Mapping[int, int]) -> None:
         """Keep how many packets there were at which time, which are not counted in the flow yet. The flow's last time
         is one of its packets', or of these if it has none yet.
         """
@@ -56,7 +62,7 @@ class Moments:
         while self._number > MOST_CELLS:
             self._widen()
 
-    def of(self, flow: Flow) -> Iterator[tuple[int, int]]:
+    def of(self, flow: Counted) -> Iterator[tuple[int, int]]:
         """The beginnings of stretches, µs since the epoch, and how many packets of the flow each has. One may be
         repeated."""
         cells = self._cells.get(flow)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kiptail.clock.dates import kubernetes_time
-from kiptail.report.moments import SHORTEST_US, Moments, wider
+from kiptail.report.moments import SHORTEST_US, Moments
 from kiptail.report.summary import Report
 from kiptail.report.tally import Flow
-from kiptail.text import plural, span
+from kiptail.text import span
 
 __all__ = [
     "HEIGHT",
@@ -26,7 +27,9 @@ __all__ = [
 ]
 
 #: The chart's columns at most, and its size in SVG units.
-_BARS, WIDTH, HEIGHT = 96, 960, 160
+_BARS, WIDTH, HEIGHT = 100, 1_000, 160
+#: Lengths of bars as people divide time, in seconds; beyond the last one they double.
+_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400)
 #: Of more packets than these there are half as many, or the numbers by bars would take more than 5 MB of page.
 _MANY_PACKETS = 2_000_000
 #: Where fewer bars than these could be told apart by flow, more are drawn that cannot.
@@ -109,14 +112,22 @@ def timeline_of(report: Report) -> Timeline | None:
     last_us = max((flow.last_us for flow in report.flows), default=0)
     last_us = max(report.to_us - 1, last_us)
     most = _BARS if report.packets <= _MANY_PACKETS else _BARS // 2
-    step_us = report.moments.width_us
-    while last_us // step_us - report.from_us // step_us >= most:
-        step_us = wider(step_us)
+    width_us = report.moments.width_us
+    step_us = next(
+        step_us
+        for step_us in _steps_us()
+        if step_us % width_us == 0 and last_us // step_us - report.from_us // step_us < most
+    )
     first = report.from_us // step_us
     number = last_us // step_us - first + 1
-    if number < (2 if report.moments.width_us == SHORTEST_US else _LEAST_BARS):
+    if number < (2 if width_us == SHORTEST_US else _LEAST_BARS):
         return None
     return Timeline(report.moments, first * step_us, step_us, number)
+
+
+def _steps_us() -> Iterator[int]:
+    yield from (step * 1_000_000 for step in _STEPS)
+    yield from (_DAY_US << doubled for doubled in itertools.count(1))
 
 
 def chart_of(report: Report, timeline: Timeline | None) -> Chart | None:
@@ -153,16 +164,14 @@ def _drawn(counts: Sequence[int], edges_us: Sequence[int], *, chosen: bool) -> C
         bars,
         list(_ticks(edges_us[0], edges_us[-1])),
         span(step_us / 1e6),
-        plural(most, "packet"),
+        f"{most:,} packet{'' if most == 1 else 's'}",
         edges_us[0] // 1_000_000 if chosen else 0,
         step_us // 1_000_000 if chosen else 0,
     )
 
 
 def _ticks(from_us: int, to_us: int) -> Iterator[Tick]:
-    step_us = SHORTEST_US
-    while (to_us - from_us) // step_us > _TICKS:
-        step_us = wider(step_us)
+    step_us = next(step_us for step_us in _steps_us() if (to_us - from_us) // step_us <= _TICKS)
     for at_us in range(-(-from_us // step_us) * step_us, to_us, step_us):
         percent = 100 * (at_us - from_us) / (to_us - from_us)
         if _MARGIN <= percent <= 100 - _MARGIN:

@@ -175,7 +175,10 @@ def assert_shows(page: Browser, counts: Counter[FlowKey]) -> None:
     totals = page.run("[...document.querySelectorAll('.totals li:not(.whole)')].map(one => one.textContent)")
     assert [text.split() for text in totals] == [
         [f"{counts.total():,}", "packets"],
-        *([verdicts.get(verdict, "0"), verdict] for verdict in ("drop", "reject")),
+        *(
+            [verdicts.get(verdict, "0"), f"{verdict}{ending}"]
+            for verdict, ending in (("drop", "ped"), ("reject", "ed"))
+        ),
     ]
 
 

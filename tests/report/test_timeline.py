@@ -62,7 +62,7 @@ def test_bars_have_the_packets_of_their_time_by_flow(times: dict[int, list[int]]
     if timeline is None:
         assert max(every) // SECOND == min(every) // SECOND
         return
-    assert timeline.number <= 96
+    assert timeline.number <= 100
     assert timeline.start_us % timeline.step_us == 0
     for flow in shown.flows:
         naive = Counter((time_us - timeline.start_us) // timeline.step_us for time_us in times[flow.id.port or 0])
@@ -81,7 +81,7 @@ def test_bars_are_of_the_whole_period_that_was_asked_for() -> None:
     chart = chart_of(shown, timeline)
     assert timeline is not None
     assert chart is not None
-    assert (timeline.number, timeline.step_us, chart.step) == (48, 1_800 * SECOND, "30 minutes")
+    assert (timeline.number, timeline.step_us, chart.step) == (96, 900 * SECOND, "15 minutes")
     assert [tick.text for tick in chart.ticks] == ["06:00", "12:00", "18:00"]
     assert [tick.at for tick in chart.ticks] == [25.0, 50.0, 75.0]
 
@@ -102,7 +102,7 @@ def test_what_cannot_be_told_by_flow_is_drawn_all_the_same(monkeypatch: pytest.M
     assert timeline is None
     chart = chart_of(shown, timeline)
     assert chart is not None
-    assert len(chart.bars) == 96
+    assert len(chart.bars) == 100
     assert (chart.start_s, chart.step_s) == (0, 0)
     assert [bar.packets.count for bar in chart.bars if bar.packets.count] == [20, 20]
     assert {bar.packets.when for bar in chart.bars} == {""}
@@ -113,7 +113,7 @@ def test_many_packets_have_half_as_many_bars() -> None:
     many = timeline_of(report({80: [START, START + 95 * SECOND] * 1_000_001}))
     assert few is not None
     assert many is not None
-    assert (few.number, many.number) == (96, 20)
+    assert (few.number, many.number) == (96, 48)
 
 
 def test_one_moment_is_no_timeline() -> None:
