@@ -2,51 +2,50 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from kiptail import __version__, stdio
-from kiptail.admin.node_kubeconfig import administrators_kubeconfigs
+from kiptail.cli import completion
 from kiptail.cli.ending import run_command
-from kiptail.cli.flags import merged, value_of
-from kiptail.config import values
-from kiptail.config.values import Moment, checked
-from kiptail.credentials.kubeconfig import context_namespace, read_kubeconfigs
+from kiptail.cli.flags import merged
+from kiptail.cli.whose_drops import REASON, Cluster, wanted_of
+from kiptail.config.values import checked
 from kiptail.drops import owned
 from kiptail.drops.follow import Follower
 from kiptail.drops.live import Appended, Drawn, follow
 from kiptail.drops.questions import MOST, questions
-from kiptail.drops.requests import list_rows, refused, with_known_pods
+from kiptail.drops.requests import list_rows, with_known_pods
 from kiptail.drops.table import SORTS, Columns, Style, as_document, as_names, in_order
 from kiptail.drops.wanted import Wanted
-from kiptail.errors import ApiError, KiptailError, SettingsError
-from kiptail.kube.event_reads import EventReader
-from kiptail.kube.object_names import is_namespace
+from kiptail.errors import KiptailError
 from kiptail.text import one_line, plural
 
 __all__ = ["drops", "main"]
 
 _PROGRAM = "kubectl-drops"
-_REASON = "PacketDrop"
+#: By this name kubectl looks for what completes a plugin's command line.
+_COMPLETER = "kubectl_complete-drops"
 _FORMS = ("table", "wide", "json", "name")
 
 
 def _of_cluster(function: Callable[..., Any]) -> Callable[..., Any]:
     """The flags that say which namespace of which cluster, as kubectl's."""
     for option in (
-        click.option("--reason", metavar="REASON", help=f"Which Events: those of this reason. [default: {_REASON}]"),
+        click.option("--reason", metavar="REASON", help=f"Which Events: those of this reason. [default: {REASON}]"),
         click.option("-s", "--server", metavar="URL", help="Address of the API server. [default: the kubeconfig's]"),
         click.option("--context", metavar="NAME", help="Which of its contexts to use."),
         click.option(
-            "--kubeconfig", metavar="FILE", help="Whose rights to use. [default: $KUBECONFIG, ~/.kube/config]"
+            "--kubeconfig",
+            metavar="FILE",
+            help="Whose rights to use. [default: $KUBECONFIG, ~/.kube/config]",
+            shell_complete=completion.files,
         ),
         click.option("-n", "--namespace", metavar="NAME", help="The namespace. [default: the context's]"),
     ):
@@ -61,7 +60,7 @@ def _of_cluster(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @_of_cluster
 @click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="The drops of all namespaces.")
-@click.option("--for", "owner", metavar="KIND/NAME",
+@click.option("--for", "owner", metavar="KIND/NAME", shell_complete=completion.owners,
               help="Of one pod or workload: pod/NAME, deploy/NAME, rs/, sts/, ds/, job/ or cronjob/NAME.")  # fmt: skip
 @click.option("--since", metavar="TIME", help="Whose last drop was since then: 10m, 2h, or a time in ISO 8601.")
 @click.option("--sort", type=click.Choice(list(SORTS)), metavar="FIELD", default="last",
@@ -89,16 +88,16 @@ def drops(ctx: click.Context, /, **given: Any) -> None:
     if ctx.invoked_subcommand is not None:
         return
     stdio.require_output()
-    cluster = _Cluster.of(given)
+    cluster = Cluster.of(given)
     target = None if given["owner"] is None else checked("--for", given["owner"], owned.target)
     # As with kubectl, -A wins over -n.
-    wanted = _wanted(given, "" if given["everywhere"] else cluster.namespace(given), target)
+    wanted = wanted_of(given, "" if given["everywhere"] else cluster.namespace(given), target)
     _show(cluster, wanted, given)
 
 
 @drops.command("explain")
 @_of_cluster
-@click.argument("pods", metavar="POD...", nargs=-1, required=True)
+@click.argument("pods", metavar="POD...", nargs=-1, required=True, shell_complete=completion.pods)
 @click.pass_context
 def explain_command(ctx: click.Context, /, pods: tuple[str, ...], **given: Any) -> None:
     """Say of each connection that a pod lost packets of which NetworkPolicies do not admit it, and what would.
@@ -108,73 +107,16 @@ def explain_command(ctx: click.Context, /, pods: tuple[str, ...], **given: Any) 
     """
     stdio.require_output()
     given = merged(ctx.obj, given)
-    cluster = _Cluster.of(given)
+    cluster = Cluster.of(given)
     namespace = cluster.namespace(given)
     targets = [checked("POD", pod, owned.target) for pod in pods]
     for at, target in enumerate(targets):
         if at:
             stdio.write("\n")
-        _explain(cluster, _wanted(given, namespace, target), target)
+        _explain(cluster, wanted_of(given, namespace, target), target)
 
 
-@dataclass(frozen=True, slots=True)
-class _Cluster:
-    """Where to ask, and as whom."""
-
-    kubeconfigs: tuple[Path, ...]
-    context: str | None
-    server: str | None
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any]) -> _Cluster:
-        """By the flags and the environment."""
-        named = value_of(given, "kubeconfig", values.path)
-        return cls(
-            (named,) if named is not None else administrators_kubeconfigs(os.environ),
-            value_of(given, "context", values.context),
-            value_of(given, "server", values.server_url),
-        )
-
-    def namespace(self, given: Mapping[str, Any]) -> str:
-        """The one that was given, else the context's. Raises SettingsError, ClusterError."""
-        name, source = given.get("namespace"), "--namespace"
-        if name is None:
-            source = "the kubeconfig"
-            name = context_namespace(read_kubeconfigs(self.kubeconfigs), self.context) or "default"
-        if not is_namespace(name):
-            raise SettingsError(f"{source}: {values.quoted(name)} is no namespace's name")
-        return name
-
-    @contextlib.contextmanager
-    def events(self, wanted: Wanted) -> Iterator[EventReader]:
-        """A client, for the block that reads these Events. Raises ClusterError, also of ApiErrors in that block."""
-        api = EventReader.from_kubeconfig(*self.kubeconfigs, context=self.context, server=self.server)
-        with contextlib.closing(api):
-            try:
-                yield api
-            except ApiError as error:
-                raise refused(error, wanted) from error
-
-
-def _wanted(given: Mapping[str, Any], namespace: str, target: owned.Target | None) -> Wanted:
-    since, reason = given.get("since"), given.get("reason")
-    return Wanted(
-        namespace=namespace,
-        reason=_REASON if reason is None else checked("--reason", reason, values.event_reason),
-        target=target,
-        since=None if since is None else checked("--since", since, _since),
-    )
-
-
-def _since(text: str) -> Moment:
-    """As kubectl has it, ``10m``, and as kiptail has it, ``-10m`` and times."""
-    try:
-        return Moment(-int(values.duration(text) * 1e6), relative=True)
-    except ValueError:
-        return values.moment(text)
-
-
-def _show(cluster: _Cluster, wanted: Wanted, given: Mapping[str, Any]) -> None:
+def _show(cluster: Cluster, wanted: Wanted, given: Mapping[str, Any]) -> None:
     form, sort, terminal = given["form"], given["sort"], sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     style = Style(
         wide=form == "wide",
@@ -201,7 +143,7 @@ def _show(cluster: _Cluster, wanted: Wanted, given: Mapping[str, Any]) -> None:
     stdio.write("".join(f"{line}\n" for line in lines))
 
 
-def _explain(cluster: _Cluster, wanted: Wanted, target: owned.Target) -> None:
+def _explain(cluster: Cluster, wanted: Wanted, target: owned.Target) -> None:
     """The answers for one pod or workload. Raises KiptailError when there is none."""
     from kiptail.admin import explain  # noqa: PLC0415 - all of the room policies, for this command alone
     from kiptail.admin.question import question_of  # noqa: PLC0415 - likewise
@@ -239,6 +181,14 @@ def _remark(text: str) -> None:
     stdio.say(f"{_PROGRAM}: {one_line(text, 2_000)}")
 
 
+def _complete() -> None:
+    stdio.write(completion.kubectl_completions(drops, _PROGRAM, sys.argv[1:]))
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit, as :func:`~kiptail.cli.ending.run_command`."""
+    """Run the command line and exit, as :func:`~kiptail.cli.ending.run_command`. By its other name, the program says
+    how the command line could go on instead.
+    """
+    if Path(sys.argv[0]).name == _COMPLETER:
+        run_command(click.Command(_COMPLETER, callback=_complete), _COMPLETER, [])
     run_command(drops, _PROGRAM, arguments)

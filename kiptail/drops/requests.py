@@ -13,7 +13,7 @@ from kiptail.errors import ApiError, ClusterError
 from kiptail.kube.pages import items_of, pages, version_of
 from kiptail.pods.listwatch import WatchLines
 
-__all__ = ["EventApi", "list_rows", "refused", "with_known_pods"]
+__all__ = ["EventApi", "list_rows", "refused", "rows_at_once", "with_known_pods"]
 
 #: Objects a page, and the most pages: of 50,000 Events more are of no use to anybody who looks at them.
 PAGE = 500
@@ -46,9 +46,19 @@ def list_rows(api: EventApi, wanted: Wanted) -> tuple[list[Row], str]:
             wanted.namespace, limit=PAGE, continue_token=token, field_selector=wanted.field_selector
         )
     ):
-        rows += (row for item in items_of(page) if (row := row_of(item)) is not None)
+        rows += _rows_of(page)
         version = version_of(page)
     return rows, version
+
+
+def rows_at_once(api: EventApi, wanted: Wanted) -> list[Row]:
+    """As many rows as one request gives. Raises ApiError."""
+    page = api.list_events_page(wanted.namespace, limit=PAGE, field_selector=wanted.field_selector)
+    return list(_rows_of(page))
+
+
+def _rows_of(page: dict[str, Any]) -> Iterator[Row]:
+    return (row for item in items_of(page) if (row := row_of(item)) is not None)
 
 
 def with_known_pods(api: EventApi, wanted: Wanted) -> Wanted:
