@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from kiptail.cli.main import cli
 from kiptail.config.options import OPTIONS, Option
 from kiptail.config.settings import Settings, resolve
 from kiptail.events.flow_record import MESSAGE_IDS
-from tools.package_files import MANUALS, SHELLS, configuration, manual, write
+from tools.package_files import MANUALS, PROGRAMS, SHELLS, configuration, manual, write
 
 ROOT = Path(__file__).parent.parent
 IN_FILE = [option for option in OPTIONS if option.in_file]
@@ -116,10 +118,41 @@ def test_every_command_is_in_the_manual() -> None:
 def test_everything_is_written(tmp_path: Path) -> None:
     write(tmp_path / "new")
     assert sorted(str(path.relative_to(tmp_path / "new")) for path in tmp_path.rglob("*") if path.is_file()) == sorted(
-        ["kiptail.toml", "kiptail.1", "kiptail.toml.5", "kubectl-drops.1", *(f"completions/{name}" for name in SHELLS)]
+        ["kiptail.toml", "kiptail.1", "kiptail.toml.5", "kubectl-drops.1"]
+        + [f"completions/{name.format(program)}" for name in SHELLS for program in PROGRAMS]
     )
     for name in SHELLS:
-        assert "_KIPTAIL_COMPLETE" in (tmp_path / "new/completions" / name).read_text()
+        for program, variable in (("kiptail", "_KIPTAIL_COMPLETE"), ("kubectl-drops", "_KUBECTL_DROPS_COMPLETE")):
+            text = (tmp_path / "new/completions" / name.format(program)).read_text()
+            assert f"{variable}=" in text
+            assert program in text.replace("_", " ").split()
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_packages_have_all_completions(program: str) -> None:
+    install = (ROOT / "packaging/debian/kiptail.install").read_text()
+    spec = (ROOT / "packaging/rpm/kiptail.spec").read_text()
+    for name in SHELLS:
+        assert re.search(rf"(?m)^debian/generated/completions/{name.format(program)} ", install)
+        assert f" generated/completions/{name.format(program)} " in spec
+
+
+def test_bash_completes_kubectl_drops(tmp_path: Path) -> None:
+    """The file, in a bash that loads it as bash-completion does."""
+    write(tmp_path)
+    (tmp_path / "kubectl-drops").write_text(f"#!{sys.executable}\nfrom kiptail.cli.drops import main\n\nmain()\n")
+    (tmp_path / "kubectl-drops").chmod(0o755)
+    script = """
+        source completions/kubectl-drops
+        COMP_WORDS=(kubectl-drops --no) COMP_CWORD=1 COMP_LINE='kubectl-drops --no' COMP_POINT=18
+        $(complete -p kubectl-drops | sed -E 's/.* -F (\\S+) .*/\\1/') kubectl-drops
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("--no-headers\n", "", 0)
 
 
 def test_options_are_completed() -> None:

@@ -50,12 +50,9 @@ EXAMPLES: Mapping[str, str] = {
     "state-directory": "/var/lib/kiptail",
 }
 
-#: By the files' names, which are those that bash, zsh and fish look for.
-SHELLS: Mapping[str, type[ShellComplete]] = {
-    "kiptail": BashComplete,
-    "_kiptail": ZshComplete,
-    "kiptail.fish": FishComplete,
-}
+#: The programs, and of each the files' names, which are those that bash, zsh and fish look for.
+PROGRAMS: Mapping[str, click.Command] = {"kiptail": cli, "kubectl-drops": drops}
+SHELLS: Mapping[str, type[ShellComplete]] = {"{}": BashComplete, "_{}": ZshComplete, "{}.fish": FishComplete}
 
 _HEAD = """\
 # Settings of kiptail: see kiptail.toml(5). Remove the # in front of what you change; what is commented out is the
@@ -188,10 +185,10 @@ def _roff(text: str) -> str:
     return f"\\&{text}" if text.startswith((".", "'")) else text
 
 
-def completions(shell: type[ShellComplete]) -> str:
-    """What a shell reads to complete kiptail's command line."""
+def completions(program: str, shell: type[ShellComplete]) -> str:
+    """What a shell reads to complete a program's command line."""
     # Not shell.source(): that of bash looks which bash there is on the machine that builds the package.
-    complete = shell(cli, {}, "kiptail", "_KIPTAIL_COMPLETE")
+    complete = shell(PROGRAMS[program], {}, program, f"_{program.replace('-', '_').upper()}_COMPLETE")
     return (complete.source_template % complete.source_vars()).lstrip("\n")
 
 
@@ -201,8 +198,9 @@ def write(directory: Path) -> None:
     (directory / "kiptail.toml").write_text(configuration())
     for template in MANUALS.iterdir():
         (directory / template.name).write_text(manual(template.read_text()))
-    for name, shell in SHELLS.items():
-        (directory / "completions" / name).write_text(completions(shell))
+    for program in PROGRAMS:
+        for name, shell in SHELLS.items():
+            (directory / "completions" / name.format(program)).write_text(completions(program, shell))
 
 
 def main(arguments: list[str]) -> None:

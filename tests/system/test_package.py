@@ -252,3 +252,12 @@ def test_the_shell_completes_options(node: Node, shell: str) -> None:
     told = node.machine.run(shell, "-c", COMPLETE[shell])
     names = {line.split("\t")[0] for line in told.splitlines()}  # fish shows the help, too
     assert names == {"--pod-index", "--pod-cidr", "--pod-identifier", "--pod-identifier-label"}
+
+
+def test_kubectl_drops_is_completed(node: Node) -> None:
+    """In a shell by its own name, and by that by which kubectl asks."""
+    node.install()
+    told = node.machine.run("fish", "-c", "complete --do-complete 'kubectl-drops --no'")
+    assert told.split("\t")[0] == "--no-headers"
+    option, directive = node.machine.run("kubectl_complete-drops", "--no").splitlines()
+    assert (option.split("\t")[0], directive) == ("--no-headers", ":4")
