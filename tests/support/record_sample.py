@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,18 @@ PODS = (
     ("team-a", "web-0", ("10.244.1.3", "fd00:10:244:1::3")),
     ("team-a", "client", ("10.244.1.9", "fd00:10:244:1::9")),
     ("team-b", "report-28f1", ("10.244.1.12",)),
+)
+
+#: How long it takes, in seconds; the first second of packets, from one to the next, how many, and what is sent.
+SECONDS = 60
+TRAFFIC: tuple[tuple[int, int, int, tuple[str, str, str, int]], ...] = (
+    (14, 1, 37, ("client", "tcp", "10.244.1.3", 8080)),
+    (4, 1, 1, ("client", "tcp", "10.244.1.3", 9090)),
+    (19, 4, 3, ("client", "udp", "10.244.1.3", 53)),
+    (30, 3, 2, ("client", "ping", "10.244.1.3", 0)),
+    (33, 1, 1, ("client", "ping", "fd00:10:244:1::3", 0)),
+    (20, 6, 4, ("client", "tcp", "fd00:10:244:1::3", 8080)),
+    (7, 12, 5, ("report-28f1", "tcp", DATABASE, 5432)),
 )
 
 
@@ -98,16 +112,15 @@ def record(directory: Path) -> None:
 
 
 def make_traffic(net: Network, journald: Journald) -> None:
-    """Packets that are dropped, programs that log, and forged lines."""
-    net.send("client", "tcp", "10.244.1.3", 8080, count=37)
-    net.send("client", "tcp", "10.244.1.3", 9090)
-    net.send("client", "udp", "10.244.1.3", 53, count=3)
-    net.send("client", "ping", "10.244.1.3", count=2)
-    net.send("client", "ping", "fd00:10:244:1::3")
-    net.send("client", "tcp", "fd00:10:244:1::3", 8080, count=4)
-    net.send("report-28f1", "tcp", DATABASE, 5432, count=5)
-    for number in range(20):
-        journald.systemd_cat("backup", f"copied {number} of 20 files")
+    """Packets that are dropped, each in its second; and meanwhile programs that log, and forged lines."""
+    begin = time.monotonic()
+    for second in range(SECONDS):
+        time.sleep(max(0.0, begin + second - time.monotonic()))
+        for first, step, count, sent in TRAFFIC:
+            if second in range(first, first + step * count, step):
+                net.send(*sent)
+        if second % 3 == 0:
+            journald.systemd_cat("backup", f"copied {second // 3 + 1} of {SECONDS // 3} files")
     journald.systemd_cat("kernel", FORGED)
     journald.send_native({"MESSAGE": FORGED, "SYSLOG_FACILITY": "0", "SYSLOG_IDENTIFIER": "kernel"})
     kmsg(f"kernel: {FORGED}")  # journald takes the first word for the program's name
@@ -115,7 +128,12 @@ def make_traffic(net: Network, journald: Journald) -> None:
 
 def ours(entry: Mapping[str, str]) -> bool:
     """Not what else this machine's kernel happened to log meanwhile."""
-    return entry.get("_TRANSPORT") != "kernel" or entry.get("MESSAGE", "").startswith(PREFIX)
+    addresses = [address for _, _, some in PODS for address in some]
+    message = entry.get("MESSAGE", "")
+    return entry.get("_TRANSPORT") != "kernel" or (
+        message.startswith(PREFIX)
+        and any(str(ip_address(word)) in addresses for word in re.findall(r"SRC=(\S+)", message))
+    )
 
 
 if __name__ == "__main__":
