@@ -202,7 +202,7 @@ def test_what_stands_in_the_way_is_one_line(server: ApiServer, kubeconfig: str, 
 
 
 def test_hostile_texts_are_text(server: ApiServer, kubeconfig: str) -> None:
-    evil = "\x1b]0;owned\x07\x1b[2J\u202e\r\nweb-9   9999   \u2028"
+    evil = "=HYPERLINK('http://192.0.2.1')\x1b]0;owned\x07\x1b[2J\u202e\r\nweb-9   9999   \u2028"
     server.events.put(other_event(f"Packet dropped when sending traffic to {evil} on port 1/TCP", pod="web-1"))
     server.events.put(other_event(evil, pod="web-2"))
     server.events.put(drop_event("web-3", Endpoint(Kind.NOBODY, "10.0.0.2", name=evil), flow_of(policy=evil)))
@@ -358,17 +358,41 @@ def test_explain_names_the_right_that_is_missing(server: ApiServer, kubeconfig: 
     assert line.endswith("it takes the right to list pods in namespace team-a")
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
-def test_kubectl_finds_it_as_a_plugin(server: ApiServer, kubeconfig: str, tmp_path: Path) -> None:
-    server.events.put(drop_event("web-0", SERVER))
+@pytest.fixture
+def with_kubectl(kubeconfig: str, tmp_path: Path) -> dict[str, str]:
+    """The environment of a user who has kubectl, and the plugin in the PATH."""
     plugin = tmp_path / "bin" / "kubectl-drops"
     plugin.parent.mkdir()
     plugin.write_text(f"#!{sys.executable}\nfrom kiptail.cli.drops import main\n\nmain()\n")
     plugin.chmod(0o755)
     environment = variables(KUBECONFIG=kubeconfig, HOME=str(tmp_path))
-    environment["PATH"] = f"{plugin.parent}:{environment['PATH']}"
+    return environment | {"PATH": f"{plugin.parent}:{environment['PATH']}"}
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_kubectl_finds_it_as_a_plugin(server: ApiServer, with_kubectl: dict[str, str]) -> None:
+    server.events.put(drop_event("web-0", SERVER))
     done = subprocess.run(
-        ["kubectl", "drops", "-n", "team-a"], env=environment, capture_output=True, text=True, timeout=60, check=False
+        ["kubectl", "drops", "-n", "team-a"], env=with_kubectl, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "web-0" in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_new_drops_are_seen_soon_by_kubectl_with_the_right_to_list_alone(
+    server: ApiServer, with_kubectl: dict[str, str]
+) -> None:
+    command_line = ["kubectl", "drops", "-n", "team-a", "-w"]
+    with subprocess.Popen(
+        command_line, env=with_kubectl, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            assert "may not watch events" in next_line(process.stderr)
+            began = time.monotonic()
+            server.events.put(drop_event("web-1"))
+            assert next_line(process.stdout).startswith("LAST SEEN")
+            assert " web-1 " in next_line(process.stdout)
+            assert time.monotonic() - began < SOON
+        finally:
+            process.kill()

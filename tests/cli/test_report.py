@@ -154,6 +154,35 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
         assert output != "html" or text.count("<script>") == 1
 
 
+@pytest.mark.parametrize("output", ["text", "csv", "json", "html"])
+def test_names_and_labels_that_no_api_server_has_are_nobodys(tmp_path: Path, output: str) -> None:
+    lines = [LINE.format(prefix="calico-drop:", dst=f"10.0.0.{n}", port=80) for n in range(2, 6)]
+    export_to_journal(
+        [kernel_entry(line, realtime_us=T0 + n, monotonic_us=SECOND + n) for n, line in enumerate(lines)],
+        tmp_path / "a.journal",
+    )
+    (tmp_path / "empty.toml").write_text("")
+    owner = {"kind": f"@{HOSTILE}", "name": f"-{HOSTILE}", "controller": True}
+    labels = {"pod-template-hash": HOSTILE, HOSTILE: HOSTILE}
+    items = [
+        pod("web-0", "10.0.0.1", uid="u1", labels=labels, ownerReferences=[owner]),
+        pod(HOSTILE, "10.0.0.2", uid="u2", labels=labels),
+        pod("web-1", "10.0.0.3", namespace=HOSTILE, uid="u3"),
+        {"kind": "Node", "metadata": {"name": HOSTILE}, "status": {"addresses": [{"address": "10.0.0.4"}]}},
+        {"kind": "Service", "metadata": {"namespace": HOSTILE, "name": HOSTILE}, "spec": {"clusterIPs": ["10.0.0.5"]}},
+    ]
+    (tmp_path / "pods.json").write_text(json.dumps({"items": items}))
+    given = ("--config", tmp_path / "empty.toml", "--journal-file", tmp_path / "a.journal", "--prefix", "calico-drop:")
+    for by in ("pod", "workload", "namespace"):
+        done = run_kiptail("report", *given, "--pods", tmp_path / "pods.json", "--output", output, "--by", by)
+        assert done.returncode == 0, done.stderr
+        text = done.stdout.decode()
+        assert "web-0" in text or by == "namespace"
+        assert all(f"10.0.0.{n}" in text for n in range(2, 6)) or by == "namespace"
+        assert "HYPERLINK" not in text + done.stderr.decode().replace(repr(HOSTILE), "")
+        assert text.count("<script>") == (output == "html")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from kiptail.flows.flow import FlowKey
 from kiptail.pods.snapshot import Collector, SnapshotIndex
-from kiptail.report.ends import Ends
+from kiptail.report.ends import End, Ends
 from kiptail.report.summary import Report, report_of
 from kiptail.report.tally import Period, Tally
 from tests.support.pods import pod
 
-__all__ = ["HOSTILE", "STRANGER", "busy", "name_of", "traffic", "unpacked"]
+__all__ = ["HOSTILE", "STRANGER", "Named", "busy", "name_of", "traffic", "unpacked"]
 
 SECOND = 1_000_000
 START = 1_767_225_600 * SECOND + 3_600 * SECOND
@@ -49,6 +49,17 @@ def name_of(address: str) -> str:
         return address
     side, n = address.split(".")[2:]
     return f"{SPACES[int(side)]}/{('web', 'db')[int(side)]}-{n}"
+
+
+class Named(Ends):
+    """Whose every address has these names: as whoever answers for DNS, or writes a record, can have chosen them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(None, {})
+        self.text = text
+
+    def at(self, address: str, at_us: int) -> End:
+        return End(address, self.text, self.text, self.text, self.text)
 
 
 def busy() -> Report:

@@ -8,7 +8,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kiptail.flows.flow import FlowKey
@@ -16,7 +16,8 @@ from kiptail.report.as_html import as_html
 from kiptail.report.ends import By, Ends
 from kiptail.report.summary import report_of
 from kiptail.report.tally import Period, Tally
-from tests.report.pages import HOSTILE, START, busy
+from kiptail.text import one_line
+from tests.report.pages import HOSTILE, START, Named, busy
 
 #: Attributes that make a browser ask for something, and those that run something.
 ASKS = {"src", "srcset", "href", "xlink:href", "action", "formaction", "data", "poster", "background", "ping", "style"}
@@ -109,13 +110,16 @@ def test_as_many_rows_as_there_can_be_that_lost_packets_all_the_time_are_less_th
 
 
 @given(st.text(max_size=200))
+@example(HOSTILE)
+@example("=HYPERLINK('http://192.0.2.1';'x')")
 def test_any_text_is_text(text: str) -> None:
-    tally = Tally(Ends(None, {}), Period())
+    tally = Tally(Named(text), Period())
     key = FlowKey("10.0.0.1", "10.0.0.2", "TCP", 80, None, None, reply=False, prefix="p:", verdict="drop", policy=text)
     tally.add(key, [START])
     made = Page(as_html(report_of(tally, [text]), by=By.POD))
     assert len(made.named("script")) == 1
     assert len(made.named("td")) == len(made.texts["td"]) > 10
+    assert one_line(f"{text}/{text}") in made.texts["td"] or not text
 
 
 def test_nothing_is_a_page_too() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kiptail.flows.flow import FlowKey
@@ -11,6 +11,7 @@ from kiptail.report.as_text import Screen, as_text
 from kiptail.report.ends import By, Ends
 from kiptail.report.summary import Report, report_of
 from kiptail.report.tally import Period, Tally
+from tests.report.pages import Named
 
 SECOND = 1_000_000
 START = 1_767_225_600 * SECOND
@@ -90,6 +91,15 @@ def test_lines_are_as_wide_as_the_terminal(width: int) -> None:
 @given(st.text(max_size=300))
 def test_a_policy_is_text_whatever_it_is(policy: str) -> None:
     lines = "".join(as_text(report(policy=policy), by=By.POD, most=2, screen=PLAIN)).split("\n")
+    assert all(line.isprintable() for line in lines)
+
+
+@given(st.text(max_size=300), st.sampled_from(By))
+@example("=HYPERLINK('http://192.0.2.1')\x1b]0;owned\x07\x1b[2J", By.POD)
+def test_a_name_is_text_whatever_it_is(name: str, by: By) -> None:
+    counted = Tally(Named(name), Period())
+    counted.add(key(), [START])
+    lines = "".join(as_text(report_of(counted, [name]), by=by, most=2, screen=PLAIN)).split("\n")
     assert all(line.isprintable() for line in lines)
 
 
