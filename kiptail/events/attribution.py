@@ -229,6 +229,7 @@ class Attributor:
         self._remember()
         # What may still turn out is asked again after a restart.
         final = {end: endpoint for end, endpoint in endpoints.items() if not endpoint.open}
+        _note_other_ends(tracked.endpoints, decided)
         self._outbox.save_endpoints(flow.id, final, decided.records.values())
         tracked.endpoints, tracked.records, tracked.why = decided.endpoints, decided.records, decided.why
 
@@ -250,6 +251,17 @@ class Attributor:
             if owner is not None and (end, owner.uid) not in tracked.records:
                 name = event_name(flow, end, owner, self._style.node_name)
                 tracked.records[end, owner.uid] = EventRecord(flow.id, end, owner, name, "")
+
+
+def _note_other_ends(before: Mapping[str, Endpoint], decided: Tracked) -> None:
+    """Where somebody else is at an end now, what the journal has of the other end names the wrong one."""
+    for record in decided.records.values():
+        other = "dst" if record.end == "src" else "src"
+        was, now = before.get(other), decided.endpoints.get(other)
+        if not record.recorded or record.withdrawn or was is None or now is None:
+            continue
+        if [pod.uid for pod in was.pods] != [pod.uid for pod in now.pods]:
+            record.recorded_unnoted = True
 
 
 def _is_assigned(tracked: Tracked) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from hashlib import blake2b
 
 from kiptail.clock.dates import exact_time
 from kiptail.events.endpoint import direction_at, known_as
@@ -16,7 +17,7 @@ from kiptail.events.stages import Tracked
 from kiptail.flows.flow import Flow
 from kiptail.text import one_line
 
-__all__ = ["MESSAGE_IDS", "Stretch", "fields", "is_urgent", "next_stretch", "series"]
+__all__ = ["MESSAGE_IDS", "UNIT", "Stretch", "fields", "is_urgent", "next_stretch", "pair", "series"]
 
 #: What a field holds at most, in characters, but for the message: names in Kubernetes have at most 253, as in the DNS.
 VALUE_LIMIT = 256
@@ -43,6 +44,8 @@ MESSAGE_IDS = {
     Stretch.GROWN: "3a469bee68e64cb7a09783349db4e910",
     Stretch.ENDED: "553ff3ef5ff8459882ce828f3a315622",
 }
+#: The unit whose records are kiptail's own: any program can send such fields, and none can be of this unit.
+UNIT = "kiptail.service"
 _BEGINNINGS = {
     Stretch.PLACED: "Flow placed",
     Stretch.GROWN: "Flow goes on",
@@ -53,6 +56,11 @@ _BEGINNINGS = {
 def series(record: EventRecord) -> str:
     """``KIPTAIL_FLOW``: the hash that the Event's name ends with, 16 hexadecimal digits."""
     return record.name.rpartition(".")[2]
+
+
+def pair(flow: Flow, node_name: str) -> str:
+    """``KIPTAIL_PAIR``: what the series of a flow's two ends have in common, 16 hexadecimal digits."""
+    return blake2b(flow.key.identity(node_name, flow.stamp), digest_size=8).hexdigest()
 
 
 def next_stretch(record: EventRecord, flow: Flow) -> Stretch | None:
@@ -114,6 +122,7 @@ def fields(
         "KIPTAIL_FIRST": exact_time(wall_us(flow.first_us)),
         "KIPTAIL_LAST": exact_time(wall_us(flow.last_us)),
         "KIPTAIL_FLOW": series(record),
+        "KIPTAIL_PAIR": pair(flow, style.node_name),
         "KIPTAIL_EVENT": record.name,
     }
     bounded = {field: one_line(value, VALUE_LIMIT) for field, value in values.items()}

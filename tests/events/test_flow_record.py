@@ -35,9 +35,10 @@ def record_fields(
     withdrawn: bool = False,
     spread: Spread | None = None,
     policy: str = "",
+    stamp: int = 0,
     **more: Any,
 ) -> dict[str, str]:
-    flow = Flow(7, key._replace(policy=policy), T0, T0, T0 + 2_500_000, T0, 3, spread=spread)
+    flow = Flow(7, key._replace(policy=policy), T0, T0, T0 + 2_500_000, T0, 3, spread=spread, stamp=stamp)
     tracked = Tracked(flow, 0.0, {"src": src, "dst": dst})
     text = message(flow, end, tracked.peer(end), STYLE, withdrawn=withdrawn)
     record = EventRecord(7, end, pod, f"{pod.name[:9]}.0123456789abcdef", text, withdrawn=withdrawn)
@@ -68,6 +69,7 @@ def test_a_record_says_all_that_is_known_of_one_end() -> None:
         "KIPTAIL_FIRST": "2027-01-15T08:00:00.000000Z",
         "KIPTAIL_LAST": "2027-01-15T08:00:02.500000Z",
         "KIPTAIL_FLOW": "0123456789abcdef",
+        "KIPTAIL_PAIR": "0b1e06350716d6e3",
         "KIPTAIL_EVENT": "client.0123456789abcdef",
     }
 
@@ -112,6 +114,14 @@ def test_what_does_not_apply_is_left_out(how: dict[str, Any], wanted: dict[str, 
 def test_a_peer_has_a_kind_and_a_name(peer: Endpoint, kind: str, name: str | None) -> None:
     found = record_fields(dst=peer)
     assert (found["KIPTAIL_PEER_KIND"], found.get("KIPTAIL_PEER")) == (kind, name)
+
+
+def test_both_ends_of_a_flow_have_the_same_pair_and_no_other_flow_has_it() -> None:
+    pair = record_fields()["KIPTAIL_PAIR"]
+    assert record_fields(end="dst", pod=WEB)["KIPTAIL_PAIR"] == pair
+    assert record_fields(withdrawn=True)["KIPTAIL_PAIR"] == pair
+    assert record_fields(key=KEY._replace(port=81))["KIPTAIL_PAIR"] != pair
+    assert record_fields(stamp=1)["KIPTAIL_PAIR"] != pair
 
 
 HOSTILE = "a\nMESSAGE=b\x1b[2J\x00\x85\u2028\u202e" + "ä" * 5_000

@@ -189,11 +189,13 @@ def test_a_pod_that_was_wrong_is_recorded_with_no_packets_and_the_right_one_with
     hand.recorder.awaiting.reattribute({"10.0.0.1"})
     hand.clock.now += 1.0
     hand.steps()
-    assert journal.told()[2:] == [("ended", "client", 0), ("placed", "heir", 3)]
+    # The other end's is said once more, for its last record named the wrong one.
+    assert journal.told()[2:] == [("ended", "client", 0), ("grown", "web-0", 3), ("placed", "heir", 3)]
+    assert journal.entries[3]["KIPTAIL_PEER"] == "team-b/heir"
     assert journal.entries[2]["MESSAGE"].endswith("counted for another pod since (x0)")
     assert not any(record.pod.name == "client" for _, record in hand.recorder.delivery.pending())
     again = restarted(hand, flow(1, count=3), journal)
-    assert len(journal.entries) == 4
+    assert len(journal.entries) == 5
     hand.directory.owners["10.0.0.1"] = hand.directory.owners["10.0.0.2"]
     again.recorder.awaiting.reattribute({"10.0.0.1"})
     again.clock.now += 1.0
