@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kiptail.admin.object_files import load_objects
 from kiptail.admin.object_requests import request_objects
 from kiptail.admin.question import Question, connection_of
 from kiptail.credentials import kubectl_yaml
 from kiptail.kube.api import KubeApi
 from kiptail.policies.cluster import Objects, other_policies
 from kiptail.policies.explanation import Explanation, explain
+from kiptail.policies.object_files import load_objects
 from kiptail.policies.words import as_json, as_lines
 from kiptail.text import one_line
 

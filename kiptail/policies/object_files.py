@@ -12,22 +12,28 @@ from kiptail.errors import SettingsError
 from kiptail.policies.cluster import Objects
 from kiptail.text import one_line
 
-__all__ = ["load_objects"]
+__all__ = ["files_of", "load_objects"]
 
 #: 20,000 pods have 300 MB.
 MOST_BYTES = 1 << 30
 #: Of YAML, which takes a minute for so much.
 MOST_YAML_BYTES = 16 << 20
 
+#: Files of a directory that are read.
+_SUFFIXES = (".json", ".yaml", ".yml")
+
 _REMEDY = "make it with `kubectl get pods,namespaces,networkpolicies -A -o json > FILE`"
 _STDIN = Path("/dev/stdin")
 
 
-def load_objects(paths: Iterable[Path]) -> Objects:
-    """What stands in the files, of which ``-`` is the standard input. Raises SettingsError."""
-    objects = Objects()
+def load_objects(paths: Iterable[Path], *, flag: str = "--objects", into: Objects | None = None) -> Objects:
+    """What stands in the files, of which ``-`` is the standard input; of each name the last one counts.
+
+    ``flag`` is what names them, ``into`` what is known already. Raises SettingsError.
+    """
+    objects = Objects() if into is None else into
     for path in paths:
-        shown = f"--objects: {one_line(str(path))}"
+        shown = f"{flag}: {one_line(str(path))}"
         try:
             data = inputfile.read(_STDIN if str(path) == "-" else path, MOST_BYTES)
         except OSError as error:
@@ -37,6 +43,19 @@ def load_objects(paths: Iterable[Path]) -> Objects:
                 raise SettingsError(f"{shown} holds something that is no Kubernetes object; {_REMEDY}")
             _take(document, objects)
     return objects
+
+
+def files_of(path: Path, *, flag: str) -> list[Path]:
+    """The file, or those of a directory that can be objects, by their names. Raises SettingsError."""
+    try:
+        if not path.is_dir():
+            return [path]
+        files = sorted(each for each in path.iterdir() if each.suffix in _SUFFIXES and each.is_file())
+    except OSError as error:
+        raise SettingsError(f"{flag}: {one_line(str(path))} cannot be read: {error.strerror}") from error
+    if not files:
+        raise SettingsError(f"{flag}: {one_line(str(path))} holds no file that ends with {', '.join(_SUFFIXES)}")
+    return files
 
 
 def _documents(data: bytes, shown: str) -> list[object]:

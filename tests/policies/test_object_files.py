@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from kiptail.admin import object_files
-from kiptail.admin.object_files import load_objects
 from kiptail.errors import SettingsError
+from kiptail.policies import object_files
+from kiptail.policies.object_files import files_of, load_objects
 from tests.support.policies import namespace, policy, workload_pod
 
 ITEMS = (workload_pod("a", "10.0.0.1"), namespace("team-a", team="a"), policy("p"))
@@ -105,3 +105,22 @@ def test_items_that_are_none_are_counted(tmp_path: Path) -> None:
     objects = load_objects([written(tmp_path, json.dumps({**LIST, "items": odd}).encode())])
     assert objects.refusals() == ["4 objects cannot be used: is no object"]
     assert list(objects.pods) == ["team-a/a"]
+
+
+def test_the_files_of_a_directory_are_those_that_can_be_objects(tmp_path: Path) -> None:
+    for name in ("b.yaml", "a.json", "c.yml", "README.md", ".hidden"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "d.yaml").mkdir()
+    assert [path.name for path in files_of(tmp_path, flag="--policies")] == ["a.json", "b.yaml", "c.yml"]
+    assert files_of(tmp_path / "README.md", flag="--policies") == [tmp_path / "README.md"]
+    with pytest.raises(SettingsError, match=r"^--policies: .* holds no file that ends with \.json, \.yaml, \.yml$"):
+        files_of(tmp_path / "d.yaml", flag="--policies")
+
+
+def test_what_is_known_already_stays_and_the_flag_is_named(tmp_path: Path) -> None:
+    known = load_objects([written(tmp_path, FORMS["a list in JSON"])])
+    more = written(tmp_path, json.dumps(policy("q")).encode(), "more")
+    assert load_objects([more], into=known) is known
+    assert list(known.policies) == ["team-a/p", "team-a/q"]
+    with pytest.raises(SettingsError, match=r"^--policies: "):
+        load_objects([tmp_path / "none"], flag="--policies")
