@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kiptail.events.flow_record import MESSAGE_IDS, Stretch
+from kiptail.events.flow_record import MESSAGE_IDS, UNIT, Stretch
+from kiptail.report.run import CountedBy
 from tests.apiserver import ApiServer
 from tests.support.journald import Journald
+from tests.support.reported import reported, settings_of
 from tests.support.running import Kiptail
 from tests.support.scene import Scene, scene
+from tests.support.ulogd import in_unit
 
 pytestmark = [
     pytest.mark.live,
@@ -43,8 +47,10 @@ def server(node: Scene) -> Iterator[ApiServer]:
         yield server
 
 
-def started(node: Scene, server: ApiServer) -> Kiptail:
-    within = node.journald.command("systemd-cat", "-t", "kiptail", "sh", "-c", CONNECTED, "sh")
+def started(node: Scene, server: ApiServer, groups: Sequence[str] = ()) -> Kiptail:
+    """``groups``: the files of control groups that it enters."""
+    entered = "".join(f"echo $$ >{shlex.quote(group)}; " for group in groups)
+    within = node.journald.command("systemd-cat", "-t", "kiptail", "sh", "-c", f"{entered}{CONNECTED}", "sh")
     return node.kiptail(server.kubeconfig(node.directory / "kubeconfig"), within=within)
 
 
@@ -103,3 +109,27 @@ def test_journalctl_finds_a_pods_flows_also_while_the_api_server_is_away_and_sum
     assert (first["_TRANSPORT"], first["SYSLOG_IDENTIFIER"], first["PRIORITY"]) == ("journal", "kiptail", "6")
     placed = told(journald, f"MESSAGE_ID={MESSAGE_IDS[Stretch.PLACED]}")
     assert sorted(pod for _, pod, _ in placed.elements()) == ["client-1", "client-1", "web-1", "web-1"]
+
+
+def test_a_report_counts_the_units_own_records_and_no_forged_ones(node: Scene, server: ApiServer) -> None:
+    with in_unit("system.slice", UNIT) as groups, started(node, server, groups) as kiptail:
+        node.drop(CLIENT, WEB, 7001, count=3)
+        node.drop(WEB, CLIENT, 7002, count=2)
+        kiptail.wait_for(lambda: len(server.events()) == 4, "its Events")
+        node.drop(CLIENT, WEB, 7001, count=4)
+        kiptail.wait_for(lambda: last(node.journald)().get(("client-1", "sent", "7001")) == 7, "it has grown")
+        assert kiptail.stop() == 0
+    real = found(node.journald, "KIPTAIL_POD=client-1", "KIPTAIL_PORT=7001", f"_SYSTEMD_UNIT={UNIT}")
+    assert real, "journald knows the unit"
+    forged = {key: value for key, value in real[-1].items() if key.startswith(("KIPTAIL_", "MESSAGE"))}
+    for more in ({"KIPTAIL_COUNT": "1000"}, {"KIPTAIL_FLOW": "0" * 16, "KIPTAIL_PAIR": "0" * 16}):
+        node.journald.send_native({**forged, "_SYSTEMD_UNIT": UNIT, "SYSLOG_IDENTIFIER": "kiptail", **more})
+    assert len(found(node.journald, "KIPTAIL_POD=client-1", "KIPTAIL_PORT=7001")) == len(real) + 2
+    sums = {("client-1", "web-1", 7001): 7, ("web-1", "client-1", 7002): 2}
+    # Lines of other tests are in the journal as well, for the kernel log is everyone's.
+    settings = settings_of(node.directory, node.prefix, journal_directory=str(node.journald.directory))
+    for by in (CountedBy.RECORDS, CountedBy.AUTO):
+        counted = Counter[tuple[str, str, int | None]]()
+        for flow in reported(settings, by).flows:
+            counted[flow.id.src.pod, flow.id.dst.pod, flow.id.port] += flow.count
+        assert counted == sums, by

@@ -24,7 +24,9 @@ class Progress:
     so that what is printed then has a line of its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "lines") -> None:
+        """``what`` is read: it is the rate that the bar shows."""
+        self._what = what
         self._begun = time.monotonic()
         self._bar: Any = None
         self._steps = 0
@@ -48,7 +50,7 @@ class Progress:
                     length=_STEPS, label="reading the journal", file=sys.stderr, item_show_func=lambda rate: rate
                 ).__enter__()
             steps = max(self._steps, int(part * _STEPS))
-            self._bar.update(steps - self._steps, f"{lines / took:,.0f} lines/s")
+            self._bar.update(steps - self._steps, f"{lines / took:,.0f} {self._what}/s")
             self._steps = steps
 
     def _close(self, *, whole: bool) -> None:

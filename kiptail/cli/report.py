@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -49,18 +50,27 @@ _MOST_ROWS = 10_000
     "--since", metavar="TIME", help="The first moment to report, as of kiptail. [default: the journal's start]"
 )
 @click.option("--until", metavar="TIME", help="The moment with which the report ends. [default: the journal's end]")
+@click.option("--from", "counted_by", metavar="auto|lines|records",
+              help="What to count packets by: the kernel's lines, kiptail's own flow records, or lines, with the names"
+              " that records give, and records of machines without any. [default: auto]")  # fmt: skip
+@click.option("--policies", metavar="FILE", multiple=True,
+              help="Say which of the packets these NetworkPolicies, JSON or YAML, would admit if there were no others;"
+              " can be given several times, and be a directory. Pods' labels are those of --pods or the"
+              " cluster.")  # fmt: skip
 @click.option("--by", type=click.Choice(["pod", "workload", "namespace"]), default="pod", show_default=True,
               help="What the ends of flows are added up by.")  # fmt: skip
 @click.option("--top", "most", metavar="NUMBER", default="10", show_default=True, help="How many rows the tables have.")
 @click.option("--output", metavar="text|json|csv|html", help="What to write. [default: text]")
 @click.option("--out", metavar="FILE", help="The file to write. [default: the standard output]")
 @click.pass_context
-def report_command(ctx: click.Context, /, by: str, most: str, out: str | None, **given: object) -> None:
+def report_command(
+    ctx: click.Context, /, by: str, most: str, out: str | None, policies: tuple[str, ...], **given: object
+) -> None:
     """Add up whose packets were dropped, to where and when, by the journal of this machine or a recorded one.
 
-    Reads the kernel's log lines, all of them, and changes nothing. Pods are those of --pods, else the cluster's of
-    today: who had an address earlier and is gone is shown by the address. json and csv have a row for each flow;
-    html is one page that needs nothing else.
+    Reads the kernel's log lines, all of them, and changes nothing. Pods are named as they were then by kiptail's own
+    flow records in the journal; else by --pods, or as the cluster knows them today: who had an address earlier and is
+    gone is shown by the address. json and csv have a row for each flow; html is one page that needs nothing else.
 
     Settings are those of the service: its configuration file, and the variables in /etc/default/kiptail.
     """
@@ -68,14 +78,20 @@ def report_command(ctx: click.Context, /, by: str, most: str, out: str | None, *
     given = merged(ctx.obj, given)
     # What is asked for goes by flags alone: the service's own --since and --output are about something else.
     since_us, until_us = _period(given.pop("since", None), given.pop("until", None), now_us)
-    form = given.pop("output", None)
+    form, counted_by = given.pop("output", None), given.pop("counted_by", None)
     output: Output = checked(
         "--output", "text" if form is None else str(form), values.choice("text", "json", "csv", "html")
     )
+    counted_by = checked(
+        "--from", "auto" if counted_by is None else str(counted_by), values.choice("auto", "lines", "records")
+    )
+    tried = tuple(checked("--policies", each, values.path) for each in policies)
     rows = checked("--top", most, lambda text: values.whole_number(text, least=1, most=_MOST_ROWS))
     environ = {**read_environment(UNITS_ENVIRONMENT), **os.environ}
     # Nothing is written to a cluster, and reading ends.
-    settings = resolve({**given, "dry_run": True, "no_follow": True}, environ, now_us=now_us)
+    settings = resolve(
+        {**given, "dry_run": True, "no_follow": True}, environ, now_us=now_us, need_prefix=counted_by != "records"
+    )
     if out is None:
         stdio.require_output()
     else:
@@ -89,13 +105,15 @@ def report_command(ctx: click.Context, /, by: str, most: str, out: str | None, *
     wanted = run.Wanted(
         settings=settings,
         period=run.Period(since_us, until_us),
+        policies=tried,
+        counted_by=run.CountedBy(counted_by),
         cluster_named=any(given.get(option.key) for option in (options.KUBECONFIG, options.CONTEXT, options.SERVER)),
         by=run.By(by),
         most=rows,
         output=output,
     )
-    with Progress() as progress:
-        report = run.made(wanted, progress)
+    with contextlib.ExitStack() as shown:
+        report = run.made(wanted, lambda what: shown.enter_context(Progress(what)))
     if output != "text":
         for remark in report.remarks:
             stdio.say(f"kiptail: {one_line(remark)}")

@@ -133,6 +133,11 @@ class Journal(Generic[Known]):
         return self._scanner.counts
 
     @property
+    def boots(self) -> frozenset[str]:
+        """The ids of the boots in which the wanted lines were written that have been read."""
+        return frozenset(boot.hex() for boot in self._scanner.boots)
+
+    @property
     def trouble(self) -> str:
         """Why nothing can be read at the moment, in one line; "" while all is well."""
         return self._open_journal.trouble

@@ -23,6 +23,7 @@ __all__ = [
     "changed",
     "field",
     "match_kernel",
+    "match_unit",
     "open_directory",
     "open_files",
     "open_machine",
@@ -95,6 +96,14 @@ def match_kernel(reader: Reader, units: Sequence[str] = ()) -> None:
         reader.add_match(f"MESSAGE_ID={SUPPRESSED_MESSAGE_ID}")
         reader.add_disjunction()
         reader.add_match("_TRANSPORT=syslog", "SYSLOG_IDENTIFIER=ulogd", *(f"_SYSTEMD_UNIT={unit}" for unit in units))
+
+
+def match_unit(reader: Reader, unit: str, message_ids: Sequence[str]) -> None:
+    """Let only entries through that a unit sent to journald itself, with one of these ids.
+
+    Any program may send the id, but only journald says of which unit the sender is, by its control group.
+    """
+    reader.add_match("_TRANSPORT=journal", f"_SYSTEMD_UNIT={unit}", *(f"MESSAGE_ID={each}" for each in message_ids))
 
 
 def changed(reader: Reader) -> bool:

@@ -60,6 +60,8 @@ class Scanner(Generic[Known]):
         ulogd in a unit, by the unit's name. ``timeline`` observes each line.
         """
         self.counts = JournalCounts()
+        #: The boots of the lines that were taken.
+        self.boots: set[bytes] = set()
         #: What :func:`~kiptail.journal.source_clock.source_delay` knows by now.
         self.clock = clock
         #: The last line's receipt, if the last scan found any: monotonic time, with its boot, and real time.
@@ -154,6 +156,7 @@ class Scanner(Generic[Known]):
             delay_us = syslog_delay(realtime_us, source_us)
         elif source_us is not None:
             self.clock, delay_us = source_delay(self.clock, boot.hex(), monotonic_us, source_us)
+        self.boots.add(boot)
         batch.lines.append(line)
         batch.times_us.append(self._timeline.observe(boot.hex(), monotonic_us, realtime_us) - delay_us)
         self._last = monotonic_us, boot, realtime_us
@@ -202,6 +205,7 @@ class Scanner(Generic[Known]):
                 except (LookupError, ValueError, OSError):
                     return True
                 if boot != known_boot or not least_us <= realtime_us - monotonic_us <= most_us:
+                    self.boots.add(boot)
                     steady_us = self._timeline.observe(boot.hex(), monotonic_us, realtime_us)
                     ahead_us, wall_offset_us = realtime_us - steady_us, realtime_us - monotonic_us
                     least_us, most_us = wall_offset_us - JITTER_US, wall_offset_us + JITTER_US

@@ -26,7 +26,7 @@ from kiptail.pods.stats import IndexStats
 from kiptail.pods.workload import workload_of
 from kiptail.text import one_line
 
-__all__ = ["Collector", "Snapshot", "SnapshotIndex", "load_snapshot"]
+__all__ = ["Also", "Collector", "Snapshot", "SnapshotIndex", "load_snapshot"]
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,12 @@ class SnapshotIndex:
         return IndexStats(pods=len(self._ownership))
 
 
-def load_snapshot(path: Path, *, label: str | None) -> Snapshot:
+#: Also shown each object, with what it is when it does not say so itself; whether that is of another kind than a
+#: snapshot is made of, and of use all the same.
+Also = Callable[[dict[str, Any], str], bool]
+
+
+def load_snapshot(path: Path, *, label: str | None, also: Also | None = None) -> Snapshot:
     """What ``kubectl get pods -A -o json`` wrote, also with nodes and Services in it; raises SettingsError.
 
     ``label`` is as :func:`reduce_pod` takes it.
@@ -157,12 +162,11 @@ def load_snapshot(path: Path, *, label: str | None) -> Snapshot:
         items = [document]
     if not isinstance(items, list):
         raise SettingsError(f"{shown} holds no list of pods; {REMEDY}")
-    return _reduced(items, shown, kind=kind.removesuffix("List") or "Pod", label=label)
+    return _reduced(items, shown, kind=kind.removesuffix("List") or "Pod", collector=Collector(label=label, also=also))
 
 
-def _reduced(items: list[Any], shown: str, *, kind: str, label: str | None) -> Snapshot:
+def _reduced(items: list[Any], shown: str, *, kind: str, collector: Collector) -> Snapshot:
     """``kind`` is that of items that have none themselves, as in a list that came from the API server directly."""
-    collector = Collector(label=label)
     for item in items:
         collector.add(item, kind)
     refused = collector.refused
@@ -178,9 +182,9 @@ def _reduced(items: list[Any], shown: str, *, kind: str, label: str | None) -> S
 class Collector:
     """Makes a snapshot of objects, one by one."""
 
-    def __init__(self, *, label: str | None = None) -> None:
+    def __init__(self, *, label: str | None = None, also: Also | None = None) -> None:
         """``label`` is as :func:`reduce_pod` takes it."""
-        self._label = label
+        self._label, self._also = label, also
         self._pods: list[Pod] = []
         self._workloads: dict[tuple[str, str], str] = {}
         self._services = AddressNames()
@@ -193,6 +197,7 @@ class Collector:
         if not isinstance(item, dict):
             self.refused["no object"] += 1
             return
+        useful = self._also is not None and self._also(item, kind)
         match _text(item, "kind") or kind:
             case "Pod":
                 self._add_pod(item)
@@ -200,7 +205,7 @@ class Collector:
                 note_node(item, self._nodes)
             case "Service":
                 note_service(item, self._services)
-            case _:
+            case _ if not useful:
                 self.refused["of another kind"] += 1
 
     def snapshot(self) -> Snapshot:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from kiptail.clock.dates import kubernetes_time
 from kiptail.report.ends import By
 from kiptail.report.summary import Group, Report, pair_of, policy_of, port_of, top, verdict_of
+from kiptail.report.tally import FlowId
+from kiptail.report.trial import Outcome, in_words, sentence
 from kiptail.text import one_line, plural, span
 
 __all__ = ["Screen", "as_text"]
@@ -56,6 +58,16 @@ def as_text(report: Report, *, by: By, most: int, screen: Screen) -> Iterator[st
         yield f"\n{title}: {shown}\n{'packets':>12} {'share':>6}  {'last':<20}  {column}\n"
         for group in groups[:most]:
             yield _row(group, report.packets, arrow.join(map(one_line, group.label)), screen)
+    if report.trial is not None:
+        yield from _trial(report, report.trial, most, screen)
+
+
+def _trial(report: Report, trial: Mapping[FlowId, Outcome], most: int, screen: Screen) -> Iterator[str]:
+    """What other policies would let through, and what is in the way of the rest."""
+    yield f"\n{sentence(report.flows, trial)}\n{'packets':>12} {'share':>6}  {'last':<20}  would be\n"
+    groups = top(report.flows, lambda one: (in_words(trial[one]),))
+    for group in groups[:most]:
+        yield _row(group, report.packets, one_line(group.label[0]), screen)
 
 
 def _head(report: Report) -> str:

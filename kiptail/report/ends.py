@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from kiptail.pods.ownership import Hands, Owned
-from kiptail.pods.pod import PodRef
+from kiptail.report.recorded import Who
+from kiptail.report.recorded_names import RecordedNames
 
 __all__ = ["OTHERS", "By", "End", "Ends", "Owners"]
 
@@ -17,6 +18,8 @@ __all__ = ["OTHERS", "By", "End", "Ends", "Owners"]
 MOST_ADDRESSES = 500_000
 #: The most pods that are named of those that may have had an address.
 _NAMED = 3
+#: Of so many stretches of time it is seen whether the answer is the same in all.
+_COMPARED = 32
 
 
 class By(StrEnum):
@@ -85,11 +88,21 @@ class _Answers:
 class Ends:
     """The ends of all flows, each made once."""
 
-    def __init__(self, owners: Owners | None, workloads: Mapping[tuple[str, str], str]) -> None:
-        """Without ``owners`` addresses are all that is known; ``workloads`` are by the pods' namespace and name."""
+    def __init__(
+        self,
+        owners: Owners | None,
+        workloads: Mapping[tuple[str, str], str],
+        recorded: RecordedNames | None = None,
+    ) -> None:
+        """Who is ``recorded`` comes before the ``owners``, for that was found out then.
+
+        Without both, addresses are all that is known. ``workloads`` are by the pods' namespace and name.
+        """
         self._owners = owners
         self._workloads = workloads
+        self._recorded = recorded or None
         self._known: dict[str, _Answers] = {}
+        self._made: dict[tuple[str, str, str, str, str], End] = {}
 
     def at(self, address: str, at_us: int) -> End:
         """Who was at ``address`` at a time, µs since the epoch."""
@@ -99,43 +112,67 @@ class Ends:
         stretch = answers.stretch(at_us)
         end = answers.ends.get(stretch)
         if end is None:
-            found = self._found(address, at_us)
-            # It may be the same pod again.
-            end = next((one for one in answers.ends.values() if astuple(one) == astuple(found)), found)
-            answers.ends[stretch] = end
+            end = answers.ends[stretch] = self._found(address, at_us)
         return end
 
+    def of(self, address: str, who: Who) -> End:
+        """Who a record says was at ``address``."""
+        workload = who.workload or self._workloads.get((who.namespace, who.pod), "")
+        return self._end(address, who.namespace, who.pod, workload, who.name)
+
     def stays(self, address: str, first_us: int, last_us: int) -> bool:
-        """Whether the address surely did not change hands between these times."""
+        """Whether whoever was at the address at the first of these times surely was until the last."""
         answers = self._answers(address)
-        return answers is None or not answers.changes or answers.stretch(first_us) == answers.stretch(last_us)
+        if answers is None or not answers.changes:
+            return True
+        first, last = answers.stretch(first_us), answers.stretch(last_us)
+        if first == last:
+            return True
+        if last - first > _COMPARED:
+            return False
+        end = self.at(address, first_us)
+        return all(self.at(address, change_us) is end for change_us in answers.changes[first:last])
 
     def _answers(self, address: str) -> _Answers | None:
         answers = self._known.get(address)
         if answers is None and len(self._known) < MOST_ADDRESSES:
-            changes = self._owners.hands(address).changes if self._owners is not None else ()
+            changes: Sequence[int] = self._owners.hands(address).changes if self._owners is not None else ()
+            if self._recorded is not None:
+                changes = sorted({*changes, *self._recorded.changes(address)})
             answers = self._known[address] = _Answers(changes)
         return answers
 
     def _found(self, address: str, at_us: int) -> End:
-        if self._owners is None:
-            return End(address)
-        pods = self._owners.owned(address, at_us).pods
-        if not pods:
-            return End(address, name=self._owners.name(address))
-        namespace = _only(pod.namespace for pod in pods)
-        workload = _only(self._workloads.get((pod.namespace, pod.name), "") for pod in pods) if namespace else ""
-        if len(pods) == 1:
-            return End(address, namespace, pods[0].name, workload)
-        return End(address, namespace, "", workload, _one_of(pods))
+        recorded = self._recorded.at(address, at_us) if self._recorded is not None else ()
+        if recorded:
+            return self._one_of(address, recorded)
+        pods = self._owners.owned(address, at_us).pods if self._owners is not None else ()
+        if pods:
+            return self._one_of(address, [Who(pod.namespace, pod.name) for pod in pods])
+        return self._end(address, name=self._owners.name(address) if self._owners is not None else "")
+
+    def _one_of(self, address: str, found: Sequence[Who]) -> End:
+        """The pod that it was, or what to call it that it was one of several."""
+        if len(found) == 1:
+            return self.of(address, found[0])
+        namespace = _only(who.namespace for who in found)
+        workload = ""
+        if namespace:
+            workload = _only(who.workload or self._workloads.get((namespace, who.pod), "") for who in found)
+        names = [who.name or f"{who.namespace}/{who.pod}" for who in found[:_NAMED]]
+        text = " or ".join([*names, f"{len(found) - _NAMED} others"] if len(found) > _NAMED else names)
+        return self._end(address, namespace, "", workload, text)
+
+    def _end(self, address: str, namespace: str = "", pod: str = "", workload: str = "", name: str = "") -> End:
+        """It may be the same again: then it is the same object."""
+        key = (address, namespace, pod, workload, name)
+        end = self._made.get(key)
+        if end is None:
+            end = self._made[key] = End(*key)
+        return end
 
 
 def _only(texts: Iterable[str]) -> str:
     """The text, if they are all the same."""
     different = set(texts)
     return different.pop() if len(different) == 1 else ""
-
-
-def _one_of(pods: Sequence[PodRef]) -> str:
-    names = [f"{pod.namespace}/{pod.name}" for pod in pods[:_NAMED]]
-    return " or ".join([*names, f"{len(pods) - _NAMED} others"] if len(pods) > _NAMED else names)

@@ -45,6 +45,8 @@ class KernelLines:
     overruns: int = 0
     #: Prefixes of counted packets whose rules log at a limited rate.
     limited: Sequence[str] = ()
+    #: The ids of the boots in which lines with a wanted prefix were written.
+    boots: frozenset[str] = frozenset()
 
     def read(self, tally: Tally) -> None:
         """Add up all lines that stand for lost packets. Raises JournalError."""
@@ -82,6 +84,7 @@ class KernelLines:
                     # Whatever comes now was logged after the period.
                     break
             self.progress(1.0, journal.counts.wanted)
+            self.boots = journal.boots
             counts = journal.counts
             self.missed, self.suppressed, self.overruns = counts.missed, counts.suppressed, counts.overruns
         limited = prefixes.limited().union(*(source.prefixes(()).limited() for source in nflog))

@@ -14,7 +14,7 @@ from kiptail.config.settings import Settings
 from kiptail.credentials.renewal import TOKEN_FILE, KeptToken
 from kiptail.errors import ApiError, ClusterError
 from kiptail.kube.pages import items_of, pages
-from kiptail.pods.snapshot import Collector, Snapshot, load_snapshot
+from kiptail.pods.snapshot import Also, Collector, Snapshot, load_snapshot
 
 if TYPE_CHECKING:
     from kiptail.kube.api import KubeApi
@@ -25,29 +25,37 @@ log = logging.getLogger(__name__)
 
 #: Objects a page, and pages: Kubernetes is made for 150,000 pods, and a server may leave every second page empty.
 PAGE, MOST_PAGES = 250, 1_600
+#: Namespaces whose labels are asked for, one by one.
+MOST_NAMESPACES = 2_000
 _ONLY_ADDRESSES = "so packets are reported by addresses alone"
+_AND_RECORDS = "so packets of which no flow record tells are reported by addresses alone"
 
 
-def known_pods(settings: Settings, *, demanded: bool) -> Snapshot | None:
+def known_pods(
+    settings: Settings, *, demanded: bool, also: Also | None = None, recorded: bool = False
+) -> Snapshot | None:
     """The pods, and names of nodes and Services; None, and a warning that says why, where nobody tells.
 
-    ``demanded``: the cluster was named, so it is an error when it does not answer. Raises SettingsError, ClusterError.
+    ``demanded``: the cluster was named, so it is an error when it does not answer. ``also`` is shown each object, and
+    the namespaces of a cluster as well. ``recorded``: there are flow records, which name most. Raises SettingsError,
+    ClusterError.
     """
     if settings.pods is not None:
-        return load_snapshot(settings.pods, label=None)
+        return load_snapshot(settings.pods, label=None, also=also)
+    consequence = _AND_RECORDS if recorded else _ONLY_ADDRESSES
     if not demanded and not any(map(os.path.exists, settings.kubeconfigs)):
-        log.warning("there is neither --pods nor a kubeconfig, %s", _ONLY_ADDRESSES)
+        log.warning("there is neither --pods nor a kubeconfig, %s", consequence)
         return None
     try:
-        return _asked(settings)
+        return _asked(settings, also)
     except (ApiError, ClusterError) as error:
         if demanded:
             raise error if isinstance(error, ClusterError) else ClusterError(str(error)) from error
-        log.warning("the pods are not known, %s (see --pods): %s", _ONLY_ADDRESSES, error)
+        log.warning("the pods are not known, %s (see --pods): %s", consequence, error)
         return None
 
 
-def _asked(settings: Settings) -> Snapshot:
+def _asked(settings: Settings, also: Also | None) -> Snapshot:
     from kiptail.kube.api import KubeApi  # noqa: PLC0415 - 50 ms that a report with --pods does without
 
     tokens = KeptToken(settings.state_directory / TOKEN_FILE)
@@ -55,7 +63,7 @@ def _asked(settings: Settings) -> Snapshot:
         *settings.kubeconfigs, context=settings.context, server=settings.server, tokens=tokens
     )
     with contextlib.closing(api):
-        collector = Collector()
+        collector = Collector(also=also)
         try:
             _collect(collector, "Pod", _paged(api.list_pods_page))
         except ApiError as error:
@@ -67,7 +75,22 @@ def _asked(settings: Settings) -> Snapshot:
                 _collect(collector, kind, _paged(list_page))
             except ApiError as error:
                 log.info("addresses of %ss are not named: %s", kind.lower(), error)
-        return collector.snapshot()
+        snapshot = collector.snapshot()
+        if also is not None:
+            _show_namespaces(api, {pod.ref.namespace for pod in snapshot.pods}, also)
+        return snapshot
+
+
+def _show_namespaces(api: KubeApi, names: set[str], also: Also) -> None:
+    """Of these names: to list all of them is a right that kiptail does without."""
+    for name in sorted(names)[:MOST_NAMESPACES]:
+        try:
+            also(api.namespace(name), "Namespace")
+        except ApiError as error:
+            if error.status == 404:
+                continue
+            log.warning("the labels of namespaces are not known: %s", error)
+            return
 
 
 def _collect_own(api: KubeApi, collector: Collector, node: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kiptail.clock.dates import kubernetes_time
@@ -28,6 +28,8 @@ _COLUMNS = (
     *("first", "last", "count", "verdict", "policy", "prefix", "protocol", "port", "icmp_type", "icmp_code", "reply"),
     *(f"{end}_{field}" for end in ("src", "dst") for field in _END_FIELDS),
 )
+#: Only where it was asked: what would become of the flow, and which policies deny it, or why nobody can say.
+_TRIAL = ("with_policies", "why")
 
 
 def as_json(report: Report) -> Iterator[str]:
@@ -35,25 +37,26 @@ def as_json(report: Report) -> Iterator[str]:
     head = {"from": _time(report.from_us), "to": _time(report.to_us), "packets": report.packets}
     yield json.dumps(head)[:-1] + ', "flows": ['
     for start in range(0, len(report.flows), _CHUNK):
-        lines = (json.dumps(_flow(flow)) for flow in report.flows[start : start + _CHUNK])
+        lines = (json.dumps(_flow(flow, report)) for flow in report.flows[start : start + _CHUNK])
         yield (",\n" if start else "\n") + ",\n".join(lines)
     yield "\n]}\n" if report.flows else "]}\n"
 
 
 def as_csv(report: Report) -> Iterator[str]:
     """RFC 4180, in pieces: a line of names, then a flow a line."""
-    yield _lines([_COLUMNS])
+    columns = (*_COLUMNS, *(_TRIAL if report.trial is not None else ()))
+    yield _lines([columns])
     for start in range(0, len(report.flows), _CHUNK):
-        yield _lines([_cells(flow) for flow in report.flows[start : start + _CHUNK]])
+        yield _lines([_cells(flow, report, columns) for flow in report.flows[start : start + _CHUNK]])
 
 
 def _time(us: int | None) -> str | None:
     return None if us is None else kubernetes_time(us)
 
 
-def _flow(flow: Flow) -> dict[str, Any]:
+def _flow(flow: Flow, report: Report) -> dict[str, Any]:
     one = flow.id
-    return {
+    fields = {
         "src": _end(one.src),
         "dst": _end(one.dst),
         "protocol": one.protocol,
@@ -68,17 +71,20 @@ def _flow(flow: Flow) -> dict[str, Any]:
         "first": kubernetes_time(flow.first_us),
         "last": kubernetes_time(flow.last_us),
     }
+    if report.trial is not None:
+        fields |= dict(zip(_TRIAL, report.trial[one], strict=True))
+    return fields
 
 
 def _end(end: End) -> dict[str, str]:
     return {field: getattr(end, field) for field in _END_FIELDS}
 
 
-def _cells(flow: Flow) -> list[str]:
-    row = _flow(flow)
+def _cells(flow: Flow, report: Report, columns: Sequence[str]) -> list[str]:
+    row = _flow(flow, report)
     ends = {f"{end}_{field}": text for end in ("src", "dst") for field, text in row[end].items()}
     row |= ends | {"reply": "yes" if row["reply"] else ""}
-    return [_cell(row[column]) for column in _COLUMNS]
+    return [_cell(row[column]) for column in columns]
 
 
 def _cell(value: object) -> str:

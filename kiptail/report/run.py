@@ -3,29 +3,54 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 from kiptail.config.settings import Settings
+from kiptail.flows.known_lines import lines_of_units
+from kiptail.journal.source import Source as JournalSource
+from kiptail.journal.unit_entries import has_lines
 from kiptail.pods.garbage import uncollected
-from kiptail.pods.snapshot import SnapshotIndex
+from kiptail.pods.snapshot import Snapshot, SnapshotIndex
+from kiptail.policies.cluster import Objects
+from kiptail.policies.object_files import files_of, load_objects
 from kiptail.report.as_html import as_html
 from kiptail.report.as_text import Screen, as_text
 from kiptail.report.ends import By, Ends
+from kiptail.report.flow_records import FlowRecords
 from kiptail.report.kernel_lines import KernelLines, Progress
 from kiptail.report.known_pods import known_pods
+from kiptail.report.lines_else_records import LinesElseRecords
+from kiptail.report.record_reading import RecordNaming, has_records, read_names
 from kiptail.report.records import as_csv, as_json
 from kiptail.report.summary import Report, report_of
 from kiptail.report.tally import Period, Tally
+from kiptail.report.trial import Trial
 
-__all__ = ["By", "Output", "Period", "Screen", "Source", "Wanted", "made", "written"]
+__all__ = ["Bars", "By", "CountedBy", "Output", "Period", "Screen", "Source", "Wanted", "made", "written"]
 
 Output = Literal["text", "json", "csv", "html"]
 
 
+#: Makes what shows how far a pass over the journal is, by what it reads.
+Bars = Callable[[str], Progress]
+
+
+class CountedBy(StrEnum):
+    """What packets are counted by."""
+
+    #: The kernel's lines, named by flow records; the records of machines whose lines the journal does not have.
+    AUTO = "auto"
+    LINES = "lines"
+    RECORDS = "records"
+
+
 class Source(Protocol):
-    """Where packets are recorded. Another one, such as records of flows in the journal, is chosen in :func:`made`."""
+    """Where packets are counted; chosen in :func:`made`."""
 
     def read(self, tally: Tally) -> None:
         """Add up all that belongs to the tally's period. Raises JournalError."""
@@ -40,6 +65,9 @@ class Wanted:
 
     settings: Settings
     period: Period
+    counted_by: CountedBy
+    #: Files, and directories of them, with policies that are tried.
+    policies: tuple[Path, ...]
     #: The cluster was named: it is an error when it does not answer.
     cluster_named: bool
     by: By
@@ -48,18 +76,59 @@ class Wanted:
     output: Output
 
 
-def made(wanted: Wanted, progress: Progress) -> Report:
+def made(wanted: Wanted, bars: Bars) -> Report:
     """The report. Raises SettingsError, JournalError, ClusterError."""
+    settings = wanted.settings
     with uncollected():
-        snapshot = known_pods(wanted.settings, demanded=wanted.cluster_named)
+        snapshot, trial = _cluster(wanted)
+        by, names, naming = wanted.counted_by, None, None
+        if by is CountedBy.AUTO and not _has_lines(settings):
+            by = CountedBy.RECORDS
+        if by is CountedBy.AUTO:
+            naming = read_names(settings, wanted.period, bars("records"))
+            names = naming.names
         if snapshot is None:
-            ends = Ends(None, {})
+            ends = Ends(None, {}, names)
         else:
-            ends = Ends(SnapshotIndex(snapshot, now_us=time.time_ns() // 1000).owners, snapshot.workloads)
+            owners = SnapshotIndex(snapshot, now_us=time.time_ns() // 1000).owners
+            ends = Ends(owners, snapshot.workloads, names)
         tally = Tally(ends, wanted.period)
-        source: Source = KernelLines(wanted.settings, progress)
+        source = _source(settings, by, naming, bars)
         source.read(tally)
-        return report_of(tally, source.remarks())
+        return report_of(tally, source.remarks(), trial)
+
+
+def _cluster(wanted: Wanted) -> tuple[Snapshot | None, Trial | None]:
+    """The pods, if they are known, and the policies that are tried."""
+    settings, demanded = wanted.settings, wanted.cluster_named
+    recorded = wanted.counted_by is not CountedBy.LINES and has_records(settings)
+    if not wanted.policies:
+        return known_pods(settings, demanded=demanded, recorded=recorded), None
+    objects = Objects()
+    files = [file for path in wanted.policies for file in files_of(path, flag="--policies")]
+    snapshot = known_pods(settings, demanded=demanded, also=partial(_taken, objects), recorded=recorded)
+    load_objects(files, flag="--policies", into=objects)
+    return snapshot, Trial(objects, settings.pod_cidrs)
+
+
+def _taken(objects: Objects, obj: dict[str, Any], kind: str) -> bool:
+    """Take in what policies look at. True for what a snapshot has no use for; which policies there are say files."""
+    own = obj.get("kind") or kind
+    if own in {"Pod", "Namespace"}:
+        objects.take(obj, kind)
+    return own in {"Namespace", "NetworkPolicy"}
+
+
+def _has_lines(settings: Settings) -> bool:
+    units = tuple(lines_of_units(settings.nflog, settings.prefixes))
+    return has_lines(JournalSource(settings.journal_directory, settings.journal_files, units))
+
+
+def _source(settings: Settings, by: CountedBy, naming: RecordNaming | None, bars: Bars) -> Source:
+    if by is CountedBy.RECORDS:
+        return FlowRecords(settings, bars("records"))
+    lines = KernelLines(settings, bars("lines"))
+    return lines if naming is None else LinesElseRecords(lines, naming, partial(bars, "records"))
 
 
 def written(report: Report, wanted: Wanted, screen: Screen) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -10,6 +10,7 @@ from kiptail.netfilter.protocols import icmp_name, protocol_name
 from kiptail.report.ends import By
 from kiptail.report.moments import Moments
 from kiptail.report.tally import Bars, Flow, FlowId, Tally
+from kiptail.report.trial import Outcome, Trial
 from kiptail.text import one_line
 
 __all__ = ["Group", "Report", "pair_of", "policy_of", "port_of", "report_of", "top", "verdict_of"]
@@ -34,6 +35,8 @@ class Report:
     moments: Moments
     #: What is not in the sums, a sentence each.
     remarks: Sequence[str]
+    #: What would become of each flow with other policies; None where that was not asked.
+    trial: Mapping[FlowId, Outcome] | None = None
 
 
 @dataclass(slots=True)
@@ -46,8 +49,8 @@ class Group:
     flows: list[Flow] = field(default_factory=list)
 
 
-def report_of(tally: Tally, remarks: Iterable[str]) -> Report:
-    """The report of what was counted."""
+def report_of(tally: Tally, remarks: Iterable[str], trial: Trial | None = None) -> Report:
+    """The report of what was counted; ``trial`` is asked about each flow."""
     flows = sorted(tally.flows.values(), key=_rank)
     since_us, until_us = tally.period
     return Report(
@@ -57,7 +60,8 @@ def report_of(tally: Tally, remarks: Iterable[str]) -> Report:
         flows=flows,
         bars=tally.bars,
         moments=tally.moments,
-        remarks=tuple(remarks),
+        remarks=(*remarks, *(trial.remarks() if trial is not None else ())),
+        trial=trial.outcomes(flow.id for flow in flows) if trial is not None else None,
     )
 
 

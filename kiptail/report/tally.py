@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kiptail.flows.flow import FlowKey
 from kiptail.report.ends import OTHERS, End, Ends
+from kiptail.report.growth import Step
 from kiptail.report.moments import Moments
 
 __all__ = ["Bars", "Flow", "FlowId", "Period", "Tally"]
@@ -76,12 +77,12 @@ class Bars:
         """Count a packet at each of these times."""
         width_us = self.width_us
         self._counts.update([time_us // width_us for time_us in times_us])
-        while len(self._counts) > MOST_STRETCHES:
-            self.width_us *= 2
-            wider: Counter[int] = Counter()
-            for at, count in self._counts.items():
-                wider[at // 2] += count
-            self._counts = wider
+        self._narrow()
+
+    def add_at(self, time_us: int, count: int) -> None:
+        """Count packets at one time."""
+        self._counts[time_us // self.width_us] += count
+        self._narrow()
 
     def columns(self, from_us: int, to_us: int, number: int) -> list[int]:
         """The packets in each of some equal parts of a time; what was before or after is in the first or last."""
@@ -91,6 +92,14 @@ class Bars:
             middle_us = at * self.width_us + self.width_us // 2
             columns[min(max(0, (middle_us - from_us) * number // span_us), number - 1)] += count
         return columns
+
+    def _narrow(self) -> None:
+        while len(self._counts) > MOST_STRETCHES:
+            self.width_us *= 2
+            wider: Counter[int] = Counter()
+            for at, count in self._counts.items():
+                wider[at // 2] += count
+            self._counts = wider
 
 
 @dataclass(slots=True)
@@ -119,6 +128,22 @@ class Tally:
             for time_us in times_us:
                 self._add(key, (time_us,), time_us, time_us)
 
+    def add_steps(self, one: FlowId, steps: Iterable[Step]) -> int:
+        """Count packets of a flow by how it grew: the steps that ended in the period. Gives how many those were."""
+        within = [step for step in steps if self.period.has(step.until_us)]
+        if not within:
+            return 0
+        counts: Counter[int] = Counter()
+        for step in within:
+            counts[step.until_us] += step.packets
+        for time_us, packets in counts.items():
+            self.bars.add_at(time_us, packets)
+        count, last_us = counts.total(), max(counts)
+        first_us = min(last_us, max(min(step.since_us for step in within), self.period.since_us or 0))
+        self.packets += count
+        self._count(one, counts, first_us, last_us)
+        return count
+
     def _add(self, key: FlowKey, times_us: Sequence[int], first_us: int, last_us: int) -> None:
         one = FlowId(
             self.ends.at(key.src, first_us),
@@ -132,11 +157,14 @@ class Tally:
             key.verdict,
             key.policy,
         )
+        self._count(one, Counter(times_us), first_us, last_us)
+
+    def _count(self, one: FlowId, counts: Counter[int], first_us: int, last_us: int) -> None:
         flow = self.flows.get(one)
         if flow is None and len(self.flows) >= MOST_FLOWS:
-            one = FlowId(OTHERS, OTHERS, "", None, None, None, reply=False, prefix="", verdict=key.verdict, policy="")
+            one = FlowId(OTHERS, OTHERS, "", None, None, None, reply=False, prefix="", verdict=one.verdict, policy="")
             flow = self.flows.get(one)
         if flow is None:
             flow = self.flows[one] = Flow(one, 0, first_us, last_us)
-        self.moments.add(flow, Counter(times_us))
-        flow.add(len(times_us), first_us, last_us)
+        self.moments.add(flow, counts)
+        flow.add(counts.total(), first_us, last_us)

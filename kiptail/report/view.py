@@ -10,6 +10,7 @@ from kiptail.report.ends import By
 from kiptail.report.summary import Group, Report, pair_of, policy_of, port_of, top, verdict_of
 from kiptail.report.tally import Flow, FlowId
 from kiptail.report.timeline import Chart, Packets, Timeline, chart_of, packed, timeline_of
+from kiptail.report.trial import sentence
 from kiptail.text import one_line, plural
 
 __all__ = ["Box", "Column", "Matrix", "Table", "View", "view_of"]
@@ -109,7 +110,10 @@ def view_of(report: Report, by: By) -> View:
         verdicts=[
             (one_line(group.label[0]), packets) for group, packets in _ranked(flows, verdict_of, timeline, MOST_ROWS)[0]
         ],
-        remarks=[one_line(remark) for remark in report.remarks],
+        remarks=[
+            *map(one_line, report.remarks),
+            *(() if report.trial is None else [sentence(flows, report.trial)]),
+        ],
         chart=chart_of(report, timeline),
         matrix=_matrix(flows, By.WORKLOAD if by is By.WORKLOAD else By.NAMESPACE, timeline) if flows else None,
         tables=[

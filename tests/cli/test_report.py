@@ -19,8 +19,11 @@ from typing import Any
 import pytest
 
 from tests.apiserver import ApiServer
+from tests.report.records import fields
 from tests.support.journald import export_to_journal, kernel_entry
 from tests.support.pods import pod
+from tests.support.policies import policy
+from tests.support.reported import record_entry
 from tests.support.running import ROOT, _environment, run_kiptail
 
 T0 = 1_795_000_000_000_000
@@ -128,6 +131,60 @@ def test_without_pods_there_are_addresses_and_a_word_on_it(place: Path, tmp_path
     assert {flow["src"]["pod"] for flow in json.loads(done.stdout)["flows"]} == {""}
 
 
+def records(directory: Path) -> tuple[object, ...]:
+    """A journal of flow records alone."""
+    export_to_journal(
+        [
+            record_entry(
+                fields(number, count=number, at=(number, number)), realtime_us=T0 + number, monotonic_us=number
+            )
+            for number in range(1, 6)
+        ],
+        directory / "records.journal",
+    )
+    return ("--journal-file", directory / "records.journal", "--output", "json")
+
+
+def test_flow_records_need_neither_pods_nor_a_prefix(place: Path, tmp_path: Path) -> None:
+    given = records(tmp_path)
+    done = run_kiptail(
+        "report", "--config", place / "empty.toml", "--pods", place / "pods.json", "--from", "records", *given
+    )
+    made = document(done)
+    assert (made["packets"], {flow["src"]["pod"] for flow in made["flows"]}) == (15, {"client"})
+    assert report(place, *given, "--from", "lines").returncode == 0
+    # The place's file is named as well: its lines, and the records of the same machine.
+    assert document(report(place, *given))["packets"] == 10
+
+
+def test_without_pods_records_give_names_and_the_word_says_so(place: Path, tmp_path: Path) -> None:
+    done = run_kiptail(
+        "report", "--config", place / "empty.toml", "--prefix", "calico-drop:", *records(tmp_path),
+        KUBECONFIG=str(tmp_path / "none"),
+    )  # fmt: skip
+    (line,) = done.stderr.decode().splitlines()
+    assert line.endswith("so packets of which no flow record tells are reported by addresses alone")
+    assert {flow["src"]["pod"] for flow in json.loads(done.stdout)["flows"]} == {"client"}
+
+
+def test_slow_reading_of_records_shows_how_far_it_is(place: Path, tmp_path: Path) -> None:
+    given = ("--config", place / "empty.toml", "--pods", place / "pods.json", "--from", "records", *records(tmp_path))
+    text = on_a_terminal("report", *given)
+    assert "reading the journal" in text
+    assert "records/s" in text
+
+
+def test_policies_are_tried(place: Path, tmp_path: Path) -> None:
+    rule = {"ports": [{"port": 80}]}
+    (tmp_path / "p.json").write_text(json.dumps(policy("web", ingress=[rule], podSelector={})))
+    made = document(report(place, "--policies", tmp_path / "p.json", "--output", "json"))
+    assert [(flow["with_policies"], flow["why"]) for flow in made["flows"]] == [
+        ("admitted", ""), ("denied", "team-a/web"), ("admitted", ""),
+    ]  # fmt: skip
+    done = report(place, "--policies", tmp_path / "none.json")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
 def test_the_clusters_pods(place: Path, server: ApiServer, tmp_path: Path) -> None:
     server.pods.put(pod("client", "10.0.0.1"))
     kubeconfig = server.kubeconfig(tmp_path / "k")
@@ -192,6 +249,9 @@ def test_names_and_labels_that_no_api_server_has_are_nobodys(tmp_path: Path, out
         (["--by", "node"], "Invalid value for '--by'"),
         (["--top", "0"], "--top: '0' is not from 1 to 10000"),
         (["--output", "pdf"], "--output: 'pdf'"),
+        (["--from", "events"], "--from: 'events'"),
+        (["--from", ""], "--from: ''"),
+        (["--policies", ""], "--policies: '' is empty"),
         (["--output", ""], "--output: ''"),
         (["--out", ""], "--out: '' is empty"),
     ],
@@ -275,8 +335,8 @@ def on_a_terminal(*arguments: object, width: int = 100) -> str:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     slow = (
         "from kiptail.cli import main, progress\n"
-        "from kiptail.flows import intake\nfrom kiptail.report import kernel_lines\n"
-        "progress._AFTER = 0.0\nkernel_lines.BATCH = intake.BATCH = 2\nmain.main()"
+        "from kiptail.flows import intake\nfrom kiptail.report import kernel_lines, record_reading\n"
+        "progress._AFTER = 0.0\nrecord_reading.STEP = 2\nkernel_lines.BATCH = intake.BATCH = 2\nmain.main()"
     )
     command = [sys.executable, "-c", slow, *map(str, arguments)]
     environment = _environment({"TERM": "xterm"})

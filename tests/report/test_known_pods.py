@@ -92,3 +92,38 @@ def test_a_cluster_that_nobody_named_may_be_away(
             known_pods(configured(tmp_path, kubeconfig=kubeconfig), demanded=True)
     assert len(caplog.records) == 1
     assert "addresses alone (see --pods)" in caplog.text
+
+
+def test_whoever_wants_to_sees_each_object_and_the_namespaces_of_pods(server: ApiServer, tmp_path: Path) -> None:
+    server.pods.put(pod("web-0", "10.0.0.2"))
+    server.pods.put(pod("db-0", "10.0.0.3", namespace="team-b"))
+    server.namespaces.put({"metadata": {"name": "team-a", "labels": {"team": "a"}}})
+    seen: list[tuple[str, str]] = []
+
+    def also(obj: dict[str, Any], kind: str) -> bool:
+        seen.append((kind, obj["metadata"]["name"]))
+        return False
+
+    settings = configured(tmp_path, kubeconfig=server.kubeconfig(tmp_path / "k"))
+    known_pods(settings, demanded=True, also=also)
+    # The test API server makes a namespace for each object.
+    assert sorted(seen) == [("Namespace", "team-a"), ("Namespace", "team-b"), ("Pod", "db-0"), ("Pod", "web-0")]
+    with server.faults.status(403, path="/api/v1/namespaces/"):
+        assert names(known_pods(settings, demanded=True, also=also)) == ["db-0", "web-0"]
+
+
+def test_kinds_of_a_file_that_are_of_use_to_somebody_are_not_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = [
+        pod("web-0", "10.0.0.2", uid="u"),
+        {"kind": "Namespace", "metadata": {"name": "team-a"}},
+        {"kind": "Secret"},
+    ]
+    (tmp_path / "pods.json").write_text(json.dumps({"items": items}))
+    settings = configured(tmp_path, pods=tmp_path / "pods.json")
+    known_pods(settings, demanded=False, also=lambda obj, kind: (obj.get("kind") or kind) == "Namespace")
+    assert "1 of 3 items are not used: 1 of another kind" in caplog.text
+    caplog.clear()
+    known_pods(settings, demanded=False)
+    assert "2 of 3 items are not used: 2 of another kind" in caplog.text

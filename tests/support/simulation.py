@@ -144,8 +144,11 @@ class Recorded:
     """A journal's flow records, by the Events that tell the same: the last one counts."""
 
     last: dict[str, int] = field(default_factory=dict)
+    #: All of them, as they were written.
+    entries: list[dict[str, str]] = field(default_factory=list)
 
     def write(self, fields: Mapping[str, str]) -> None:
+        self.entries.append(dict(fields))
         self.last[fields["KIPTAIL_EVENT"]] = int(fields["KIPTAIL_COUNT"])
 
 
