@@ -7,10 +7,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from bench.filters import FILTERS
 from bench.journal import FLOODS, PREFIX, Workload, make_workload, pods_of_a_node
 from bench.node import measure_node
 from bench.parts import count_drops, drops_of, parse_lines, real_lines
@@ -58,6 +59,11 @@ class _Bench:
             (w, Row(f"{w.title}: CPU with {len(PATTERNS)} patterns", "times that of one literal prefix"))
             for w in (self._workloads[1], self._workloads[-1])
         ]
+        #: The same with filters, of which none holds.
+        self._filters = [
+            (w, Row(f"{w.title}: CPU with {len(PATTERNS)} patterns, {len(FILTERS):,} filters", row.unit))
+            for w, row in self._patterns
+        ]
         self._start = Row("start-up: kiptail on a journal of one entry", "ms")
         self._imports = {
             "import kiptail.daemon.run": Row("start-up: python, import kiptail.daemon.run", "ms"),
@@ -87,6 +93,7 @@ class _Bench:
         return [
             *whole,
             *(row for _, row in self._patterns),
+            *(row for _, row in self._filters),
             self._start,
             *self._imports.values(),
             self._parser,
@@ -118,7 +125,9 @@ class _Bench:
             row.ratios.append(theirs / ours)
             reference.samples.append(workload.entries / theirs)
         for workload, row in self._patterns:
-            row.samples.append(_times(workload, patterns_first=bool(number % 2)))
+            row.samples.append(_times(workload, PATTERNS, (), patterns_first=bool(number % 2)))
+        for workload, row in self._filters:
+            row.samples.append(_times(workload, PATTERNS, FILTERS, patterns_first=bool(number % 2)))
         for code, row in self._imports.items():
             row.samples.append(python(code) * 1000)
         self._parser.samples.append(parse_lines(self._lines, max(1, _PART_SIZE // len(self._lines))))
@@ -185,14 +194,13 @@ def _in_turn(workload: Workload, *, theirs_first: bool) -> tuple[float, float]:
     return seconds[kiptail], seconds[journalctl]
 
 
-def _times(workload: Workload, *, patterns_first: bool) -> float:
-    """The CPU that kiptail takes with many patterns over what it takes with one prefix, one right after the other."""
-    literal = (PREFIX,)
-    configured = [literal, PATTERNS]
+def _times(workload: Workload, patterns: Sequence[str], filters: Sequence[str], *, patterns_first: bool) -> float:
+    """The CPU that kiptail takes with all these over what it takes with one prefix, one right after the other."""
+    configured: list[tuple[Sequence[str], Sequence[str]]] = [((PREFIX,), ()), (patterns, filters)]
     if patterns_first:
         configured.reverse()
-    seconds = {prefixes: cpu_seconds(partial(kiptail, workload, prefixes)) for prefixes in configured}
-    return seconds[PATTERNS] / seconds[literal]
+    seconds = {each: cpu_seconds(partial(kiptail, workload, *each)) for each in configured}
+    return seconds[patterns, filters] / seconds[(PREFIX,), ()]
 
 
 def _arguments() -> argparse.Namespace:

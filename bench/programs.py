@@ -26,12 +26,13 @@ class BenchError(Exception):
     """A program failed, or what it said is wrong: there is nothing to measure."""
 
 
-def kiptail(workload: Workload, prefixes: Iterable[str] = (PREFIX,)) -> float:
+def kiptail(workload: Workload, prefixes: Iterable[str] = (PREFIX,), filters: Iterable[str] = ()) -> float:
     """Seconds of a dry run over the journal; raises BenchError unless it counted every drop, pod by pod."""
     journal, pods, output = (workload.directory / name for name in ("journal", "pods.json", "events.json"))
     command = [sys.executable, "-m", "kiptail", "--dry-run", "--no-follow", "--output", "json", "--log-level", "error"]
     command += ["--journal-directory", str(journal), "--pods", str(pods)]
     command += [f"--prefix={prefix}" for prefix in prefixes]
+    command += [f"--ignore={text}" for text in filters]
     seconds = _seconds(command, output)
     counts: Counter[str] = Counter()
     for line in output.read_text().splitlines():

@@ -49,6 +49,8 @@ def started(server: ApiServer, directory: Path, port: int) -> Kiptail:
     now = time.time_ns() // 1000
     lines = [LINE.format(prefix="x:", src="192.0.2.1", dst="10.0.0.2", port=80)]
     lines += [LINE.format(prefix="x:", src="10.0.0.1", dst="10.0.0.2", port=port_) for port_ in range(30)]
+    # What filters leave out, with and without a trace.
+    lines += [LINE.format(prefix="x:", src="192.0.2.9", dst="10.0.0.2", port=port_) for port_ in (7, 9, 9)]
     # Packets that passed, by policies whose names have characters that labels escape.
     lines += [LINE.format(prefix=f'accept by "a\\b{name}":', src="10.0.0.1", dst="10.0.0.2", port=80) for name in "xyy"]
     entries = (kernel_entry(line, realtime_us=now + n, monotonic_us=1_000 + n) for n, line in enumerate(lines))
@@ -58,6 +60,7 @@ def started(server: ApiServer, directory: Path, port: int) -> Kiptail:
         "--kubeconfig", server.kubeconfig(directory / "kubeconfig"), "--journal-directory", directory / "journal",
         "--state-directory", directory / "state", "--metrics-address", f"127.0.0.1:{port}",
         "--prefix", "x:", "--prefix", "{verdict} by {policy}:", "--node-name", "worker-3",
+        "--ignore", "src=192.0.2.9 port=7 reason=quiet", "--ignore", "src=192.0.2.9 port=9 what=all reason=gone",
     )  # fmt: skip
 
 
@@ -95,7 +98,7 @@ def test_drops_are_told_by_namespace(exposition: str) -> None:
         return total
 
     assert value(direction="sent", namespace="team-a") == 30
-    assert value(direction="received", namespace="team-b") == 31
+    assert value(direction="received", namespace="team-b") == 32
     assert value(direction="received", namespace="team-b", peer_namespace="external") == 1
     assert value(peer_namespace="several") > 0, "the flows beyond the budget"
     assert 'kiptail_api_requests_total{code="201",verb="create"}' in exposition
@@ -104,7 +107,9 @@ def test_drops_are_told_by_namespace(exposition: str) -> None:
 
 def test_packets_are_counted_by_verdict_and_by_policy(exposition: str) -> None:
     for line in (
-        'kiptail_drops_total{protocol="TCP",verdict="drop"} 31.0',
+        'kiptail_drops_total{protocol="TCP",verdict="drop"} 32.0',
+        'kiptail_drops_muted_total{reason="quiet"} 1.0',
+        'kiptail_drops_ignored_total{reason="gone"} 2.0',
         'kiptail_drops_total{protocol="TCP",verdict="accept"} 3.0',
         r'kiptail_policy_drops_total{policy="\"a\\bx\"",verdict="accept"} 1.0',
         r'kiptail_policy_drops_total{policy="\"a\\by\"",verdict="accept"} 2.0',

@@ -25,6 +25,7 @@ from kiptail.admin.setup import sealed
 from kiptail.cli.drops import drops
 from kiptail.cli.main import cli
 from kiptail.config.options import OPTIONS, Option
+from kiptail.quiet.noise import NOISE
 
 __all__ = ["completions", "configuration", "manual", "write"]
 
@@ -37,6 +38,7 @@ EXAMPLES: Mapping[str, str] = {
     "profile": "antrea",
     "nflog-group": "100",
     "ulogd-unit": "ulogd2.service",
+    "ignore": "replies",
     "pods": "pods.json",
     "kubeconfig": "/etc/kiptail/kubeconfig",
     "context": "admin@cluster",
@@ -68,6 +70,13 @@ _TAIL = """\
 #[[nflog]]
 #group = 100
 #verdict = "reject"
+
+# Packets that make no Events: all keys of a table have to hold. Counted in the metrics and in the flow records; with
+# what = "all" only as left out. In the place of ignore above; further keys: kiptail.toml(5).
+#[[ignore]]
+#src = "198.51.100.0/24"
+#port = [22, "8000-8100"]
+#reason = "scanner"
 
 # A prefix can have a verdict: drop, reject, or log and accept (counted in the metrics, no Event). Tables stand at the
 # end of the file, and add to the prefixes above.
@@ -109,6 +118,7 @@ def manual(template: str) -> str:
         "KEYS": lambda: "\n".join(_key(option) for option in OPTIONS if option.in_file),
         "COMMANDS": lambda: "\n".join(_commands(cli)),
         "PEERS": lambda: "\n".join(_peers()),
+        "NOISE": lambda: "\n".join(_noise()),
         "DROPS": lambda: _paragraphs(drops.help or ""),
         "DROPSOPTIONS": lambda: "\n".join(_parameters(drops)),
         "DROPSCOMMANDS": lambda: "\n".join(_commands(drops, "kubectl drops")),
@@ -130,6 +140,11 @@ def _peers() -> Iterator[str]:
     for option in OPTIONS:
         if option.peer:
             yield f".TP\n\\fB{_roff(option.peer.variable)}\\fR\n{_roff(option.flag)}"
+
+
+def _noise() -> Iterator[str]:
+    for name, text in NOISE.items():
+        yield f".TP\n\\fB{_roff(name)}\\fR\n{_roff(text[0].upper() + text[1:])}"
 
 
 def _commands(group: click.Group, above: str = "kiptail") -> Iterator[str]:

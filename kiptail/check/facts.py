@@ -19,6 +19,8 @@ __all__ = [
     "Answer",
     "CalicoFacts",
     "ClusterFacts",
+    "FilterFacts",
+    "FilterTried",
     "Finding",
     "HostFacts",
     "JournalFacts",
@@ -122,6 +124,25 @@ class NflogFacts(NamedTuple):
     suppressed: int = 0
 
 
+class FilterTried(NamedTuple):
+    """A configured filter, and for how many packets it holds."""
+
+    text: str
+    packets: int
+
+
+class FilterFacts(NamedTuple):
+    """Filters, and the packets of the last day that they were tried on."""
+
+    #: Those that log lines can decide.
+    tried: tuple[FilterTried, ...]
+    packets: int = 0
+    #: How many others there are.
+    untried: int = 0
+    #: There were more packets.
+    incomplete: bool = False
+
+
 class CalicoFacts(NamedTuple):
     """What Calico leaves on a node, of either data plane."""
 
@@ -161,6 +182,8 @@ class HostFacts:
     rules: RuleFacts
     state: StateFacts
     calico: CalicoFacts = _NO_CALICO
+    #: None where no filter is configured.
+    filters: FilterFacts | None = None
     #: Configured units of ulogd2.
     nflog: tuple[NflogFacts, ...] = ()
     #: Configured profiles.

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from kiptail.config import values
+from kiptail.config.ignore_tables import filter_of_text
 from kiptail.netfilter.prefixes import PrefixRule
+from kiptail.quiet.filter import Filter
 
 __all__ = ["OPTIONS", "LogFormat", "LogLevel", "Option", "Output", "Peer", "PodIdentifier", "PodIndex"]
 
@@ -168,6 +170,15 @@ ULOGD_UNIT: Option[str] = Option(
     repeatable=True,
     help="Read what ulogd2 writes to the journal in this unit of your own, such as ulogd2.service. Can be given several"
     " times.",
+)
+IGNORE: Option[Filter] = Option(
+    "ignore",
+    filter_of_text,
+    metavar="FILTER",
+    repeatable=True,
+    help="Make no Events of packets for which all of this holds, such as 'src=198.51.100.0/24 port=22', or what is"
+    " known as noise: replies, multicast or probes. Can be given several times. The configuration file has tables"
+    " [[ignore]] with the same keys: see kiptail.toml(5).",
 )
 JOURNAL_DIRECTORY: Option[Path] = Option(
     "journal-directory",
@@ -388,6 +399,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     PROFILE,
     NFLOG_GROUP,
     ULOGD_UNIT,
+    IGNORE,
     DRY_RUN,
     OUTPUT,
     PODS,

@@ -22,6 +22,7 @@ from kiptail.config.values import Moment, Network, checked, path, quoted
 from kiptail.errors import SettingsError
 from kiptail.netfilter.nflog import NflogSource
 from kiptail.netfilter.prefixes import Prefixes, PrefixRule
+from kiptail.quiet.filter import Filter
 
 __all__ = ["DEFAULT_CONFIG", "DEFAULT_KUBECONFIG", "DEFAULT_LOOK_BACK_US", "Settings", "resolve"]
 
@@ -53,6 +54,8 @@ class Settings:
     profiles: tuple[Profile, ...]
     #: Units of ulogd2 that are read, each once; with them there may be no prefix.
     nflog: tuple[NflogSource, ...]
+    #: What is left out, in the order in which it counts.
+    ignore: tuple[Filter, ...] = ()
     #: Directory with the journal's files; None for this machine's journal.
     journal_directory: Path | None
     #: Journal files to read in place of a directory; then the stored position is not used.
@@ -142,6 +145,7 @@ def resolve(
         prefixes=prefixes,
         profiles=profiles,
         nflog=_nflog(levels, tables, prefixes),
+        ignore=levels.filters(),
         journal_directory=journal_directory,
         journal_files=journal_files,
         since_us=_since(levels.find(options.SINCE), now_us),

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from kiptail.config import documents, options
+from kiptail.config.ignore_tables import filters_of, require_bounded
 from kiptail.config.nflog_tables import nflog_sources
 from kiptail.config.options import OPTIONS, Option
 from kiptail.config.prefix_tables import prefix_rules
 from kiptail.config.values import checked
 from kiptail.errors import SettingsError
 from kiptail.netfilter.nflog import NflogSource
+from kiptail.quiet.filter import Filter
 from kiptail.text import one_line
 
 __all__ = ["Found", "Levels", "read_config"]
@@ -71,6 +73,13 @@ class Levels:
     def nflog_tables(self) -> tuple[tuple[NflogSource, str], ...]:
         """The tables that only the file may have, each with where it stands."""
         found = self._file.get(_NFLOG_TABLES)
+        return found.values if found else ()
+
+    def filters(self) -> tuple[Filter, ...]:
+        """Those of the strongest level that has some. Raises SettingsError where there are too many."""
+        found = self.find(options.IGNORE)
+        if found:
+            require_bounded(found.values, found.source)
         return found.values if found else ()
 
     def one(self, option: Option[T]) -> T | None:
@@ -143,6 +152,9 @@ def _from_document(document: Mapping[str, object], file: str) -> dict[str, Found
         elif key == _NFLOG_TABLES:
             nflog = nflog_sources(value, source)
             found[key] = Found(nflog, source, _FILE) if nflog else None
+        elif key == options.IGNORE.name:
+            filters = filters_of(value, source)
+            found[key] = Found(filters, source, _FILE) if filters else None
         elif option := by_name.get(key):
             found[key] = _convert(option, _toml_texts(option, value, source), source=source, level=_FILE)
         else:

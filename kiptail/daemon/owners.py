@@ -49,9 +49,13 @@ class Owners:
         clock: OwnClock,
         observer: Observer,
         wake: Callable[[], None],
+        labelled: bool,
         stack: ExitStack,
     ) -> None:
-        """``snapshot``: the pods from a file; ``wake`` wakes the journal loop for them."""
+        """``snapshot``: the pods from a file; ``wake`` wakes the journal loop for them.
+
+        ``labelled``: all labels of pods are kept.
+        """
         self._cluster, self._clock = cluster, clock
         self.changed = ChangedAddresses(wake)
         self.index: PodIndex
@@ -70,7 +74,7 @@ class Owners:
                 on_found=self._found,
                 on_names=self._renamed,
                 observe=observer.watch_interrupted,
-                detailed=settings.explain,
+                detailed=settings.explain or labelled,
             )
             stack.callback(self._names.stop)
         self._memory: PodMemory | None = None

@@ -78,6 +78,12 @@ class Readings:
         for (policy, verdict), value in _by_label(intake.policies).items():
             text = "Packets by the policy that their log line names; those without one are left out."
             yield Reading("kiptail_policy_drops", text, value, {"policy": policy, "verdict": verdict})
+        for reason, value in list(intake.ignored.items()):
+            text = "Packets that filters leave out of everything else, by the filters' reasons."
+            yield Reading("kiptail_drops_ignored", text, value, {"reason": reason})
+        for reason, value in progress.muted.items():
+            text = "Drops whose Event is left out, by why; each side by itself."
+            yield Reading("kiptail_drops_muted", text, value, {"reason": reason})
         for kind, value in self._tally.items():
             text = "Drops that a pod sent or was to receive, by its namespace and the peer's; each side by itself."
             yield Reading("kiptail_pod_drops", text, value, kind._asdict())

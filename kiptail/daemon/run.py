@@ -10,12 +10,12 @@ from contextlib import ExitStack
 
 from kiptail.config.settings import Settings
 from kiptail.daemon.cluster import DRAIN_PATIENCE, START_PATIENCE, Cluster
-from kiptail.daemon.machine import ThisMachine, logs_all_namespaces
+from kiptail.daemon.machine import ThisMachine
 from kiptail.daemon.owners import Owners
 from kiptail.daemon.presence import Presence
 from kiptail.daemon.readings import Readings
 from kiptail.daemon.record_sinks import open_record_sink
-from kiptail.daemon.report import Report
+from kiptail.daemon.report import Report, announce
 from kiptail.daemon.signals import StopSignal
 from kiptail.daemon.startup import Stopped, open_store
 from kiptail.daemon.wiring import (
@@ -31,6 +31,7 @@ from kiptail.daemon.wiring import (
 from kiptail.errors import ClusterError, JournalError, KiptailError, StateError
 from kiptail.events.attribution import unexplained
 from kiptail.events.endpoint import Locator
+from kiptail.events.muting import Muting
 from kiptail.events.poster import Poster
 from kiptail.events.recorder import Recorder
 from kiptail.events.sink import Printer
@@ -39,6 +40,7 @@ from kiptail.flows.intake import Follower, Step
 from kiptail.journal.source import Source
 from kiptail.netfilter.prefixes import Prefixes
 from kiptail.pods.snapshot import load_snapshot
+from kiptail.quiet.filters import Filters
 
 __all__ = ["run"]
 
@@ -78,8 +80,10 @@ class _Daemon:
         self._presence = Presence(settings, stack)
         observer = self._presence.observer
 
-        prefixes = Prefixes(settings.prefixes)
-        snapshot = load_snapshot(settings.pods, label=settings.pod_identifier_label) if settings.pods else None
+        prefixes, filters = Prefixes(settings.prefixes), Filters(settings.ignore)
+        snapshot = None
+        if settings.pods:
+            snapshot = load_snapshot(settings.pods, label=settings.pod_identifier_label, labelled=filters.need_labels)
         self._cluster = Cluster(settings, stack, self._stop, observer)
 
         # Before the journal: what another kiptail uses is not to be touched.
@@ -91,7 +95,7 @@ class _Daemon:
         if self._cluster.api is not None:
             self._clock.others = self._cluster.api.time_us
         self._journal = stack.enter_context(
-            open_journal(settings, prefixes, saved, clock=self._clock, now_us=time.time_ns() // 1000)
+            open_journal(settings, prefixes, saved, clock=self._clock, leave_out=filters.leave_out)
         )
         self._owners = Owners(
             settings,
@@ -101,9 +105,12 @@ class _Daemon:
             clock=self._clock,
             observer=observer,
             wake=self._stop.wake,
+            labelled=filters.need_labels,
             stack=stack,
         )
-        explanations = open_explainer(self._cluster.api, self._owners.index.details, self._wake_poster, stack)
+        details = self._owners.index.details if settings.explain else None
+        explanations = open_explainer(self._cluster.api, details, self._wake_poster, stack)
+        muting = Muting(filters, self._owners.index.owners, explanations.asker if explanations else None)
         tally = Tally()
         sink = open_sink(settings, self._cluster.api, self._stop.set)
         self._printer = sink if isinstance(sink, Printer) else None
@@ -127,6 +134,7 @@ class _Daemon:
                 records=open_record_sink(settings, stack),
                 node_book=store.node_events if settings.node_events else None,
                 anew=bool(settings.journal_files),
+                muting=muting,
             )
         )
         self._owners.inform_poster(self._poster)
@@ -143,7 +151,8 @@ class _Daemon:
             expire_after=settings.expire_after_s,
             own_clock=self._clock,
             log_drops=settings.log_drops,
-            joining=open_joining(settings, saved),
+            joining=open_joining(settings, saved, filters.leave_out),
+            leave_out=filters.leave_out,
         )
         self._owners.inform_follower(self._follower)
         self._report = Report(
@@ -174,17 +183,7 @@ class _Daemon:
             return 1 if self._stop.crashed else 0
         self._presence.serve(self._report.obstacles)
         self._poster.start()
-        files, directory = self._settings.journal_files, self._settings.journal_directory
-        source = ", ".join(map(str, files)) or directory or "this machine's journal"
-        node, prefixes = self._cluster.node_name, self._settings.prefixes
-        log.info("reading %s as node %s for %d log prefixes", source, node, len(prefixes))
-        if self._settings.nflog:
-            log.info("reading what ulogd writes in %s", ", ".join(nflog.unit for nflog in self._settings.nflog))
-        if self._settings.follow and logs_all_namespaces():
-            log.warning(
-                "nf_log_all_netns=1: whoever has CAP_NET_ADMIN in any network namespace can log under any prefix;"
-                " its lines cannot be distinguished from the node's own"
-            )
+        announce(self._settings, self._cluster.node_name)
         try:
             if self._begins:
                 # Where reading begins is where a restart goes on, also if this run dies before it has read anything:

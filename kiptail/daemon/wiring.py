@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,6 +23,7 @@ from kiptail.flows.budget import Limits
 from kiptail.flows.joining import Joining
 from kiptail.flows.known_lines import KnownLines, Line, lines_of_units
 from kiptail.flows.ledger import Ledger
+from kiptail.flows.left_out import LeaveOut
 from kiptail.flows.pairs import LOOK_BACK_US
 from kiptail.journal.follow import Journal
 from kiptail.journal.reader import running_boot
@@ -151,26 +153,26 @@ def _nothing() -> None:
 
 
 def open_journal(
-    settings: Settings, prefixes: Prefixes, saved: Saved, *, clock: OwnClock, now_us: int
+    settings: Settings, prefixes: Prefixes, saved: Saved, *, clock: OwnClock, leave_out: LeaveOut
 ) -> Journal[Line]:
     """The journal, where an earlier run had got to, or at the time asked for. Raises JournalError.
 
-    ``now_us`` is the wall clock's time.
+    ``leave_out``: what filters say of a line.
     """
     position = None if settings.journal_files else saved.position
     since_us = settings.since_us
     if position is not None and since_us is not None:
         log.warning("--since is not used: the journal is read on from the stored position")
     if since_us is None and settings.follow:
-        since_us = now_us - DEFAULT_LOOK_BACK_US
+        since_us = time.time_ns() // 1000 - DEFAULT_LOOK_BACK_US
     return Journal(
         directory=settings.journal_directory,
         files=settings.journal_files,
         # Each drop is logged with all that its line says.
-        wanted=prefixes.wanted if settings.log_drops else KnownLines(prefixes).wanted,
+        wanted=prefixes.wanted if settings.log_drops else KnownLines(prefixes, leave_out=leave_out).wanted,
         # Lines of ulogd may have no prefix.
         needle=b" OUT=" if settings.nflog else prefixes.needle,
-        units=lines_of_units(settings.nflog, settings.prefixes, thorough=settings.log_drops),
+        units=lines_of_units(settings.nflog, settings.prefixes, thorough=settings.log_drops, leave_out=leave_out),
         position=position,
         since_us=since_us,
         follow=settings.follow,
@@ -178,14 +180,14 @@ def open_journal(
     )
 
 
-def open_joining(settings: Settings, saved: Saved) -> Joining | None:
+def open_joining(settings: Settings, saved: Saved, leave_out: LeaveOut) -> Joining | None:
     """What joins lines about one packet, with what an earlier run had read last; None where there are none.
 
     Raises JournalError.
     """
     if not any(source.paired for source in settings.nflog):
         return None
-    joining = Joining()
+    joining = Joining(leave_out)
     position = None if settings.journal_files else saved.position
     if position is not None:
         journal: Journal[Line] = Journal(

@@ -13,6 +13,7 @@ from typing import Protocol
 from kiptail.errors import StateError
 from kiptail.events.endpoint import Endpoint, Kind, When
 from kiptail.events.event import LIMITED, EventRecord, EventStyle, event_name, is_limited, message
+from kiptail.events.muting import Muting
 from kiptail.events.stages import Tracked
 from kiptail.events.why import same_ends
 from kiptail.flows.flow import Flow
@@ -90,13 +91,15 @@ class Attributor:
         *,
         remember: Callable[[], None] = lambda: None,
         explain: Explain = unexplained,
+        muting: Muting | None = None,
     ) -> None:
         """``remember`` stores what is known of pods: a decision must not outlive what it was made by.
 
         ``flows`` are all that are tracked, of which some tell who sent from an address before.
         """
         self._locate, self._outbox, self._style, self._remember = locate, outbox, style, remember
-        self._flows, self._explain = flows, explain
+        self._flows, self._muting = flows, muting or Muting()
+        self._explain = self._muting.before(explain)
 
     def ready(self) -> bool:
         """:meth:`attribute` can be asked."""
@@ -225,6 +228,7 @@ class Attributor:
         if why is None and decided.attributed:
             decided.why = self._explain(decided)
         self._assign(decided)
+        self._muting.decide(decided)
         self.reword(decided)
         self._remember()
         # What may still turn out is asked again after a restart.

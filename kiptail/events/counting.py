@@ -25,6 +25,8 @@ class Counting:
         self._moved: Counter[FlowKey] = Counter()
         #: Drops that nobody could be blamed for; it only grows.
         self.ambiguous = 0
+        #: Drops at an end whose Event is left out, by reason; they only grow.
+        self.muted: Counter[str] = Counter()
 
     def restored(self, tracked: Tracked) -> None:
         """A stored flow: an earlier run counted it if it was attributed."""
@@ -54,8 +56,17 @@ class Counting:
             return
         flow = tracked.flow
         if flow.count > tracked.tallied:
-            self._tally.add(flow, tracked.endpoints, flow.count - tracked.tallied)
+            self._add(tracked, flow.count - tracked.tallied)
             tracked.tallied = flow.count
         if flow.count > tracked.ambiguous and any(tracked.endpoints[end].kind is Kind.AMBIGUOUS for end in flow.ends):
             self.ambiguous += flow.count - tracked.ambiguous
             tracked.ambiguous = flow.count
+
+    def _add(self, tracked: Tracked, count: int) -> None:
+        ignored = set()
+        for record in tracked.records.values():
+            if record.muted and not record.withdrawn:
+                self.muted[record.muted] += count
+                if record.ignored:
+                    ignored.add(record.end)
+        self._tally.add(tracked.flow, tracked.endpoints, count, leave_out=ignored)

@@ -57,6 +57,7 @@ class Notes:
             log.debug("what was delivered is not noted: %s", error)
 
 
+# More than 12 attributes: six are what a write passes through; the others say which, when and whether one is written.
 class Delivery:
     """Plans and writes the Events of tracked flows."""
 
@@ -73,11 +74,16 @@ class Delivery:
         observe: Callable[[str, str], None],
         clock: Callable[[], float],
         own_clock: OwnClock,
+        mute: Callable[[Tracked], None] = lambda tracked: None,
     ) -> None:
-        """``give_up_after`` is in seconds; ``hold``: nothing is sent for the moment."""
+        """``give_up_after`` is in seconds; ``hold``: nothing is sent for the moment.
+
+        ``mute`` decides, before each write, which of a flow's Events are left out.
+        """
         self._stages, self.sender, self.notes = stages, sender, notes
         self._schedule: Schedule | LastRound = schedule
         self._style, self.give_up_after, self._hold, self.observe = style, give_up_after, hold, observe
+        self._mute = mute
         self._clock, self._own_clock = clock, own_clock
         self.chances = SecondChances(clock)
         #: Events that were never written.
@@ -102,7 +108,7 @@ class Delivery:
         """The Events of a stored flow, as an earlier run left them."""
         count = tracked.flow.count
         for record in tracked.records.values():
-            record.tried = True  # by that run, perhaps
+            record.tried = record.writes > 0 or not record.muted  # by that run, perhaps
             if record.is_pending(count) and record.sent_message:
                 # That run may have written more than it noted. What counts as written must not look right by chance
                 # when drops turn out to be somebody else's.
@@ -155,6 +161,9 @@ class Delivery:
         record = tracked.records.get(key[1:]) if tracked is not None else None
         if tracked is None or record is None or not record.is_pending(tracked.flow.count):
             return None
+        self._mute(tracked)
+        if not record.is_pending(tracked.flow.count):
+            return tracked
         again = self._send(tracked, record)
         if again is None:
             return tracked

@@ -101,6 +101,11 @@ class EventRecord:
     recorded_count: int = 0
     #: An earlier run may have recorded something else than it noted.
     recorded_unnoted: bool = False
+    #: Why its pod is to have no Event of it: a filter's reason, or that its owner opted out; "" = it is to have one.
+    #: What the API server has already stays as it is.
+    muted: str = ""
+    #: Nothing else is kept of it either: no flow records, no place in the metrics by namespace.
+    ignored: bool = False
 
     @property
     def key(self) -> tuple[int, str, str]:
@@ -123,8 +128,10 @@ class EventRecord:
 
     def is_pending(self, count: int) -> bool:
         """The API server does not have all that there is to tell yet."""
-        if self.withdrawn and self.recorded and not self.tried:
-            return False  # it was kept for the journal alone
+        if self.muted and not self.withdrawn:
+            return False
+        if self.withdrawn and (self.recorded or self.muted) and not self.tried:
+            return False  # it was kept for the journal alone, or nobody was to hear of it
         return not self.given_up and (self.counts(count) != self.sent_count or self.message != self.sent_message)
 
 

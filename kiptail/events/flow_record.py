@@ -66,6 +66,8 @@ def pair(flow: Flow, node_name: str) -> str:
 def next_stretch(record: EventRecord, flow: Flow) -> Stretch | None:
     """What the journal does not have yet of this end of the flow; None when it has all."""
     count, over = record.counts(flow.count), flow.ended or record.withdrawn
+    if record.ignored and not record.withdrawn:
+        return None
     if not record.recorded and count:
         return Stretch.PLACED
     if record.recorded_unnoted:
@@ -123,7 +125,8 @@ def fields(
         "KIPTAIL_LAST": exact_time(wall_us(flow.last_us)),
         "KIPTAIL_FLOW": series(record),
         "KIPTAIL_PAIR": pair(flow, style.node_name),
-        "KIPTAIL_EVENT": record.name,
+        "KIPTAIL_EVENT": "" if record.muted else record.name,
+        "KIPTAIL_MUTED": record.muted,
     }
     bounded = {field: one_line(value, VALUE_LIMIT) for field, value in values.items()}
     who = f"{bounded['KIPTAIL_NAMESPACE']}/{bounded['KIPTAIL_POD']}"

@@ -113,11 +113,12 @@ class NodeEvent:
 def subject_of(tracked: Tracked, node_name: str) -> Subject | None:
     """What the drops of a flow whose ends are decided are told as on the Node; None where a pod is at an end.
 
-    So that each drop is told once, that flow tells it which reports the node's end, or the receiver's where the node
-    passes packets on. A folded flow counts at the node's own end only: at another, pods may be among its many peers.
+    None also where they are to be left out. So that each drop is told once, that flow tells it which reports the
+    node's end, or the receiver's where the node passes packets on. A folded flow counts at the node's own end only: at
+    another, pods may be among its many peers.
     """
     flow, ends = tracked.flow, tracked.endpoints
-    if any(endpoint.kind is not Kind.NOBODY for endpoint in ends.values()):
+    if tracked.muted or any(endpoint.kind is not Kind.NOBODY for endpoint in ends.values()):
         return None
     key = flow.key
     own = f"node/{node_name}"

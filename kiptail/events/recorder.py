@@ -21,8 +21,10 @@ from kiptail.events.endpoint import Endpoint
 from kiptail.events.event import EventRecord, EventStyle
 from kiptail.events.explaining import Explaining
 from kiptail.events.journaling import Journaling, RecordCounts, RecordSink
+from kiptail.events.muting import Muting
 from kiptail.events.node_events import NodeBook, NodeEvents
 from kiptail.events.schedule import FIRST_UPDATES, Schedule
+from kiptail.events.sorting import Sorting
 from kiptail.events.stages import Stage, Stages, Tracked
 from kiptail.events.tally import Tally
 from kiptail.events.why import reasons_of
@@ -52,6 +54,8 @@ class Progress:
     reattributed: int
     #: Why requests do not succeed at present, or "".
     trouble: str
+    #: Drops at the ends of flows whose Events are left out there, by reason; they only grow.
+    muted: Mapping[str, int] = field(default_factory=dict)
     #: How flow records fared.
     records: RecordCounts = field(default_factory=RecordCounts)
 
@@ -82,6 +86,7 @@ class Recorder:
         records: RecordSink | None = None,
         node_book: NodeBook | None = None,
         anew: bool = False,
+        muting: Muting | None = None,
     ) -> None:
         """``repeat_interval`` and ``give_up_after`` are in seconds; ``hold``: :meth:`step` sends nothing.
 
@@ -91,15 +96,17 @@ class Recorder:
         an address have still to be cut by what is known of it. ``explain`` tells what to say of NetworkPolicies.
         ``own_clock`` is what flows' times are reckoned by. ``records`` takes flow records; without it there are none.
         ``node_book`` keeps Events of the Node; likewise. ``anew``: what an earlier run counted is counted once more.
+        ``muting`` tells which Events are left out.
         """
         self._outbox, self._most_ended, self._clock = outbox, most_ended, clock
         self.stages = Stages()
         own_clock = own_clock or OwnClock()
         notes = Notes(outbox, clock)
-        attributor = Attributor(locate, outbox, style, self.stages, remember=remember, explain=explain)
+        muting = muting or Muting()
+        attributor = Attributor(locate, outbox, style, self.stages, remember=remember, explain=explain, muting=muting)
         self.awaiting = Awaiting(attributor, self.stages, clock=clock, uncut=uncut)
         self.explaining = Explaining(attributor, clock=clock)
-        self._counting = Counting(Tally() if tally is None else tally)
+        self._sorting = Sorting(muting, Counting(Tally() if tally is None else tally), notes)
         sender = Sender(sink, paced=paced, observe=observe, clock=clock)
         self.delivery = Delivery(
             self.stages,
@@ -112,6 +119,7 @@ class Recorder:
             observe=observe,
             clock=clock,
             own_clock=own_clock,
+            mute=self._sorting.mute,
         )
         self.journaling = Journaling(
             records, self.stages, notes, style=style, repeat_interval=repeat_interval, clock=clock, own_clock=own_clock
@@ -137,10 +145,11 @@ class Recorder:
             unposted=self.delivery.unposted,
             unattributed=len(self.awaiting),
             ended=self.stages.count(Stage.ENDED),
-            ambiguous=self._counting.ambiguous,
+            ambiguous=self._sorting.counting.ambiguous,
             reattributed=self.awaiting.reattributed,
             trouble=self.delivery.sender.trouble,
             records=self.journaling.counts,
+            muted=dict(self._sorting.counting.muted),
         )
 
     # -- what comes in --------------------------------------------------------------------------------------
@@ -152,7 +161,7 @@ class Recorder:
         self.delivery.restore(tracked)
         self.journaling.restore(tracked)
         self.awaiting.attributor.reword_if_limited(tracked)
-        self._counting.restored(tracked)
+        self._sorting.counting.restored(tracked)
         if flow.last_us >= self.settled_us:
             self.awaiting.reopen(tracked)
         self._track(tracked)
@@ -162,16 +171,16 @@ class Recorder:
         tracked = self.stages.get(flow.id)
         if tracked is None:
             tracked = Tracked(flow, self._clock())
-            self._counting.arrived(tracked)
+            self._sorting.counting.arrived(tracked)
         else:
             before, tracked.flow = tracked.flow, flow
-            self._counting.changed(tracked)
+            self._sorting.counting.changed(tracked)
             self.awaiting.changed(tracked, before)
         self._track(tracked)
 
     def arrived(self) -> None:
         """All flows of a commit have come."""
-        self._counting.all_arrived()
+        self._sorting.counting.all_arrived()
 
     def rename_strangers(self) -> None:
         """The cluster has other names than before: addresses in Events' texts may have one now."""
@@ -180,7 +189,7 @@ class Recorder:
 
     def _track(self, tracked: Tracked) -> None:
         self.stages.track(tracked)
-        self._counting.count(tracked)
+        self._sorting.count(tracked)
         self.node_events.plan(tracked)
         self.awaiting.add(tracked)
         self.delivery.plan(tracked)
@@ -212,16 +221,19 @@ class Recorder:
 
         ``leave``: except by the next start, to which what would be a guess now is left.
         """
+        for tracked in self._sorting.answered(self.stages):
+            self.delivery.plan(tracked)
         for looked in self.awaiting.look(final=final, leave=leave):
             if looked.decided:
                 self.explaining.begin(looked.tracked)
+                self._sorting.count(looked.tracked)
             self.delivery.plan(looked.tracked)
             self.journaling.plan(looked.tracked)
             if looked.decided:
-                self._counting.count(looked.tracked)
                 self.node_events.plan(looked.tracked)
                 self._retire(looked.tracked)
         for tracked in self.explaining.look():
+            self._sorting.count(tracked)
             self.delivery.plan(tracked)
 
     def send_next(self) -> None:
@@ -254,6 +266,7 @@ class Recorder:
             self._outbox.forget([flow_id])
         except StateError:
             return  # the sweep tries again
+        self._sorting.counting.count(tracked)
         self.delivery.forget(tracked)
         self.journaling.give_up(tracked)
         self.stages.drop(flow_id)

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import NamedTuple
 
 from kiptail.events.endpoint import Endpoint, Kind, When
 from kiptail.events.event import EventRecord
 from kiptail.flows.flow import ENDS, Flow
+from kiptail.flows.left_out import LeftOut
 from kiptail.pods.ownership import PodRef
+from kiptail.quiet.filter import Party
 
-__all__ = ["Stage", "Stages", "Tracked"]
+__all__ = ["Filtered", "Stage", "Stages", "Tracked"]
 
 
 class Stage(Enum):
@@ -30,6 +33,13 @@ class Stage(Enum):
     RESTING = auto()
     #: It rested, and something of it is to be attributed or posted anew.
     REOPENED = auto()
+
+
+class Filtered(NamedTuple):
+    """What filters said of a flow, by end ("" for neither), and of whom they were asked."""
+
+    parties: Mapping[str, Party]
+    left_out: Mapping[str, LeftOut | None]
 
 
 @dataclass(slots=True)
@@ -52,6 +62,10 @@ class Tracked:
     why: Mapping[str, str] | None = None
     #: Its first Events wait for that.
     held: bool = False
+    #: Why the Node is to have no Event of it, or "".
+    muted: str = ""
+    #: None before any was asked.
+    filtered: Filtered | None = None
     #: Moved by :class:`Stages` only.
     stage: Stage = Stage.OPEN
 

@@ -8,7 +8,7 @@ counted twice, folded or not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from kiptail.events.endpoint import Endpoint, Kind, direction_at
@@ -52,11 +52,13 @@ class Tally:
         """All counts."""
         return list(self._counts.items())
 
-    def add(self, flow: Flow, endpoints: Mapping[str, Endpoint], count: int) -> None:
-        """``count`` more drops of a flow whose ends are decided."""
+    def add(
+        self, flow: Flow, endpoints: Mapping[str, Endpoint], count: int, *, leave_out: Collection[str] = ()
+    ) -> None:
+        """``count`` more drops of a flow whose ends are decided; but for the ends that are to be left out."""
         for end in flow.ends:
             endpoint = endpoints.get(end)
-            if endpoint is None or endpoint.kind is not Kind.POD:
+            if endpoint is None or endpoint.kind is not Kind.POD or end in leave_out:
                 continue
             labels = Labels(
                 flow.key.verdict,

@@ -12,10 +12,10 @@ from itertools import accumulate
 from operator import itemgetter
 
 from kiptail.clock.own import OwnClock
-from kiptail.flows.flow import flow_key
 from kiptail.flows.joining import Joining
 from kiptail.flows.known_lines import KnownLine, Line, UnknownLine
 from kiptail.flows.ledger import Ledger
+from kiptail.flows.left_out import LeaveOut, counted_as, nothing_left_out
 from kiptail.flows.second import Drops
 from kiptail.flows.trail import SECOND_US
 from kiptail.netfilter.parser import Unparsed
@@ -52,6 +52,8 @@ class Intake:
     untrusted_why: str = ""
     #: Too old when read.
     expired: int = 0
+    #: Left out by filters, and counted nowhere else, by their reasons.
+    ignored: dict[str, int] = field(default_factory=dict)
 
 
 class LineCounter:
@@ -66,10 +68,12 @@ class LineCounter:
         expire_after: float | None,
         log_drops: bool = False,
         joining: Joining | None = None,
+        leave_out: LeaveOut = nothing_left_out,
     ) -> None:
         """``expire_after``: drops that are older when they are read do not count, in seconds.
 
-        ``joining``: what joins paired lines, where there are any.
+        ``joining``: what joins paired lines, where there are any. ``leave_out``: what filters say of a line; those that
+        are known were asked about.
         """
         self._prefixes = prefixes
         self._ledger = ledger
@@ -77,6 +81,7 @@ class LineCounter:
         self._expire_after = expire_after
         self._log_drops = log_drops
         self._joining = joining
+        self._leave_out = leave_out
         self.intake = Intake()
         #: Lines that were decided on since the latest commit, by which this is set to 0.
         self.uncommitted = 0
@@ -147,6 +152,9 @@ class LineCounter:
         self._ledger.add_together(second)
         kinds: Counter[tuple[str, str, str]] = Counter()
         for line in known:
+            if line.ignored:
+                self._ignored(line.ignored, counts[line])
+                continue
             kinds[line.kind] += counts[line]
             if line.counted:
                 self.uncommitted += counts[line]
@@ -156,6 +164,9 @@ class LineCounter:
     def _count_known(self, line: KnownLine, time_us: int, horizon_us: int) -> None:
         if time_us < horizon_us:
             self._expired()
+            return
+        if line.ignored:
+            self._ignored(line.ignored)
             return
         self._seen(line.kind)
         if line.counted:
@@ -179,11 +190,15 @@ class LineCounter:
             self.intake.unparsed_why = drop.reason
             log.debug("not understood (%s): %s", drop.reason, one_line(line))
             return
+        key, ignored = counted_as(drop, prefix, self._leave_out)
+        if ignored:
+            self._ignored(ignored)
+            return
         self._seen((prefix.verdict.value, protocol_label(drop.protocol), prefix.policy))
         if self._log_drops:
             drop_log.info("%s", json.dumps({"time_us": self._own_clock.wall_us(time_us), **to_json_dict(drop, prefix)}))
         if prefix.verdict.is_loss:
-            self._ledger.add(flow_key(drop, prefix), time_us)
+            self._ledger.add(key, time_us)
             self.uncommitted += 1
 
     def _seen(self, kind: tuple[str, str, str], count: int = 1) -> None:
@@ -194,6 +209,9 @@ class LineCounter:
             if (policy, verdict) not in policies and len(policies) >= MOST_POLICIES:
                 policy = OTHER
             policies[policy, verdict] = policies.get((policy, verdict), 0) + count
+
+    def _ignored(self, reason: str, count: int = 1) -> None:
+        self.intake.ignored[reason] = self.intake.ignored.get(reason, 0) + count
 
     def _expired(self) -> None:
         self.intake.expired += 1

@@ -38,6 +38,9 @@ class FlowKey(NamedTuple):
     here: str = ""
     #: The policy that the log line names, or "".
     policy: str = ""
+    #: Why filters want no Event of it, by what its lines say, or "": such packets are flows of their own, folded ones
+    #: too, so that what is left out takes nothing else with it.
+    muted: str = ""
 
     def address(self, end: str) -> str:
         """The address at this end."""
@@ -45,8 +48,9 @@ class FlowKey(NamedTuple):
 
     def identity(self, *more: object) -> bytes:
         """The key, and what else is given, as bytes that no other has."""
-        # Without what is not always there: names that earlier versions made must stay the same.
-        own = self if self.policy else self[:-1] if self.here else self[:-2]
+        # Without what is not always there: names that earlier versions made must stay the same. Nor does it matter what
+        # filters say: a flow has the place in budgets that it would have without them.
+        own = self[:-1] if self.policy else self[:-2] if self.here else self[:-3]
         return "\x1f".join(map(str, (*more, *own))).encode()
 
 
@@ -88,7 +92,7 @@ def _here(drop: PacketDrop) -> str:
 def folded_key(end: str, key: FlowKey) -> FlowKey:
     """The folded flow that ``key``'s drops go to at this end when its address has too many flows for itself."""
     src, dst = (key.src, "") if end == "src" else ("", key.dst)
-    return FlowKey(src, dst, "", None, None, None, reply=False, prefix="", verdict=key.verdict)
+    return FlowKey(src, dst, "", None, None, None, reply=False, prefix="", verdict=key.verdict, muted=key.muted)
 
 
 class Distinct:

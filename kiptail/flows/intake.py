@@ -16,6 +16,7 @@ from kiptail.flows.flow import Flow
 from kiptail.flows.joining import Joining
 from kiptail.flows.known_lines import Line
 from kiptail.flows.ledger import Changes, Ledger
+from kiptail.flows.left_out import LeaveOut, nothing_left_out
 from kiptail.journal.position import Position
 from kiptail.journal.scanner import Batch
 from kiptail.netfilter.prefixes import Prefixes
@@ -81,10 +82,12 @@ class Follower:
         clock: Callable[[], float] = time.monotonic,
         own_clock: OwnClock | None = None,
         joining: Joining | None = None,
+        leave_out: LeaveOut = nothing_left_out,
     ) -> None:
         """``offer`` gets copies of the flows once they are committed. ``expire_after`` is in seconds.
 
-        ``own_clock`` is the clock that the journal's times are by. ``joining`` as for :class:`LineCounter`.
+        ``own_clock`` is the clock that the journal's times are by. ``joining`` and ``leave_out`` as for
+        :class:`LineCounter`.
         """
         self._journal = journal
         self._ledger = ledger
@@ -99,6 +102,7 @@ class Follower:
             expire_after=expire_after,
             log_drops=log_drops,
             joining=joining,
+            leave_out=leave_out,
         )
         now = clock()
         self._announcer = _Announcer(ledger, now)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from kiptail.flows.known_lines import KnownLine, Line, PairedLine, UnknownLine, understood
+from kiptail.flows.left_out import LeaveOut, nothing_left_out, sorted_out
 from kiptail.flows.pairs import Pairs, policies_text
+from kiptail.netfilter.prefixes import Verdict
 from kiptail.netfilter.reading import ULOGD
 
 __all__ = ["Joining"]
@@ -17,7 +19,9 @@ MOST_JOINED = 4_096
 class Joining:
     """Joins what k3s says of one packet in several lines."""
 
-    def __init__(self) -> None:
+    def __init__(self, leave_out: LeaveOut = nothing_left_out) -> None:
+        """``leave_out``: what filters say of a line, which the policies may change."""
+        self._leave_out = leave_out
         self._pairs = Pairs()
         self._joined: dict[tuple[KnownLine, str], KnownLine] = {}
 
@@ -40,7 +44,7 @@ class Joining:
         if known is None:
             return line
         if pair.has_prefix:
-            if known.key.policy and not known.counted:
+            if known.key.policy and not Verdict(known.key.verdict).is_loss:
                 self._pairs.note(pair.packet, known.key.policy, time_us)
             return line
         policies = self._pairs.policies(pair.packet, time_us)
@@ -59,5 +63,7 @@ class Joining:
             verdict, protocol, _ = line.kind
             # Metrics have a label for one policy.
             kind = (verdict, protocol, policies[0] if len(policies) == 1 else "")
-            found = self._joined[line, text] = KnownLine(line.key._replace(policy=text), kind, line.counted)
+            key, ignored = sorted_out(line.key._replace(policy=text), line.reset, self._leave_out)
+            counted = Verdict(verdict).is_loss and not ignored
+            found = self._joined[line, text] = KnownLine(key, kind, counted, ignored, line.reset)
         return found

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from kiptail.flows.flow import EPHEMERAL_PORT, FlowKey, flow_key
+from kiptail.flows.flow import EPHEMERAL_PORT, FlowKey
+from kiptail.flows.left_out import LeaveOut, counted_as, nothing_left_out
 from kiptail.flows.pairs import packet_of_line
 from kiptail.journal.entry import text_of
 from kiptail.netfilter.nflog import NflogSource
@@ -79,8 +80,12 @@ class KnownLine:
     key: FlowKey
     #: Verdict, protocol and policy, as metrics count them.
     kind: tuple[str, str, str]
-    #: The packet did not arrive: the ledger counts it.
+    #: The packet did not arrive, and no filter leaves it out: the ledger counts it.
     counted: bool
+    #: The reason why a filter has it counted as left out and nothing else, or "".
+    ignored: str = ""
+    #: It resets a connection.
+    reset: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,8 +123,12 @@ Line = KnownLine | UnknownLine | PairedLine
 class KnownLines:
     """The lines that were seen lately. Not safe for several threads at once."""
 
-    def __init__(self, prefixes: Prefixes, printer: Printer = KERNEL) -> None:
+    def __init__(
+        self, prefixes: Prefixes, printer: Printer = KERNEL, *, leave_out: LeaveOut = nothing_left_out
+    ) -> None:
+        """``leave_out``: what filters say of a line."""
         self._prefixes = prefixes
+        self._leave_out = leave_out
         self._printer = printer
         self._usual = _USUAL[printer]
         self._gap = printer.gap.encode()
@@ -148,6 +157,8 @@ class KnownLines:
             return True
         source: slice | None = None
         protocol, spot = (usual[4], slice(*usual.span(5))) if usual[1] is None else (usual[1], slice(*usual.span(3)))
+        if usual[1] == b"TCP" and b" RST " in tail:
+            protocol = b"TCP RST"  # filters may want these apart
         constant: tuple[object, ...] = (head, protocol, tail[spot])
         if usual[1] and len(usual[3]) == len(_EPHEMERAL) and (protocol == b"UDP" or b" ACK " in tail):
             source = slice(*usual.span(2))
@@ -155,7 +166,7 @@ class KnownLines:
         line = self._known.get(constant) or self._older.get(constant)
         # What follows, as the packet that an ICMP error is about, is read once for each shape.
         if line is None or usual[6]:
-            read_now = understood(text_of(message), self._prefixes, self._printer)
+            read_now = understood(text_of(message), self._prefixes, self._printer, self._leave_out)
             if read_now is None:
                 return True
             line = line or read_now
@@ -177,12 +188,19 @@ class KnownLines:
 class LinesOfUlogd:
     """The lines that one ulogd writes, about the packets of one NFLOG group."""
 
-    def __init__(self, prefixes: Prefixes, *, paired: bool = False, thorough: bool = False) -> None:
+    def __init__(
+        self,
+        prefixes: Prefixes,
+        *,
+        paired: bool = False,
+        thorough: bool = False,
+        leave_out: LeaveOut = nothing_left_out,
+    ) -> None:
         """``paired``: some are about one packet; ``thorough``: each of them is to be read thoroughly."""
         self._prefixes = prefixes
         self._paired = paired
         self._wanted: Callable[[bytes], KnownLine | bool] = (
-            partial(prefixes.wanted, gap=b" ") if thorough else KnownLines(prefixes, ULOGD).wanted
+            partial(prefixes.wanted, gap=b" ") if thorough else KnownLines(prefixes, ULOGD, leave_out=leave_out).wanted
         )
 
     def wanted(self, message: bytes) -> Line | None:
@@ -197,11 +215,17 @@ class LinesOfUlogd:
 
 
 def lines_of_units(
-    sources: Iterable[NflogSource], rules: Sequence[PrefixRule], *, thorough: bool = False
+    sources: Iterable[NflogSource],
+    rules: Sequence[PrefixRule],
+    *,
+    thorough: bool = False,
+    leave_out: LeaveOut = nothing_left_out,
 ) -> dict[str, Callable[[bytes], Line | None]]:
     """What is asked with the lines of each unit that runs ulogd, by its name; ``rules`` are the configured prefixes."""
     return {
-        source.unit: LinesOfUlogd(source.prefixes(rules), paired=source.paired, thorough=thorough).wanted
+        source.unit: LinesOfUlogd(
+            source.prefixes(rules), paired=source.paired, thorough=thorough, leave_out=leave_out
+        ).wanted
         for source in sources
     }
 
@@ -216,11 +240,14 @@ def _to_high_port(head: bytes, protocol: bytes, source: bytes, port: bytes) -> t
     return head, protocol, port
 
 
-def understood(text: str, prefixes: Prefixes, printer: Printer = KERNEL) -> KnownLine | None:
+def understood(
+    text: str, prefixes: Prefixes, printer: Printer = KERNEL, leave_out: LeaveOut = nothing_left_out
+) -> KnownLine | None:
     """What the thorough parser makes of a line: the reference for :class:`KnownLines`."""
     logged = read(text, prefixes, printer)
     if not isinstance(logged, Logged) or isinstance(logged.packet, Unparsed):
         return None
     prefix, drop = logged.prefix, logged.packet
     kind = (prefix.verdict.value, protocol_label(drop.protocol), prefix.policy)
-    return KnownLine(flow_key(drop, prefix), kind, prefix.verdict.is_loss)
+    key, ignored = counted_as(drop, prefix, leave_out)
+    return KnownLine(key, kind, prefix.verdict.is_loss and not ignored, ignored, drop.tcp_reset)

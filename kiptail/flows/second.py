@@ -62,10 +62,11 @@ class Second:
         self.others: set[FlowKey] = set()
         #: Drops that are counted in a flow of their own only …
         self._own: list[tuple[Flow, Drops]] = []
-        #: … and those that are folded, by addresses, verdict and the ends of their own flow; None: one by one.
-        self._ways: dict[tuple[str, str, str, tuple[str, ...]], Together | None] = {}
-        #: By end, address and verdict: the folded flow, None where it cannot be used.
-        self._many: dict[tuple[str, str, str], Flow | None] = {}
+        #: … and those that are folded, by addresses, verdict, what filters say and the ends of their own flow; None:
+        #: one by one.
+        self._ways: dict[tuple[str, str, str, str, tuple[str, ...]], Together | None] = {}
+        #: By end, address, verdict and what filters say: the folded flow, None where it cannot be used.
+        self._many: dict[tuple[str, str, str, str], Flow | None] = {}
         self._spent: dict[str, bool] = {}
         self._sort(drops)
 
@@ -110,7 +111,7 @@ class Second:
             elif own is not None and ends == ENDS:
                 self._own.append((own, drop))
             else:
-                at = (key.src, key.dst, key.verdict, ends)
+                at = (key.src, key.dst, key.verdict, key.muted, ends)
                 try:
                     way = self._ways[at]
                 except KeyError:
@@ -144,7 +145,7 @@ class Second:
         return Together(tuple(many), denied)
 
     def _folded(self, end: str, key: FlowKey, first_us: int) -> Flow | None:
-        place = (end, key.address(end), key.verdict)
+        place = (end, key.address(end), key.verdict, key.muted)
         try:
             return self._many[place]
         except KeyError:

@@ -118,7 +118,7 @@ PURPOSES = (
             Right(
                 "get",
                 "namespaces",
-                "so Events do not say so where NetworkPolicies select namespaces by labels",
+                "so Events do not say so where NetworkPolicies select namespaces by labels, and no namespace opts out",
                 optional=True,
             ),
         ),

@@ -52,6 +52,8 @@ class PacketDrop(NamedTuple):
     icmp_code: int | None
     #: The TCP flag, not the number.
     tcp_ack: bool
+    #: The TCP flag RST.
+    tcp_reset: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ def parse(line: str) -> PacketDrop | Unparsed:
     if protocol == _ARP_OF_ULOGD:
         return Unparsed(_ARP, prefix)
     src_port = dst_port = icmp_type = icmp_code = None
-    tcp_ack = False
+    tcp_ack = tcp_reset = False
     if _LATER_FRAGMENT.search(fields):
         # It has none of what follows, but ulogd takes its data for that.
         pass
@@ -149,7 +151,8 @@ def parse(line: str) -> PacketDrop | Unparsed:
     else:
         src_port = _number(_value(fields, " SPT="), 65535)
         dst_port = _number(_value(fields, " DPT="), 65535)
-        tcp_ack = protocol == "TCP" and " ACK " in fields
+        if protocol == "TCP":
+            tcp_ack, tcp_reset = " ACK " in fields, " RST " in fields
     return PacketDrop(
         prefix,
         interfaces[1],
@@ -162,6 +165,7 @@ def parse(line: str) -> PacketDrop | Unparsed:
         icmp_type,
         icmp_code,
         tcp_ack,
+        tcp_reset,
     )
 
 

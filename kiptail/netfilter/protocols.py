@@ -7,7 +7,7 @@ so that what is read here can be pasted into a rule.
 
 from __future__ import annotations
 
-__all__ = ["BY_NAME", "icmp_name", "protocol_label", "protocol_name"]
+__all__ = ["BY_NAME", "icmp_messages", "icmp_name", "protocol_called", "protocol_label", "protocol_name"]
 
 #: What net/netfilter/nf_log_syslog.c prints by name, and one that it has no name for and everyone else knows by it.
 BY_NAME = ("TCP", "UDP", "UDPLITE", "ICMP", "ICMPv6", "AH", "ESP", "SCTP")
@@ -98,6 +98,8 @@ _ICMPV6 = {
     143: "mld2-listener-report",
 }
 
+_BOTH = (("ICMP", _ICMP), ("ICMPv6", _ICMPV6))
+
 _ICMP_UNREACHABLE = (
     "network-unreachable",
     "host-unreachable",
@@ -144,6 +146,31 @@ def icmp_name(protocol: str, type: int, code: int | None) -> str:
         if 0 <= code < len(codes) and codes[code]:
             return f"{name} ({codes[code]})"
     return name
+
+
+def icmp_messages(name: str) -> tuple[tuple[str, int, int | None], ...]:
+    """What has this name in :func:`icmp_name`, the code's alone included: protocol, type, and code or None for any."""
+    types = [(protocol, number, None) for protocol, names in _BOTH for number, each in names.items() if each == name]
+    codes = [
+        (protocol, number, code)
+        for protocol, number, names in (("ICMP", 3, _ICMP_UNREACHABLE), ("ICMPv6", 1, _ICMPV6_UNREACHABLE))
+        for code, each in enumerate(names)
+        if each == name != ""
+    ]
+    return (*types, *codes)
+
+
+def protocol_called(text: str) -> str | None:
+    """A :class:`kiptail.netfilter.parser.PacketDrop`'s ``protocol``, by a name in any case or its number."""
+    wanted = text.lower()
+    names = {name.lower(): name for name in BY_NAME}
+    numbers = {name.lower(): number for number, name in _PROTOCOLS.items()}
+    if wanted.isascii() and wanted.isdigit() and len(wanted) <= 3 and int(wanted) < 256:
+        number = str(int(wanted))
+    else:
+        number = numbers.get(wanted, "")
+    # What the kernel prints by its name has no number in a line.
+    return names.get(wanted) or names.get(_PROTOCOLS.get(number, "").lower()) or number or None
 
 
 def protocol_name(protocol: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from kiptail.pods.local import LocalPods
+from kiptail.pods.opt_out import OptOuts
 from kiptail.pods.ownership import Hands, Owned
 from kiptail.pods.pod import Pod
 from kiptail.pods.stats import IndexStats
@@ -14,6 +16,10 @@ __all__ = ["PodDetails", "PodIndex", "PodOwners"]
 
 class PodOwners(Protocol):
     """The answers: who owned an address at a time, in µs since the epoch. Any thread may ask."""
+
+    @property
+    def opt_outs(self) -> Sequence[OptOuts]:
+        """Whose owners opted out of Events, by whoever knows some."""
 
     def ready(self) -> bool:
         """All pods are known; before, everybody may be a stranger."""
@@ -44,6 +50,9 @@ class PodOwners(Protocol):
 
     def awaits(self, address: str, at_us: int) -> bool:
         """An owner of the address at that time may still turn out; has it looked up, where that helps."""
+
+    def pod(self, address: str, uid: str) -> Pod | None:
+        """The pod with the UID that Events name, as it is now, if it had the address and is not gone."""
 
 
 class PodDetails(Protocol):

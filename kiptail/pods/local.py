@@ -31,6 +31,8 @@ class LocalPods:
         self._clock = clock
         self._lock = threading.Lock()
         self._ownership = Ownership(node=node)
+        #: Whose owners opted out of Events.
+        self.opt_outs = self._ownership.opt_outs
         #: Whether news arrives, and up to when all is known.
         self.freshness = Freshness(clock)
 

@@ -11,6 +11,7 @@ from typing import Protocol
 from kiptail.clock.own import OwnClock
 from kiptail.pods.dual_stack import DualStackApi, DualStackList
 from kiptail.pods.lookups import LookupApi, Lookups
+from kiptail.pods.opt_out import OptOuts
 from kiptail.pods.ownership import Interval, Pod
 from kiptail.pods.ranges import PodRanges
 from kiptail.pods.reducer import dated_by
@@ -34,6 +35,10 @@ class NotePods(Protocol):
 
 class OtherPods(Protocol):
     """What is asked of the pods that are not watched."""
+
+    @property
+    def opt_outs(self) -> OptOuts:
+        """Whose owners opted out of Events, as it was when they were found."""
 
     def pending(self) -> bool:
         """A look-up has not been answered yet."""
@@ -71,6 +76,11 @@ class OtherPods(Protocol):
 
 class NoOtherNodes:
     """All pods are watched: there are no others."""
+
+    @property
+    def opt_outs(self) -> OptOuts:
+        """Nothing is known."""
+        return OptOuts()
 
     def pending(self) -> bool:
         """Nothing is asked."""
@@ -157,6 +167,8 @@ class OtherNodes:
         #: For what was found.
         self._lock = threading.Lock()
         self._remote = RemotePods()
+        #: Whose owners opted out of Events.
+        self.opt_outs: OptOuts = self._remote.opt_outs
 
     def pending(self) -> bool:
         """A look-up has not been answered yet."""

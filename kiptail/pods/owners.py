@@ -39,6 +39,8 @@ class LiveOwners:
         self._ranges = ranges
         self._names = names
         self._unhurried = unhurried
+        #: Whose owners opted out of Events: of the pods that are watched, and of the others.
+        self.opt_outs = (local.opt_outs, others.opt_outs)
 
     def ready(self) -> bool:
         """The pods that are watched were listed once."""

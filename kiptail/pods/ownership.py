@@ -14,6 +14,7 @@ from typing import NamedTuple
 from kiptail.pods import evidence
 from kiptail.pods.evidence import Seen
 from kiptail.pods.given_back import judged
+from kiptail.pods.opt_out import OptOuts
 from kiptail.pods.pod import Pod, PodRef
 from kiptail.pods.register import IntervalRegister
 from kiptail.pods.tenancy import (
@@ -69,6 +70,8 @@ class Ownership:
         #: Who had which address when.
         self.register = IntervalRegister()
         self._nodes: dict[str, str] = {}
+        #: Whose owners opted out of Events.
+        self.opt_outs = OptOuts()
         #: Pods of this node that are about to have an address.
         self._claiming: dict[str, Pod] = {}
         #: From when to when pods may have come and gone of whom nobody ever heard: the latest such time.
@@ -113,7 +116,8 @@ class Ownership:
             self._claiming[pod.key] = pod
         else:
             self._claiming.pop(pod.key, None)
-        if before is not None and before._replace(ref=pod.ref, traits=pod.traits) == pod:
+        self.opt_outs.note(pod.ref[:3], pod.opt_out)
+        if before is not None and before._replace(ref=pod.ref, traits=pod.traits, opt_out=pod.opt_out) == pod:
             self._pods[pod.key] = pod
             for address in pod.addresses:
                 self.register.rename(address, pod.key, pod.ref)
@@ -182,7 +186,9 @@ class Ownership:
                 ended = former._replace(held_us=min(former.held_us or over_us, over_us), until_us=over_us)
                 self.register.retire(address, ended)
             addresses = dict.fromkeys((*(known.addresses if known else ()), address))
-            self._pods[key] = Pod(key, interval.ref, tuple(addresses), None, None, None, False, self._node, ())
+            self._pods[key] = Pod(
+                key, interval.ref, tuple(addresses), None, None, None, False, self._node, (), opt_out=None
+            )
             self.register.restore(address, interval._replace(local=True))
 
     # -- one pod --------------------------------------------------------------------------------------------
@@ -225,6 +231,7 @@ class Ownership:
         """The pod is no more; it had its addresses surely until ``held_us``, and until ``until_us`` at the latest."""
         self._claiming.pop(pod.key, None)
         del self._pods[pod.key]
+        self.opt_outs.end(pod.ref[:3])
         closed = (a for a in pod.addresses if self.register.close(a, pod.key, held_us, until_us, unseen=unseen))
         return set(closed)
 

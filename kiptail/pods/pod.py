@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from kiptail.pods.opt_out import OptOut
 from kiptail.pods.traits import Traits
 
 __all__ = ["Pod", "PodRef", "in_steady_time"]
@@ -71,6 +72,8 @@ class Pod(NamedTuple):
     distrusted: bool = False
     #: What NetworkPolicies look at, where that is asked for; None = not known.
     traits: Traits | None = None
+    #: Whether its owner wants Events; None = not known.
+    opt_out: OptOut | None = ""
 
 
 def in_steady_time(pod: Pod, kubelets_us: Callable[[int], int], servers_us: Callable[[int], int]) -> Pod:

@@ -12,6 +12,7 @@ from typing import Any
 
 from kiptail.addresses import canonical
 from kiptail.kube.object_names import is_label_value, is_name, is_namespace, is_uid
+from kiptail.pods.opt_out import opt_out
 from kiptail.pods.pod import Pod, PodRef
 from kiptail.pods.shape import misfit
 from kiptail.pods.traits import SharedTraits
@@ -110,6 +111,7 @@ def reduce_pod(
         runs=any("running" in state for state in states),
         alive_us=max([ready or start or 0, *_container_times(states), asked or 0]) if blank else 0,
         traits=traits.of(obj) if traits is not None and addresses else None,
+        opt_out=opt_out(annotations),
     )
 
 

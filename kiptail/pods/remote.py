@@ -23,6 +23,8 @@ class RemotePods:
 
     def __init__(self) -> None:
         self._ownership = Ownership()
+        #: Whose owners had opted out of Events when they were found.
+        self.opt_outs = self._ownership.opt_outs
         self._pods: dict[str, Pod] = {}
         self._seen_us: dict[str, int] = {}
         self._firsts: dict[str, str] = {}

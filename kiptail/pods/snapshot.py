@@ -23,6 +23,7 @@ from kiptail.pods.pod import Pod
 from kiptail.pods.pod_object import reduce_pod
 from kiptail.pods.shape import misfit
 from kiptail.pods.stats import IndexStats
+from kiptail.pods.traits import SharedTraits
 from kiptail.pods.workload import workload_of
 from kiptail.text import one_line
 
@@ -53,6 +54,8 @@ class SnapshotOwners:
         self._ownership = ownership
         self._names = names
         self._wall_us = wall_us
+        #: Whose owners opted out of Events.
+        self.opt_outs = (ownership.opt_outs,)
 
     def ready(self) -> bool:
         """A snapshot is complete."""
@@ -94,6 +97,10 @@ class SnapshotOwners:
     def awaits(self, address: str, at_us: int) -> bool:
         """A snapshot does not change."""
         return False
+
+    def pod(self, address: str, uid: str) -> Pod | None:
+        """The pod with this UID, if it had the address."""
+        return next((pod for pod in self._ownership.pods_at(address) if pod.ref.uid == uid), None)
 
 
 class SnapshotIndex:
@@ -144,10 +151,12 @@ class SnapshotIndex:
 Also = Callable[[dict[str, Any], str], bool]
 
 
-def load_snapshot(path: Path, *, label: str | None, also: Also | None = None) -> Snapshot:
+def load_snapshot(
+    path: Path, *, label: str | None, labelled: bool = False, also: Also | None = None
+) -> Snapshot:
     """What ``kubectl get pods -A -o json`` wrote, also with nodes and Services in it; raises SettingsError.
 
-    ``label`` is as :func:`reduce_pod` takes it.
+    ``label`` is as :func:`reduce_pod` takes it; ``labelled``: all labels of pods are kept.
     """
     shown = f"--pods: {one_line(str(path))}"
     try:
@@ -162,7 +171,8 @@ def load_snapshot(path: Path, *, label: str | None, also: Also | None = None) ->
         items = [document]
     if not isinstance(items, list):
         raise SettingsError(f"{shown} holds no list of pods; {REMEDY}")
-    return _reduced(items, shown, kind=kind.removesuffix("List") or "Pod", collector=Collector(label=label, also=also))
+    collector = Collector(label=label, labelled=labelled, also=also)
+    return _reduced(items, shown, kind=kind.removesuffix("List") or "Pod", collector=collector)
 
 
 def _reduced(items: list[Any], shown: str, *, kind: str, collector: Collector) -> Snapshot:
@@ -182,9 +192,10 @@ def _reduced(items: list[Any], shown: str, *, kind: str, collector: Collector) -
 class Collector:
     """Makes a snapshot of objects, one by one."""
 
-    def __init__(self, *, label: str | None = None, also: Also | None = None) -> None:
-        """``label`` is as :func:`reduce_pod` takes it."""
+    def __init__(self, *, label: str | None = None, labelled: bool = False, also: Also | None = None) -> None:
+        """``label`` is as :func:`reduce_pod` takes it; ``labelled``: all labels of pods are kept."""
         self._label, self._also = label, also
+        self._traits = SharedTraits() if labelled else None
         self._pods: list[Pod] = []
         self._workloads: dict[tuple[str, str], str] = {}
         self._services = AddressNames()
@@ -214,7 +225,7 @@ class Collector:
         return Snapshot(self._pods, self._services.names | self._nodes.names, self._workloads)
 
     def _add_pod(self, item: dict[str, Any]) -> None:
-        pod = reduce_pod(item, label=self._label)
+        pod = reduce_pod(item, label=self._label, traits=self._traits)
         if pod is None:
             self.refused[_why_no_pod(item)] += 1
             return

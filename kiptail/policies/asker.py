@@ -1,4 +1,4 @@
-"""The policies and labels of namespaces, asked of the API server when they are needed: kept a minute, never watched.
+"""What is asked of namespaces: policies, labels and opt-outs, when they are needed; kept a minute, never watched.
 
 Whoever asks gets an answer at once, perhaps that there is something to wait for. One thread, started with the first
 question, asks for one thing at a time, and for each only once.
@@ -19,8 +19,9 @@ from cachetools import TTLCache
 from kiptail.clock.pacing import TokenBucket
 from kiptail.clock.trouble import Trouble
 from kiptail.errors import ApiError
+from kiptail.pods.opt_out import OptOut
 from kiptail.policies.evaluate import Rules
-from kiptail.policies.requests import PolicyApi, Unusable, request_labels, request_rules
+from kiptail.policies.requests import Namespace, PolicyApi, Unusable, request_namespace, request_rules
 
 __all__ = ["Asker", "Missing"]
 
@@ -37,7 +38,7 @@ RATE, BURST, MAX_WAITING = 5.0, 100, 2_048
 #: What is kept of all namespaces: conditions, ranges and ports. Each takes some 200 bytes.
 MAX_ALL_TERMS = 50_000
 
-_POLICIES, _LABELS = "networkpolicies", "namespaces"
+_POLICIES, _NAMESPACES = "networkpolicies", "namespaces"
 
 
 class Missing(Enum):
@@ -118,7 +119,9 @@ class Asker:
         )
         #: Until when there is no answer, and why: to one question, to all of a resource, or ("") to any.
         self._silent: dict[_Question | str, tuple[float, Missing]] = {}
-        self._troubles = {_POLICIES: Trouble(), _LABELS: Trouble()}
+        self._troubles = {_POLICIES: Trouble(), _NAMESPACES: Trouble()}
+        #: Explanations need labels of namespaces.
+        self._explains_by_labels = False
         self._thread: threading.Thread | None = None
         self._closed = False
         #: Requests, by resource and result: answered, unusable, refused, failed.
@@ -131,8 +134,18 @@ class Asker:
 
     def labels(self, namespace: str) -> Mapping[str, str] | Missing:
         """The labels of a namespace."""
-        found = self._ask(_Question(_LABELS, namespace))
-        return found if isinstance(found, (dict, Missing)) else Missing.UNKNOWN
+        if not self._explains_by_labels:
+            # Nobody was told that the right is missing, for without it only opt-outs are not known.
+            with self._changed:
+                self._explains_by_labels = True
+                self._silent.pop(_NAMESPACES, None)
+        found = self._namespace(namespace)
+        return found.labels if isinstance(found, Namespace) else found
+
+    def opt_out(self, namespace: str) -> OptOut | Missing:
+        """Whether a namespace's owner wants Events."""
+        found = self._namespace(namespace)
+        return found.opt_out if isinstance(found, Namespace) else found
 
     def close(self, timeout: float = 2.0) -> None:
         """End the thread; a request under way is not waited for any longer than ``timeout`` seconds."""
@@ -142,6 +155,10 @@ class Asker:
             thread = self._thread
         if thread is not None:
             thread.join(timeout)
+
+    def _namespace(self, namespace: str) -> Namespace | Missing:
+        found = self._ask(_Question(_NAMESPACES, namespace))
+        return found if isinstance(found, (Namespace, Missing)) else Missing.UNKNOWN
 
     def _ask(self, question: _Question) -> object:
         with self._changed:
@@ -194,7 +211,7 @@ class Asker:
 
     def _ask_server(self, question: _Question) -> tuple[object, int]:
         """What is kept, and its size. Raises ApiError, Unusable."""
-        ask = request_rules if question.resource == _POLICIES else request_labels
+        ask = request_rules if question.resource == _POLICIES else request_namespace
         return ask(self._api, question.namespace)
 
     def _answered(self, question: _Question, answer: tuple[object, int]) -> None:
@@ -233,7 +250,8 @@ class Asker:
 
     def _say_refused(self, question: _Question, error: ApiError) -> None:
         with self._changed:
-            begins = not self._closed and self._troubles[question.resource].begins(str(error))
+            needed = question.resource == _POLICIES or self._explains_by_labels
+            begins = needed and not self._closed and self._troubles[question.resource].begins(str(error))
         if begins:
             where = "" if question.resource == _POLICIES else " where those select namespaces by labels"
             verb = "list" if question.resource == _POLICIES else "get"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from kiptail.kube.pages import items_of, pages
+from kiptail.pods.opt_out import OptOut, opt_out
 from kiptail.pods.shape import misfit
 from kiptail.policies.evaluate import Rules
 from kiptail.policies.malformed import Malformed
 from kiptail.policies.policy import Policy, policy_of
 
-__all__ = ["PolicyApi", "Unusable", "request_labels", "request_rules"]
+__all__ = ["Namespace", "PolicyApi", "Unusable", "request_namespace", "request_rules"]
 
 #: Policies a page: at resourceVersion 0 the server answers from memory, and with all of them.
 PAGE_LIMIT, MAX_PAGES = 500, 4
@@ -21,7 +22,15 @@ MAX_TERMS = 20_000
 #: A namespace with more labels is not used.
 MAX_LABELS = 1_000
 
-_NAMESPACE = {"metadata": {"name": str, "labels": {"": str}}}
+_NAMESPACE = {"metadata": {"name": str, "labels": {"": str}, "annotations": {"": str}}}
+
+
+class Namespace(NamedTuple):
+    """What is kept of a namespace."""
+
+    labels: dict[str, str]
+    #: Whether its owner wants Events.
+    opt_out: OptOut = ""
 
 
 class Unusable(Exception):
@@ -72,15 +81,15 @@ def request_rules(api: PolicyApi, namespace: str) -> tuple[Rules, int]:
     return Rules(policies, {}), size
 
 
-def request_labels(api: PolicyApi, namespace: str) -> tuple[dict[str, str], int]:
-    """The labels of a namespace, and how many there are. Raises ApiError, Unusable."""
+def request_namespace(api: PolicyApi, namespace: str) -> tuple[Namespace, int]:
+    """A namespace, and the size of what is kept. Raises ApiError, Unusable."""
     found = api.namespace(namespace)
     if misfit(found, _NAMESPACE):
-        raise Unusable("its labels are none")
+        raise Unusable("its labels or annotations are none")
     labels = {key: value or "" for key, value in (found["metadata"].get("labels") or {}).items()}
     if len(labels) > MAX_LABELS:
         raise Unusable("it has too many labels")
-    return labels, 1 + len(labels)
+    return Namespace(labels, opt_out(found["metadata"].get("annotations"))), 1 + len(labels)
 
 
 def _size(policy: Policy) -> int:

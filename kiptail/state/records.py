@@ -94,6 +94,8 @@ def record_row(record: EventRecord) -> Row:
         record.withdrawn,
         record.recorded,
         record.recorded_count,
+        record.muted,
+        record.ignored,
     )
 
 
@@ -160,7 +162,7 @@ def _pod(ref: object) -> PodRef:
 
 def _record(row: Row) -> EventRecord:
     flow_id, end, _uid, pod, name, message, sent_count, sent_message, sent_at_us, *more = row
-    writes, rounds, given_up, withdrawn, recorded, recorded_count = more
+    writes, rounds, given_up, withdrawn, recorded, recorded_count, muted, ignored = more
     return EventRecord(
         flow_id,
         end,
@@ -176,12 +178,14 @@ def _record(row: Row) -> EventRecord:
         bool(withdrawn),
         recorded=recorded,
         recorded_count=recorded_count,
+        muted=muted,
+        ignored=bool(ignored),
     )
 
 
 def _flow(row: Row) -> Flow:
-    key = FlowKey(*row[1:12])
-    opened_us, first_us, last_us, seen_us, count, ended, ends, peers, ports, stamp, trail, mixed = row[12:]
+    key = FlowKey(*row[1:13])
+    opened_us, first_us, last_us, seen_us, count, ended, ends, peers, ports, stamp, trail, mixed = row[13:]
     return Flow(
         row[0],
         key._replace(reply=bool(key.reply)),

@@ -108,6 +108,8 @@ FLOW = Table(
         "here": one_of("", *ENDS),
         # The policy that the log line names.
         "policy": NAME,
+        # Why filters want no Event of it.
+        "muted": NAME,
         "opened_us": TIME,
         "first_us": TIME,
         "last_us": TIME,
@@ -166,6 +168,9 @@ EVENT = Table(
         # What the journal has of it.
         "recorded": one_of("", *Stretch),
         "recorded_count": COUNT,
+        # Why its pod is to have no Event of it, and whether nothing else is to be kept of it either.
+        "muted": NAME,
+        "ignored": FLAG,
     },
     key=("flow_id", "side", "uid"),
     more=_OF_FLOW,

@@ -149,7 +149,8 @@ OPTIONAL = {
     ("list", "nodes"): "so Events show the addresses of nodes without a name",
     ("list", "services"): "so Events show the addresses of services without a name",
     ("list", "networkpolicies"): "so Events do not say which NetworkPolicies are in the way",
-    ("get", "namespaces"): "so Events do not say so where NetworkPolicies select namespaces by labels",
+    ("get", "namespaces"): "so Events do not say so where NetworkPolicies select namespaces by labels, and no namespace"
+    " opts out",
 }
 
 

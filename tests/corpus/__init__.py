@@ -2,9 +2,9 @@
 
 A file holds, apart from comments (``#``) and empty lines, a log line as it is, its last blank included, and
 below it, indented, ``=> {…}``: the keys of ``kiptail parse`` that the line has (``prefix`` is all the text
-before the kernel's own part), ``"ack": true`` where the TCP flag is set; or ``{"error": …}`` with the reason,
-and the prefix where there is a kernel part. A log line with bytes that an editor would not keep is a Python
-bytes literal, ``b'…'``, decoded as messages are (bytes that are no UTF-8 become ``\\xNN``).
+before the kernel's own part), ``"ack": true`` and ``"reset": true`` where the TCP flags ACK and RST are set; or
+``{"error": …}`` with the reason, and the prefix where there is a kernel part. A log line with bytes that an editor
+would not keep is a Python bytes literal, ``b'…'``, decoded as messages are (bytes that are no UTF-8 become ``\\xNN``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 #: The fields of a PacketDrop, in their order.
 _KEYS = (
     *("prefix", "in", "out", "src", "dst", "protocol"),
-    *("src_port", "dst_port", "icmp_type", "icmp_code", "ack"),
+    *("src_port", "dst_port", "icmp_type", "icmp_code", "ack", "reset"),
 )
 
 

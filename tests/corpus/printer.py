@@ -82,6 +82,7 @@ def printed(draw: Draw) -> Printed:
     absent: dict[str, Any] = dict.fromkeys(PacketDrop._fields) | {
         "protocol": "",
         "tcp_ack": False,
+        "tcp_reset": False,
         "prefix": prefix.strip(),
     }
     return Printed(prefix + text.out, PacketDrop(**(absent | text.says)), head if " OUT=" in prefix else 0)
@@ -252,6 +253,10 @@ def _dump_icmpv6(draw: Draw, text: Text, *, fragment: bool, recurse: bool) -> bo
     return True
 
 
+#: The flags that a :class:`PacketDrop` has, and what it calls them.
+_SAYS = {"ACK": ("tcp_ack",), "RST": ("tcp_reset",)}
+
+
 def dump_tcp_header(draw: Draw, text: Text, *, fragment: bool) -> bool:
     text.add("PROTO=TCP ", protocol="TCP")
     if fragment:
@@ -265,7 +270,7 @@ def dump_tcp_header(draw: Draw, text: Text, *, fragment: bool) -> bool:
     text.add(f"WINDOW={draw(_BYTES)} RES=0x00 ")
     for flag in ("AE", "CWR", "ECE", "URG", "ACK", "PSH", "RST", "SYN", "FIN"):
         if draw(st.booleans()):
-            text.add(f"{flag} ", **({"tcp_ack": True} if flag == "ACK" else {}))
+            text.add(f"{flag} ", **dict.fromkeys(_SAYS.get(flag, ()), True))
     text.add(f"URGP={draw(_BYTES)} ")
     if draw(_OFTEN_NO):
         if draw(_OFTEN_NO):

@@ -12,9 +12,13 @@ from kiptail.daemon.report import LAG_SHOWN, Report
 from kiptail.flows.counter import Intake
 
 
-def report(*, untrusted: int = 0, suppressed: int = 0, overruns: int = 0, **intake: Any) -> Report:
+def report(
+    *, untrusted: int = 0, suppressed: int = 0, overruns: int = 0, muted: dict[str, int] | None = None, **intake: Any
+) -> Report:
     """One of parts that have nothing to tell but the given."""
-    progress = SimpleNamespace(unposted=0, unattributed=0, ended=0, ambiguous=0, reattributed=0, trouble="")
+    progress = SimpleNamespace(
+        unposted=0, unattributed=0, ended=0, ambiguous=0, reattributed=0, trouble="", muted=muted or {}
+    )
     counts = SimpleNamespace(scanned=9, untrusted=untrusted, suppressed=suppressed, overruns=overruns)
     parts: Any = SimpleNamespace(
         trouble="", intake=Intake(**intake), progress=progress, ready=lambda: True, counts=counts
@@ -85,3 +89,11 @@ def test_what_ulogd_and_journald_lost_is_said() -> None:
     told = report(suppressed=7, overruns=2)
     assert "7 lines of ulogd left out by journald, packets lost by ulogd (2 times)" in told.status()
     assert "ulogd" not in report().status()
+
+
+def test_what_is_left_out_by_choice_is_said_by_reason() -> None:
+    told = report(ignored={"scanner": 3, "probes": 1}, muted={"annotation": 5})
+    assert told.summary().endswith(
+        ": 0 drops, 4 left out (probes 1, scanner 3), 5 without an Event by choice (annotation 5)"
+    )
+    assert "left out" not in report().summary()

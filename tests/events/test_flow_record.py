@@ -33,6 +33,7 @@ def record_fields(
     dst: Endpoint = DST,
     pod: PodRef = CLIENT,
     withdrawn: bool = False,
+    muted: str = "",
     spread: Spread | None = None,
     policy: str = "",
     stamp: int = 0,
@@ -41,7 +42,7 @@ def record_fields(
     flow = Flow(7, key._replace(policy=policy), T0, T0, T0 + 2_500_000, T0, 3, spread=spread, stamp=stamp)
     tracked = Tracked(flow, 0.0, {"src": src, "dst": dst})
     text = message(flow, end, tracked.peer(end), STYLE, withdrawn=withdrawn)
-    record = EventRecord(7, end, pod, f"{pod.name[:9]}.0123456789abcdef", text, withdrawn=withdrawn)
+    record = EventRecord(7, end, pod, f"{pod.name[:9]}.0123456789abcdef", text, withdrawn=withdrawn, muted=muted)
     return fields(Stretch.PLACED, record, tracked, STYLE, **more)
 
 
@@ -191,7 +192,10 @@ def test_the_document_has_every_field_and_no_other() -> None:
     document = (ROOT / "docs/records.md").read_text()
     rows = set(re.findall(r"(?m)^\| `(KIPTAIL_[A-Z_]+)` \|", document))
     wide = record_fields(KEY._replace(reply=True, icmp_type=1, prefix="slow:"), policy="p")
-    assert rows == {name for name in wide if name.startswith("KIPTAIL_")}
+    muted = record_fields(muted="annotation")
+    assert rows == {name for name in (*wide, *muted) if name.startswith("KIPTAIL_")}
+    assert muted.keys() ^ record_fields().keys() == {"KIPTAIL_EVENT", "KIPTAIL_MUTED"}
+    assert muted["KIPTAIL_MUTED"] == "annotation"
 
 
 def test_the_catalog_uses_fields_that_each_record_has() -> None:

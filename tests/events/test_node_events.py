@@ -14,9 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kiptail.config.ignore_tables import filter_of_text
 from kiptail.errors import ApiError, StoreUnavailableError
 from kiptail.events.endpoint import Endpoint, Kind
 from kiptail.events.event import WITHDRAWN
+from kiptail.events.muting import Muting
 from kiptail.events.node_event import ELSE, NodeEvent, Subject, node_event_body, node_event_text, subject_of
 from kiptail.events.node_events import NodeEvents
 from kiptail.events.node_shares import MOST_AN_HOUR
@@ -27,6 +29,7 @@ from kiptail.flows.flow import Flow, FlowKey, Spread
 from kiptail.flows.ledger import Changes
 from kiptail.flows.trail import Trail
 from kiptail.pods.ownership import PodRef
+from kiptail.quiet.filters import Filters
 from kiptail.state.node_events import NodeEventRows
 from kiptail.state.store import Store
 from tests.events.test_poster import STYLE, Directory, EventServer
@@ -51,7 +54,8 @@ def flow(number: int = 1, of: FlowKey | None = None, count: int = 1, *, at_us: i
 class Machine:
     """A recorder on a state file, which can be killed and started again."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *filters: str) -> None:
+        self.muting = Muting(Filters([*map(filter_of_text, filters)]))
         self.path, self.server, self.directory = directory, EventServer(), Directory()
         self.clock = Clock()
         self.store = Store.open(directory)
@@ -71,6 +75,7 @@ class Machine:
             paced=False,
             clock=self.clock,
             anew=anew,
+            muting=self.muting,
         )
         recorder.settled_us = 2**62
         for saved in self.store.load().flows:
@@ -106,9 +111,9 @@ class Machine:
 
 
 @contextmanager
-def machine() -> Iterator[Machine]:
+def machine(*filters: str) -> Iterator[Machine]:
     with TemporaryDirectory() as directory:
-        made = Machine(Path(directory))
+        made = Machine(Path(directory), *filters)
         yield made
         made.store.close()
 
@@ -392,3 +397,38 @@ def test_each_drop_is_counted_once_whatever_happens(operations: list[tuple[str, 
                 assert subject is not None
                 expected[node_event_text(subject)] += one.count
         assert node.told() == {text: count for text, count in expected.items() if count}
+
+
+# -- what is left out -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("filters", "of", "told"),
+    [
+        ([], key(), 3),
+        ([], key(muted="scanner"), 0),
+        (["src=outside"], key(), 0),
+        (["src=outside direction=received"], key(), 0),
+        (["src=outside direction=sent"], key(), 3),
+        (["src=outside direction=received"], key(here=""), 3),
+        (["namespace=*"], key(), 3),
+        (["peer=service"], key(), 3),
+    ],
+)
+def test_what_filters_leave_out_is_not_told_on_the_node(filters: list[str], of: FlowKey, told: int) -> None:
+    with machine(*filters) as node:
+        node.commit(flow(of=of, count=3))
+        node.steps()
+        assert sum(node.told().values()) == told
+
+
+def test_a_filter_that_comes_later_takes_back_what_is_not_of_interest_any_more() -> None:
+    with machine() as node:
+        node.commit(flow(count=3), flow(2, key(port=80)))
+        node.steps()
+        assert sum(node.told().values()) == 4
+        node.muting = Muting(Filters([filter_of_text("src=outside port=22")]))
+        node.again()
+        node.commit(flow(count=4), flow(2, key(port=80), count=2))
+        node.steps()
+        assert list(node.told().values()) == [2]

@@ -180,15 +180,15 @@ class TestStripped:
 class TestPacketInError:
     """The packet that an ICMP error is about is never taken for the one that was dropped."""
 
-    INNER = "[SRC=192.0.2.1 DST=192.0.2.2 LEN=40 PROTO=TCP SPT=4000 DPT=5000 TYPE=8 CODE=7 RES=0x00 ACK URGP=0 ] "
+    INNER = "[SRC=192.0.2.1 DST=192.0.2.2 LEN=40 PROTO=TCP SPT=4000 DPT=5000 TYPE=8 CODE=7 RES=0x00 ACK RST URGP=0 ] "
 
     @pytest.mark.parametrize(
         ("outer", "said"),
         [
-            pytest.param("PROTO=ICMP TYPE=3 ", ("ICMP", None, None, 3, None, False), id="no code"),
-            pytest.param("PROTO=ICMP ", ("ICMP", None, None, None, None, False), id="no type"),
-            pytest.param("PROTO=TCP ", ("TCP", None, None, None, None, False), id="no ports, no flag"),
-            pytest.param("", ("", None, None, None, None, False), id="no protocol"),
+            pytest.param("PROTO=ICMP TYPE=3 ", ("ICMP", None, None, 3, None, False, False), id="no code"),
+            pytest.param("PROTO=ICMP ", ("ICMP", None, None, None, None, False, False), id="no type"),
+            pytest.param("PROTO=TCP ", ("TCP", None, None, None, None, False, False), id="no ports, no flags"),
+            pytest.param("", ("", None, None, None, None, False, False), id="no protocol"),
         ],
     )
     def test_its_values_do_not_leak(self, outer: str, said: tuple[object, ...]) -> None:

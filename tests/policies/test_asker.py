@@ -230,8 +230,8 @@ def test_pages_are_put_together() -> None:
 @pytest.mark.parametrize("labels", ["text", {"a": 1}, {f"k{n}": "" for n in range(1_001)}])
 def test_labels_that_are_none_are_no_answer(labels: Any) -> None:
     with pytest.raises(requests.Unusable):
-        requests.request_labels(Answers(labels=labels), "team-a")
-    assert requests.request_labels(Answers(labels={"a": None}), "team-a") == ({"a": ""}, 2)
+        requests.request_namespace(Answers(labels=labels), "team-a")
+    assert requests.request_namespace(Answers(labels={"a": None}), "team-a") == (requests.Namespace({"a": ""}), 2)
 
 
 def test_unusable_policies_are_not_asked_for_again_at_once() -> None:
@@ -302,3 +302,36 @@ def test_500_policies_take_less_than_3_mb() -> None:
     assert sum(len(rules.policies(space)) for (rules, _), space in zip(kept, texts, strict=True)) == 500
     assert sum(size for _, size in kept) < asker_module.MAX_ALL_TERMS, "all of them are kept at a time"
     assert used < 3_000_000
+
+
+def test_a_namespace_says_whether_its_owner_wants_events_with_the_labels_it_has(place: Place) -> None:
+    quiet = namespace("team-a", team="a")
+    quiet["metadata"]["annotations"] = {"kiptail/events": "peers"}
+    place.server.namespaces.put(quiet)
+    place.server.namespaces.put(namespace("team-b"))
+    assert place.asker.opt_out("team-a") is Missing.AWAITED
+    assert place.labels("team-a")["team"] == "a"
+    place.labels("team-b")
+    assert (place.asker.opt_out("team-a"), place.asker.opt_out("team-b")) == ("peers", "")
+    assert len(place.asked()) == 2, "both are one request"
+
+
+def test_that_only_opt_outs_cannot_be_read_is_not_logged_until_labels_are_needed(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.server.revoke(USER, "get", "namespaces")
+    while (found := place.asker.opt_out("team-a")) is Missing.AWAITED:
+        assert place.answers.acquire(timeout=5)
+    assert (found, caplog.messages) == (Missing.REFUSED, [])
+    assert place.labels("team-a") is Missing.REFUSED
+    (said,) = caplog.messages
+    assert "where those select namespaces by labels" in said
+
+
+def test_annotations_of_a_namespace_that_are_none_are_no_answer() -> None:
+    class Api(Answers):
+        def namespace(self, name: str) -> dict[str, Any]:
+            return {"metadata": {"name": name, "annotations": {"kiptail/events": 1}}}
+
+    with pytest.raises(requests.Unusable):
+        requests.request_namespace(Api(), "team-a")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from kiptail.check.facts import Finding, HostFacts, JournalFacts, Level, StateFacts
 from kiptail.check.findings.calico import calico_findings
+from kiptail.check.findings.filters import filter_findings
 from kiptail.check.findings.nflog import nflog_findings
 from kiptail.check.findings.prefixes import prefix_findings
 from kiptail.check.findings.wording import SHOW_RULES, count_of, where
@@ -28,6 +29,7 @@ def host_findings(facts: HostFacts, *, now: float) -> list[Finding]:
     findings = [_version(facts), *_journal(facts.journal, now)]
     findings += prefix_findings(facts)
     findings += nflog_findings(facts)
+    findings += filter_findings(facts.filters)
     findings += calico_findings(facts.calico, facts.rules)
     findings += _limits(facts)
     findings.append(_all_netns(facts.all_netns))

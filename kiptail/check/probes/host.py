@@ -15,6 +15,7 @@ from typing import NamedTuple
 from kiptail import __version__
 from kiptail.check.facts import HostFacts, JournalFacts, StateFacts
 from kiptail.check.probes.calico import gather_calico
+from kiptail.check.probes.filters import gather_filters
 from kiptail.check.probes.nflog import gather_nflog
 from kiptail.check.probes.profiles import gather_profiles
 from kiptail.check.probes.rules import gather_rules
@@ -44,6 +45,7 @@ def gather_host(settings: Settings, *, now: float) -> HostFacts:
     """``now`` is in seconds since the epoch."""
     return HostFacts(
         prefixes=settings.prefixes,
+        filters=gather_filters(settings, now=now),
         nflog=gather_nflog(settings, now=now),
         profiles=settings.profiles,
         known_profiles=gather_profiles()[0],
