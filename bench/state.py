@@ -10,7 +10,7 @@ from bench.programs import BenchError
 from kiptail.events.endpoint import Endpoint, Kind, When
 from kiptail.events.event import EventStyle
 from kiptail.events.recorder import Recorder
-from kiptail.flows.flow import FlowKey
+from kiptail.flows.flow import Flow, FlowKey
 from kiptail.flows.ledger import Ledger
 from kiptail.pods.ownership import PodRef
 from kiptail.state.store import Store
@@ -49,6 +49,9 @@ class _Everybody:
 
     def cluster_name(self, address: str) -> str:
         return ""
+
+    def with_port(self, found: Endpoint, flow: Flow, end: str, before: Endpoint | None = None) -> Endpoint:
+        return found
 
     def probes(self, src: Endpoint, dst: Endpoint, port: int) -> bool:
         return False

@@ -176,6 +176,9 @@ class Everybody:
     def cluster_name(self, address: str) -> str:
         return ""
 
+    def with_port(self, found: Endpoint, flow: Flow, end: str, before: Endpoint | None = None) -> Endpoint:
+        return found
+
     def probes(self, src: Endpoint, dst: Endpoint, port: int) -> bool:
         return False
 

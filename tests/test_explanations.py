@@ -20,8 +20,8 @@ pytestmark = pytest.mark.timeout(120)
 
 SUBJECT = "system:serviceaccount:kube-system:kiptail"
 CLIENT, WEB = "10.244.1.9", "10.244.1.3"
-SENT = "Packet dropped when sending traffic to team-b/web-0 (10.244.1.3) on port 8080/TCP"
-RECEIVED = "Packet dropped when receiving traffic from team-a/client (10.244.1.9) on port 8080/TCP"
+SENT = "Packet dropped when sending traffic to team-b/web-0 (10.244.1.3) on port 8080/TCP (http)"
+RECEIVED = "Packet dropped when receiving traffic from team-a/client (10.244.1.9) on port 8080/TCP (http)"
 #: Ingress of a web pod from other namespaces, by one of their labels.
 FROM_CLIENTS = [{"from": [{"namespaceSelector": {"matchLabels": {"team": "a"}}}], "ports": [{"port": "http"}]}]
 
@@ -112,7 +112,7 @@ def test_what_labels_and_named_ports_admit_stays_as_it_is(cluster: Cluster, inde
         cluster.write((CLIENT, WEB, 8080))
         kiptail.wait_for(lambda: cluster.texts() == {SENT, RECEIVED}, "nothing of policies")
         cluster.write((CLIENT, WEB, 8081))
-        other = f"{RECEIVED.replace('8080', '8081')}: no rule of NetworkPolicy default-deny allows it"
+        other = f"{RECEIVED.replace('8080/TCP (http)', '8081/TCP')}: no rule of NetworkPolicy default-deny allows it"
         kiptail.wait_for(lambda: other in cluster.texts(), "another port is not admitted")
 
 
@@ -127,7 +127,10 @@ def test_a_policy_that_is_gone_is_not_named_by_the_next_flow(cluster: Cluster) -
         time.sleep(1.1)
         cluster.write((CLIENT, WEB, 8080), (CLIENT, WEB, 8081))
         kiptail.wait_for(lambda: len(cluster.server.events()) == 4, "four Events")
-        assert cluster.texts() == before | {SENT.replace("8080", "8081"), RECEIVED.replace("8080", "8081")}
+        assert cluster.texts() == before | {
+            SENT.replace("8080/TCP (http)", "8081/TCP"),
+            RECEIVED.replace("8080/TCP (http)", "8081/TCP"),
+        }
 
 
 def test_an_explanation_that_comes_late_is_patched(cluster: Cluster) -> None:

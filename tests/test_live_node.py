@@ -147,7 +147,7 @@ def test_what_the_node_sends_to_its_pod_is_told_as_the_nodes_and_as_a_probes_whe
     for port in (PROBED, OTHER):
         in_the_node.node.net.connect_from_node(NODE, WEB, port)
     begin = f"Packet dropped when receiving traffic from node/{NODE_NAME} ({NODE}) on port"
-    in_the_node.says(f"{begin} {PROBED}/TCP{PROBES}", f"{begin} {OTHER}/TCP")
+    in_the_node.says(f"{begin} {PROBED}/TCP (http){PROBES}", f"{begin} {OTHER}/TCP (admin)")
     assert in_the_node.looked_up() == set()
 
 
@@ -164,8 +164,10 @@ def test_an_event_about_the_own_node_waits_for_nothing(in_the_node: Run) -> None
 
 def test_a_pod_that_is_known_to_have_an_address_of_the_node_is_named_and_told(in_the_node: Run) -> None:
     in_the_node.node.net.connect_from_node(NODES_POD, WEB, PROBED)
-    in_the_node.says(f"Packet dropped when receiving traffic from team-a/on-node ({NODES_POD}) on port {PROBED}/TCP")
-    sent = f"Packet dropped when sending traffic to team-a/web ({WEB}) on port {PROBED}/TCP"
+    in_the_node.says(
+        f"Packet dropped when receiving traffic from team-a/on-node ({NODES_POD}) on port {PROBED}/TCP (http)"
+    )
+    sent = f"Packet dropped when sending traffic to team-a/web ({WEB}) on port {PROBED}/TCP (http)"
     in_the_node.kiptail.wait_for(lambda: in_the_node.texts("on-node") == {sent}, sent)
 
 
@@ -173,7 +175,7 @@ def test_lines_of_another_namespace_are_not_taken_for_the_nodes_where_such_can_l
     elsewhere.node.net.connect_from_node(NODE, WEB, PROBED)
     elsewhere.node.drop(WEB, NODE, OTHER)
     elsewhere.says(
-        f"Packet dropped when receiving traffic from {NODE} on port {PROBED}/TCP",
+        f"Packet dropped when receiving traffic from {NODE} on port {PROBED}/TCP (http)",
         f"Packet dropped when sending traffic to {NODE} on port {OTHER}/UDP",
     )
     # It could be a pod's.
@@ -186,8 +188,8 @@ def test_where_no_other_namespace_can_log_the_lines_interfaces_tell_that_it_is_t
     by_interface.node.drop(WEB, NODE, OTHER)
     begin = "Packet dropped when receiving traffic from"
     by_interface.says(
-        f"{begin} node/{NODE_NAME} ({NODE}) on port {PROBED}/TCP{PROBES}",
-        f"{begin} team-a/on-node ({NODES_POD}) on port {PROBED}/TCP",
+        f"{begin} node/{NODE_NAME} ({NODE}) on port {PROBED}/TCP (http){PROBES}",
+        f"{begin} team-a/on-node ({NODES_POD}) on port {PROBED}/TCP (http)",
         f"Packet dropped when sending traffic to node/{NODE_NAME} ({NODE}) on port {OTHER}/UDP",
     )
     assert by_interface.looked_up() == set()

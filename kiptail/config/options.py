@@ -18,12 +18,23 @@ from kiptail.config.ignore_tables import filter_of_text
 from kiptail.netfilter.prefixes import PrefixRule
 from kiptail.quiet.filter import Filter
 
-__all__ = ["OPTIONS", "LogFormat", "LogLevel", "Option", "Output", "Peer", "PodIdentifier", "PodIndex"]
+__all__ = [
+    "OPTIONS",
+    "LogFormat",
+    "LogLevel",
+    "MetricsLabels",
+    "Option",
+    "Output",
+    "Peer",
+    "PodIdentifier",
+    "PodIndex",
+]
 
 LogFormat = Literal["auto", "text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Output = Literal["text", "json"]
-PodIdentifier = Literal["name_with_namespace", "namespace", "name", "label"]
+MetricsLabels = Literal["namespace", "workload"]
+PodIdentifier = Literal["name_with_namespace", "namespace", "name", "label", "workload"]
 PodIndex = Literal["node", "cluster"]
 Switch = Literal["on", "off"]
 
@@ -312,11 +323,11 @@ MAX_FLOWS: Option[int] = Option(
 )
 POD_IDENTIFIER: Option[PodIdentifier] = Option(
     "pod-identifier",
-    values.choice("name_with_namespace", "namespace", "name", "label"),
-    metavar="name_with_namespace|namespace|name|label",
+    values.choice("name_with_namespace", "namespace", "name", "label", "workload"),
+    metavar="name_with_namespace|namespace|name|label|workload",
     peer=Peer("POD_IDENTIFIER"),
     default="name_with_namespace",
-    help="How an Event's text names the pod at the other end.",
+    help="How an Event's text names the pod at the other end. workload: by what made it, as team-a/deploy/web.",
 )
 POD_IDENTIFIER_LABEL: Option[str] = Option(
     "pod-identifier-label",
@@ -363,6 +374,14 @@ METRICS_ADDRESS: Option[tuple[str, int] | None] = Option(
     peer=Peer("METRICS_SERVER_PORT", _port),
     default="127.0.0.1:9877",
     help="Where Prometheus can fetch metrics, or off.",
+)
+METRICS_LABELS: Option[MetricsLabels] = Option(
+    "metrics-labels",
+    values.choice("namespace", "workload"),
+    metavar="namespace|workload",
+    default="namespace",
+    help="By what kiptail_pod_drops_total tells pods apart. workload: also by src_workload and dst_workload, such as"
+    " deploy/web, within the same 1,000 label sets.",
 )
 LOG_DROPS: Option[bool] = Option(
     "log-drops",
@@ -428,6 +447,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     EVENT_COMPONENT,
     STATE_DIRECTORY,
     METRICS_ADDRESS,
+    METRICS_LABELS,
     LOG_DROPS,
     LOG_LEVEL,
     LOG_FORMAT,

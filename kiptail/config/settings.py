@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kiptail.config import options
 from kiptail.config.nflog_tables import all_sources, source_of_group, source_of_unit
-from kiptail.config.options import LogFormat, LogLevel, Output, PodIdentifier, PodIndex
+from kiptail.config.options import LogFormat, LogLevel, MetricsLabels, Output, PodIdentifier, PodIndex
 from kiptail.config.profile import OWN_PROFILES, Profile, load, merged
 from kiptail.config.sources import Found, Levels, read_config
 from kiptail.config.values import Moment, Network, checked, path, quoted
@@ -101,6 +101,8 @@ class Settings:
     event_component: str
     #: Host (no brackets) and port (0: any free one) of the metrics server; None: no metrics.
     metrics_address: tuple[str, int] | None
+    #: By what drops of pods are told apart in metrics.
+    metrics_labels: MetricsLabels
     #: Log each drop that counts.
     log_drops: bool
     #: Least important level to log.
@@ -169,6 +171,7 @@ def resolve(
         event_reason=levels.need(options.EVENT_REASON),
         event_component=levels.need(options.EVENT_COMPONENT),
         metrics_address=levels.need(options.METRICS_ADDRESS),
+        metrics_labels=levels.need(options.METRICS_LABELS),
         log_drops=levels.on(options.LOG_DROPS),
         log_level=levels.need(options.LOG_LEVEL),
         log_format=levels.need(options.LOG_FORMAT),

@@ -86,7 +86,8 @@ class Readings:
             yield Reading("kiptail_drops_muted", text, value, {"reason": reason})
         for kind, value in self._tally.items():
             text = "Drops that a pod sent or was to receive, by its namespace and the peer's; each side by itself."
-            yield Reading("kiptail_pod_drops", text, value, kind._asdict())
+            labels = {name: label for name, label in kind._asdict().items() if label}  # workloads, where they are told
+            yield Reading("kiptail_pod_drops", text, value, labels)
         for end in ENDS:
             text = "Drops that a folded Event counts, by the end that it is posted to."
             yield Reading("kiptail_drops_folded", text, ledger.folded[end], {"side": end})
@@ -175,6 +176,8 @@ def _index_readings(stats: IndexStats) -> Iterator[Reading]:
         yield Reading("kiptail_lookups", "Look-ups of pods by address, by result.", value, {"result": result})
     text = "Pods and lines of a watch that were not what they should be and were passed over."
     yield Reading("kiptail_index_refused", text, stats.refused)
+    text = "Pods whose annotation about further addresses could not be read."
+    yield Reading("kiptail_network_status_ignored", text, stats.malformed)
     yield Reading("kiptail_sweeps", "Times that all pods were read for second addresses.", stats.dual_stack_lists)
     yield Reading("kiptail_sweep_pods", "Pods that were read for that.", stats.dual_stack_pods)
     yield Reading("kiptail_sweep_seconds", "Seconds that this took.", stats.dual_stack_s)

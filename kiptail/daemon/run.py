@@ -30,7 +30,7 @@ from kiptail.daemon.wiring import (
 )
 from kiptail.errors import ClusterError, JournalError, KiptailError, StateError
 from kiptail.events.attribution import unexplained
-from kiptail.events.endpoint import Locator
+from kiptail.events.locator import Locator
 from kiptail.events.muting import Muting
 from kiptail.events.poster import Poster
 from kiptail.events.recorder import Recorder
@@ -111,7 +111,7 @@ class _Daemon:
         details = self._owners.index.details if settings.explain else None
         explanations = open_explainer(self._cluster.api, details, self._wake_poster, stack)
         muting = Muting(filters, self._owners.index.owners, explanations.asker if explanations else None)
-        tally = Tally()
+        tally = Tally(workloads=settings.metrics_labels == "workload")
         sink = open_sink(settings, self._cluster.api, self._stop.set)
         self._printer = sink if isinstance(sink, Printer) else None
         self._poster = Poster(

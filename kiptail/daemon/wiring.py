@@ -15,9 +15,9 @@ from kiptail.credentials.identity import grant_remedy
 from kiptail.credentials.renewal import KeptToken
 from kiptail.daemon.observer import Observer, Unobserved
 from kiptail.errors import ClusterError
-from kiptail.events.endpoint import NameOf
 from kiptail.events.event import EventStyle
 from kiptail.events.explainer import Explainer
+from kiptail.events.locator import NameOf
 from kiptail.events.sink import ApiSink, Printer
 from kiptail.flows.budget import Limits
 from kiptail.flows.joining import Joining

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from kiptail.events.also import without_also
 from kiptail.events.endpoint import RECEIVED, SENT
 from kiptail.events.event import LIMITED, PROBES, WITHDRAWN
 
@@ -19,7 +20,8 @@ _LOOKED_AT = 2_000
 _TEXT = re.compile(
     r"Packets? (?P<verdict>dropped|rejected) when (?P<action>sending|receiving) (?P<what>traffic|a reply)"
     r"(?: (?:to|from) (?P<peer>.+?)(?: \((?P<address>[0-9A-Fa-f.:]{2,45})\))?)?"
-    r"(?: (?:on|from) port (?P<port>[0-9]{1,5})(?:/(?P<protocol>[A-Za-z0-9-]{1,20}))?)?"
+    r"(?: (?:on|from) port (?P<port>[0-9]{1,5})(?:/(?P<protocol>[A-Za-z0-9-]{1,20}))?"
+    r"(?: \((?:[a-z0-9-]{1,63}|a host port of [^()]{1,600})\))?)?"
     r"(?:, (?P<icmp>ICMP(?:v6)?) (?P<message>[^,:;()]{1,60}?(?: \([A-Za-z-]{1,40}\))?)"
     r"|, protocol (?P<other>[A-Za-z0-9-]{1,20}))?"
     r'(?:, by policy (?P<policy>"[^"]*"|\S+?)|, by policies (?P<policies>\S+?(?:, \S+?){1,2}))?'
@@ -53,7 +55,7 @@ def is_withdrawn(text: str) -> bool:
 
 def read_sentence(text: str) -> Sentence:
     """What ``text`` says; nothing where it is worded otherwise."""
-    text = text[:_LOOKED_AT].removesuffix(LIMITED)
+    text = without_also(text[:_LOOKED_AT]).removesuffix(LIMITED)
     found = _TEXT.fullmatch(text)
     if found is None:
         return Sentence()

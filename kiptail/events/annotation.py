@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from kiptail.events.endpoint import Endpoint, direction_at, known_as
+from kiptail.events.endpoint import Endpoint, direction_at, known_as, workload_at
 from kiptail.events.event import POLICY_LIMIT, EventStyle, is_limited
 from kiptail.flows.flow import Flow
 from kiptail.text import one_line
@@ -22,16 +22,25 @@ ANNOTATION = "kiptail/flow"
 ANNOTATION_LIMIT = 2_048
 
 #: What is left out where the value would be too long, the longest of these first.
-_OPTIONAL = ("prefix", "policy", "isolated_by", "node", "peer")
+_OPTIONAL = ("prefix", "policy", "isolated_by", "node", "peer", "workload", "peer_workload")
 #: The longest name of a protocol, in characters.
 _PROTOCOL_LIMIT = 40
 
 
-def flow_annotation(flow: Flow, end: str, peer: Endpoint, style: EventStyle, *, isolated_by: Sequence[str] = ()) -> str:
+def flow_annotation(
+    flow: Flow,
+    end: str,
+    peer: Endpoint,
+    style: EventStyle,
+    *,
+    workload: str = "",
+    port_name: str = "",
+    isolated_by: Sequence[str] = (),
+) -> str:
     """The annotation of the Event at ``end`` of the flow, with ``peer`` at the other one: compact JSON in ASCII.
 
-    What is not known, or not so, has no key. ``isolated_by``: the NetworkPolicies, as ``namespace/name``, of which no
-    rule admits the packets.
+    What is not known, or not so, has no key. ``workload``: that of the Event's pod. ``port_name``: what the
+    port is called. ``isolated_by``: the NetworkPolicies, as ``namespace/name``, of which no rule admits the packets.
     """
     key = flow.key
     icmp = {"type": key.icmp_type, "code": key.icmp_code}
@@ -40,6 +49,7 @@ def flow_annotation(flow: Flow, end: str, peer: Endpoint, style: EventStyle, *, 
         "dst": key.dst,
         "protocol": key.protocol[:_PROTOCOL_LIMIT],
         "port": key.port,
+        "port_name": port_name,
         "reply": key.reply or None,
         "icmp": _without_nothing(icmp) if key.icmp_type is not None else None,
         "direction": direction_at(end),
@@ -47,7 +57,9 @@ def flow_annotation(flow: Flow, end: str, peer: Endpoint, style: EventStyle, *, 
         "prefix": key.prefix,
         "policy": one_line(key.policy, POLICY_LIMIT),
         "isolated_by": [one_line(name) for name in isolated_by] or None,
+        "workload": workload,
         "peer": {"kind": "several"} if flow.spread is not None else _peer(peer),
+        "peer_workload": "" if flow.spread is not None else workload_at(peer),
         "node": style.node_name,
         "limited": is_limited(flow, style) or None,
     }

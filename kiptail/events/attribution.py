@@ -12,10 +12,11 @@ from typing import Protocol
 
 from kiptail.errors import StateError
 from kiptail.events.endpoint import Endpoint, Kind, When
-from kiptail.events.event import LIMITED, EventRecord, EventStyle, event_name, is_limited, message
+from kiptail.events.event import EventRecord, event_name
 from kiptail.events.muting import Muting
 from kiptail.events.stages import Tracked
 from kiptail.events.why import same_ends
+from kiptail.events.wording import Wording
 from kiptail.flows.flow import Flow
 from kiptail.pods.pod import PodRef
 from kiptail.pods.tenancy import floor_s
@@ -59,6 +60,9 @@ class Locate(Protocol):
     def cluster_name(self, address: str) -> str:
         """What the cluster calls an address that is no pod's, or ""."""
 
+    def with_port(self, found: Endpoint, flow: Flow, end: str, before: Endpoint | None = None) -> Endpoint:
+        """Who is at an end, with what is known of the flow's port, if it is that end's."""
+
     def probes(self, src: Endpoint, dst: Endpoint, port: int) -> bool:
         """The kubelet's probes go from ``src`` to ``dst`` on this port."""
 
@@ -86,7 +90,7 @@ class Attributor:
         self,
         locate: Locate,
         outbox: Outbox,
-        style: EventStyle,
+        wording: Wording,
         flows: Iterable[Tracked],
         *,
         remember: Callable[[], None] = lambda: None,
@@ -97,7 +101,9 @@ class Attributor:
 
         ``flows`` are all that are tracked, of which some tell who sent from an address before.
         """
-        self._locate, self._outbox, self._style, self._remember = locate, outbox, style, remember
+        self._locate, self._outbox, self._remember = locate, outbox, remember
+        #: What the Events say.
+        self.wording = wording
         self._flows, self._muting = flows, muting or Muting()
         self._explain = self._muting.before(explain)
 
@@ -146,18 +152,12 @@ class Attributor:
         endpoints = dict(tracked.endpoints)
         for end, endpoint in tracked.endpoints.items():
             if endpoint.kind is Kind.NOBODY and (name := self._locate.cluster_name(endpoint.address)):
-                endpoints[end] = endpoint._replace(name=name, unnamed=False)
+                named = endpoint._replace(name=name, unnamed=False)
+                endpoints[end] = self._locate.with_port(named, tracked.flow, end)
         if endpoints == tracked.endpoints:
             return False
         self._store(tracked, endpoints)
         return True
-
-    def reword(self, tracked: Tracked) -> None:
-        """Bring the Events' texts up to what is known by now."""
-        for (end, _uid), record in tracked.records.items():
-            why = (tracked.why or {}).get(end, "")
-            peer = tracked.peer(end)
-            record.message = message(tracked.flow, end, peer, self._style, withdrawn=record.withdrawn, why=why)
 
     def explain(self, tracked: Tracked) -> bool:
         """Have the Events of a flow whose ends are decided say what the policies do; False while that is awaited.
@@ -174,16 +174,6 @@ class Attributor:
                     raise
         return tracked.why is not None
 
-    def reword_if_limited(self, tracked: Tracked) -> None:
-        """Bring a stored flow's texts up to the settings, if by those its rule logs at a limited rate.
-
-        Where somebody is still to be found at an end, the texts are made once that is decided.
-        """
-        if not tracked.attributed or not is_limited(tracked.flow, self._style):
-            return
-        if not all(record.withdrawn or record.message.endswith(LIMITED) for record in tracked.records.values()):
-            self.reword(tracked)
-
     def refresh(self, tracked: Tracked) -> None:
         """The flow tells other ends than before, or has lost all its drops to another.
 
@@ -199,7 +189,10 @@ class Attributor:
             found = self._locate.locate_again(endpoint, tracked.when(end), patient=patient)
         else:
             return endpoint
-        if found is None or not found.stranger:
+        if found is None:
+            return None
+        found = self._locate.with_port(found, tracked.flow, end, before=endpoint)
+        if not found.stranger:
             return found
         # The pod began while nobody watched, and the drops are of its first second. Only somebody who was there
         # before can be meant instead, and whoever is never sent anything from there.
@@ -229,7 +222,8 @@ class Attributor:
             decided.why = self._explain(decided)
         self._assign(decided)
         self._muting.decide(decided)
-        self.reword(decided)
+        self.wording.alike.note(decided)
+        self.wording.reword(decided)
         self._remember()
         # What may still turn out is asked again after a restart.
         final = {end: endpoint for end, endpoint in endpoints.items() if not endpoint.open}
@@ -252,9 +246,14 @@ class Attributor:
                 if record.withdrawn and not record.tried and not record.recorded:
                     del tracked.records[other, uid]
             # Who was made as a mirror of another pod's UID and comes to its address has no Event beside that one's.
-            if owner is not None and (end, owner.uid) not in tracked.records:
-                name = event_name(flow, end, owner, self._style.node_name)
+            if owner is None:
+                continue
+            known = tracked.records.get((end, owner.uid))
+            if known is None:
+                name = event_name(flow, end, owner, self.wording.style.node_name)
                 tracked.records[end, owner.uid] = EventRecord(flow.id, end, owner, name, "")
+            elif _is_of(known, owner) and owner.workload:
+                known.pod = owner  # an earlier version did not store its workload
 
 
 def _note_other_ends(before: Mapping[str, Endpoint], decided: Tracked) -> None:

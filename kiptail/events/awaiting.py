@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from kiptail.errors import StateError
 from kiptail.events.attribution import Attributor
+from kiptail.events.endpoint import Endpoint
 from kiptail.events.stages import Stages, Tracked
 from kiptail.flows.flow import Flow
 
@@ -137,7 +138,7 @@ class Awaiting:
             self._unattributed[tracked.flow.id] = tracked
             self.look_again()
         elif tracked.flow.spread is not None:
-            self.attributor.reword(tracked)
+            self.attributor.wording.reword(tracked)
 
     def reattribute(self, addresses: set[str]) -> None:
         """Something else is known of these addresses than before: who was found there may be wrong."""
@@ -196,7 +197,7 @@ class Awaiting:
             except StateError:
                 self._look_at = now + _STATE_RETRY  # nothing uncommitted is sent; the journal loop says why
                 return
-            if known and any(endpoint.pods != before[end].pods for end, endpoint in tracked.endpoints.items()):
+            if known and any(_named(endpoint) != _named(before[end]) for end, endpoint in tracked.endpoints.items()):
                 self.reattributed += 1
             if decided:
                 self._unattributed.pop(tracked.flow.id, None)
@@ -210,6 +211,11 @@ class Awaiting:
     def _next_look(self) -> float:
         """When those that wait are looked at again."""
         return max(self._look_at, self._not_before)
+
+
+def _named(endpoint: Endpoint) -> list[tuple[str, ...]]:
+    """The pods there, without what may be said of the same pod in another way."""
+    return [pod[:3] for pod in endpoint.pods]
 
 
 def _decisive(flow: Flow) -> tuple[object, ...]:

@@ -10,13 +10,12 @@ from collections.abc import Callable
 
 from kiptail.clock.own import OwnClock
 from kiptail.errors import StateError
-from kiptail.events.annotation import ANNOTATION, flow_annotation
 from kiptail.events.attribution import Outbox
-from kiptail.events.event import EventRecord, EventStyle, event_body
+from kiptail.events.event import EventRecord
 from kiptail.events.schedule import LastRound, Schedule
 from kiptail.events.second_chance import SecondChances
 from kiptail.events.stages import Stages, Tracked
-from kiptail.events.why import isolating
+from kiptail.events.wording import Wording
 from kiptail.events.writer import MAX_ROUNDS, Again, GivenUp, Sender, Sent
 from kiptail.flows.flow import Flow
 
@@ -68,7 +67,7 @@ class Delivery:
         schedule: Schedule,
         notes: Notes,
         *,
-        style: EventStyle,
+        wording: Wording,
         give_up_after: float,
         hold: bool,
         observe: Callable[[str, str], None],
@@ -82,7 +81,7 @@ class Delivery:
         """
         self._stages, self.sender, self.notes = stages, sender, notes
         self._schedule: Schedule | LastRound = schedule
-        self._style, self.give_up_after, self._hold, self.observe = style, give_up_after, hold, observe
+        self._wording, self.give_up_after, self._hold, self.observe = wording, give_up_after, hold, observe
         self._mute = mute
         self._clock, self._own_clock = clock, own_clock
         self.chances = SecondChances(clock)
@@ -179,14 +178,8 @@ class Delivery:
         if self.is_too_old(flow):
             self._give_up(record, flow, "undeliverable for too long", logging.WARNING)
             return None
-        text = record.message
-        count = record.counts(flow.count)
-        peer_pod = tracked.peer_pod(record.end)
-        peer = tracked.peer(record.end)
-        said = flow_annotation(flow, record.end, peer, self._style, isolated_by=isolating(record))
-        annotations = {ANNOTATION: said}
-        wall_us = self._own_clock.wall_us
-        body = event_body(record, flow, self._style, peer_pod, annotations=annotations, wall_us=wall_us)
+        body = self._wording.body(tracked, record, self._own_clock)
+        text, count = record.message, record.counts(flow.count)
         result = self.sender.send(body, record)
         match result:
             case Again():

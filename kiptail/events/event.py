@@ -17,6 +17,7 @@ from kiptail.text import one_line
 __all__ = [
     "CHANGING",
     "LIMITED",
+    "STEPS",
     "VERBS",
     "WITHDRAWN",
     "EventRecord",
@@ -63,13 +64,13 @@ class EventStyle:
     reason: str
     component: str
     node_name: str
-    #: ``name_with_namespace``, ``namespace``, ``name`` or ``label``: what a pod is called in the text.
+    #: ``name_with_namespace``, ``namespace``, ``name``, ``label`` or ``workload``: what a pod is called in the text.
     pod_identifier: str
     #: The prefixes, by their flows' names for them, of rules that log at a limited rate.
     limited: frozenset[str] = frozenset()
 
 
-# More than 12 attributes: one for each column of its row in the state, and two that are not stored.
+# More than 12 attributes: one for each column of its row in the state, and four that are not stored.
 @dataclass(slots=True)
 class EventRecord:
     """The Event at one end of a flow, and what the API server has of it."""
@@ -99,6 +100,9 @@ class EventRecord:
     #: What the last flow record in the journal told, "" = there is none, and with which count: events.flow_record.
     recorded: str = ""
     recorded_count: int = 0
+    #: Of how many other pods of its workload the text says that they fare alike, and since when, in steady time.
+    also: int = 0
+    also_us: int = 0
     #: An earlier run may have recorded something else than it noted.
     recorded_unnoted: bool = False
     #: Why its pod is to have no Event of it: a filter's reason, or that its owner opted out; "" = it is to have one.
@@ -141,11 +145,22 @@ def event_name(flow: Flow, end: str, pod: PodRef, node_name: str) -> str:
     return f"{pod.name[:POD_NAME_LIMIT].rstrip('.-')}.{digest}"
 
 
-def message(flow: Flow, end: str, peer: Endpoint, style: EventStyle, *, withdrawn: bool = False, why: str = "") -> str:
+def message(
+    flow: Flow,
+    end: str,
+    peer: Endpoint,
+    style: EventStyle,
+    *,
+    withdrawn: bool = False,
+    why: str = "",
+    service: Endpoint | None = None,
+    also: tuple[int, str] = (0, ""),
+) -> str:
     """What the owner of the pod at ``end`` of the flow reads; nothing in it changes from packet to packet.
 
     ``withdrawn``: the packets turned out not to be this pod's. ``why``: what is to be said of NetworkPolicies, as
-    :func:`kiptail.events.why.reason` says it.
+    :func:`kiptail.events.why.reason` says it. ``service``: who is at the end whose port the flow's is.
+    ``also``: more than how many other pods' packets fare alike, and those pods' workload.
     """
     key = flow.key
     verb = VERBS[key.verdict]
@@ -153,13 +168,19 @@ def message(flow: Flow, end: str, peer: Endpoint, style: EventStyle, *, withdraw
     action = f"sending {what}" if end == "src" else f"receiving {what}"
     preposition = "to" if end == "src" else "from"
     ending = WITHDRAWN if withdrawn else PROBES if peer.probes else ""
-    if not withdrawn and is_limited(flow, style):
-        ending += LIMITED
     if flow.spread is not None:
         return f"Packets {verb} when {action}{_folded(flow.spread, preposition)}{ending}"
     said = "" if withdrawn else why
     who = f"{_called(peer, style)} ({peer.address})" if _called(peer, style) else peer.address
-    return _cut(f"Packet {verb} when {action} {preposition} {who}{_about(key)}{_by(key.policy)}{said}", ending)
+    port = _said_of_port(service) if service is not None else ""
+    limited = LIMITED if not withdrawn and is_limited(flow, style) else ""
+    text = f"Packet {verb} when {action} {preposition} {who}{_about(key, port)}{_by(key.policy)}{said}"
+    others, workload = also
+    if others and not withdrawn:
+        whole = _cut(text, f"{ending} (also more than {others:,} other pods of {workload}){limited}")
+        if whole.startswith(text):
+            return whole  # else there is no room for that
+    return _cut(text, ending + limited)
 
 
 def is_limited(flow: Flow, style: EventStyle) -> bool:
@@ -221,25 +242,33 @@ def _pod_called(pod: PodRef, style: EventStyle) -> str:
             return pod.name
         case "label" if pod.label:
             return pod.label
+        case "workload" if pod.workload:
+            return f"{pod.namespace}/{pod.workload}"
     return f"{pod.namespace}/{pod.name}"
 
 
-def _about(key: FlowKey) -> str:
-    """The service, ICMP message or protocol that the packets were about."""
+def _about(key: FlowKey, port: str) -> str:
+    """The service, ICMP message or protocol that the packets were about; ``port``: what is said of a port."""
     if key.icmp_type is not None:
         return f", {key.protocol} {icmp_name(key.protocol, key.icmp_type, key.icmp_code)}"
     if key.port is not None:
-        return f" {'from' if key.reply else 'on'} port {key.port}/{key.protocol}"
+        return f" {'from' if key.reply else 'on'} port {key.port}/{key.protocol}{port}"
     return f", protocol {protocol_name(key.protocol)}" if key.protocol else ""
+
+
+def _said_of_port(service: Endpoint) -> str:
+    """What it is called, or whose it is."""
+    said = f"a host port of {service.host_port_of}" if service.host_port_of else service.port_name
+    return f" ({said})" if said else ""
 
 
 def _by(policy: str) -> str:
     """The policy that the log line names; what is no name is quoted, so that it does not pass for our own words."""
     if not policy:
         return ""
-    several = policy.split(", ")
+    several = [one_line(one, POLICY_LIMIT) for one in policy.split(", ")]
     if len(several) > 1 and not any(" " in one or not one for one in several):
-        return f", by policies {', '.join(one_line(one, POLICY_LIMIT) for one in several)}"
+        return f", by policies {', '.join(several)}"
     name = one_line(policy, POLICY_LIMIT)
     return f', by policy "{name}"' if " " in name or not name else f", by policy {name}"
 

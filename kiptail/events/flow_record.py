@@ -11,7 +11,7 @@ from enum import StrEnum
 from hashlib import blake2b
 
 from kiptail.clock.dates import exact_time
-from kiptail.events.endpoint import direction_at, known_as
+from kiptail.events.endpoint import direction_at, known_as, workload_at
 from kiptail.events.event import EventRecord, EventStyle, is_limited
 from kiptail.events.stages import Tracked
 from kiptail.flows.flow import Flow
@@ -106,14 +106,17 @@ def fields(
         "KIPTAIL_NAMESPACE": pod.namespace,
         "KIPTAIL_POD": pod.name,
         "KIPTAIL_POD_UID": pod.uid,
+        "KIPTAIL_WORKLOAD": pod.workload,
         "KIPTAIL_NODE": style.node_name,
         "KIPTAIL_DIRECTION": direction_at(end),
         "KIPTAIL_PEER": name,
         "KIPTAIL_PEER_KIND": kind,
+        "KIPTAIL_PEER_WORKLOAD": "" if folded else workload_at(peer),
         "KIPTAIL_SRC": key.src,
         "KIPTAIL_DST": key.dst,
         "KIPTAIL_PROTOCOL": key.protocol,
         "KIPTAIL_PORT": "" if key.port is None else str(key.port),
+        "KIPTAIL_PORT_NAME": tracked.service.port_name if tracked.service is not None else "",
         "KIPTAIL_ICMP": icmp if key.icmp_code is None else f"{icmp}/{key.icmp_code}",
         "KIPTAIL_REPLY": "yes" if key.reply else "",
         "KIPTAIL_VERDICT": key.verdict,

@@ -28,6 +28,7 @@ from kiptail.events.sorting import Sorting
 from kiptail.events.stages import Stage, Stages, Tracked
 from kiptail.events.tally import Tally
 from kiptail.events.why import reasons_of
+from kiptail.events.wording import Wording
 from kiptail.events.writer import EventSink, Sender
 from kiptail.flows.flow import Flow
 from kiptail.pods.ownership import NEVER
@@ -103,7 +104,8 @@ class Recorder:
         own_clock = own_clock or OwnClock()
         notes = Notes(outbox, clock)
         muting = muting or Muting()
-        attributor = Attributor(locate, outbox, style, self.stages, remember=remember, explain=explain, muting=muting)
+        wording = Wording(style, self.stages, repeat_interval=repeat_interval)
+        attributor = Attributor(locate, outbox, wording, self.stages, remember=remember, explain=explain, muting=muting)
         self.awaiting = Awaiting(attributor, self.stages, clock=clock, uncut=uncut)
         self.explaining = Explaining(attributor, clock=clock)
         self._sorting = Sorting(muting, Counting(Tally() if tally is None else tally), notes)
@@ -113,7 +115,7 @@ class Recorder:
             sender,
             Schedule(repeat_interval, first_updates),
             notes,
-            style=style,
+            wording=wording,
             give_up_after=give_up_after,
             hold=hold,
             observe=observe,
@@ -160,7 +162,7 @@ class Recorder:
         tracked = Tracked(flow, self._clock(), dict(endpoints), stored, why=reasons_of(stored.values()))
         self.delivery.restore(tracked)
         self.journaling.restore(tracked)
-        self.awaiting.attributor.reword_if_limited(tracked)
+        self.awaiting.attributor.wording.restore(tracked)
         self._sorting.counting.restored(tracked)
         if flow.last_us >= self.settled_us:
             self.awaiting.reopen(tracked)
@@ -268,6 +270,7 @@ class Recorder:
             return  # the sweep tries again
         self._sorting.counting.count(tracked)
         self.delivery.forget(tracked)
+        self.awaiting.attributor.wording.alike.forget(flow_id)
         self.journaling.give_up(tracked)
         self.stages.drop(flow_id)
         self.awaiting.drop(flow_id)

@@ -112,6 +112,11 @@ class Tracked:
         other = "dst" if end == "src" else "src"
         return self.endpoints.get(other) or Endpoint(Kind.NOBODY, self.address(other))
 
+    @property
+    def service(self) -> Endpoint | None:
+        """Who is at the end whose port the flow's is, as far as it is known."""
+        return self.endpoints.get(self.flow.key.service_end)
+
     def peer_pod(self, end: str) -> PodRef | None:
         """The pod at the other end, when it is one."""
         peer = self.peer(end)

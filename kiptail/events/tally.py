@@ -25,6 +25,8 @@ EXTERNAL = "external"
 SEVERAL = "several"
 #: … and of everything else, when there are too many.
 OTHER = "other"
+#: The workload of a pod of which an earlier version has stored no more than its name.
+UNKNOWN = "unknown"
 
 
 class Labels(NamedTuple):
@@ -36,13 +38,18 @@ class Labels(NamedTuple):
     direction: str
     namespace: str
     peer_namespace: str
+    #: As ``deploy/web``; both "" where workloads are not tallied.
+    src_workload: str = ""
+    dst_workload: str = ""
 
 
 class Tally:
     """Counts; written by one thread, read by any."""
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int = MOST, *, workloads: bool = False) -> None:
+        """``workloads``: by these as well."""
         self._most = most
+        self._workloads = workloads
         self._counts: dict[Labels, int] = {}
 
     def __len__(self) -> int:
@@ -60,17 +67,24 @@ class Tally:
             endpoint = endpoints.get(end)
             if endpoint is None or endpoint.kind is not Kind.POD or end in leave_out:
                 continue
+            folded = flow.spread is not None
+            peer = endpoints.get("dst" if end == "src" else "src")
             labels = Labels(
                 flow.key.verdict,
-                SEVERAL if flow.spread is not None else protocol_label(flow.key.protocol),
+                SEVERAL if folded else protocol_label(flow.key.protocol),
                 direction_at(end),
                 endpoint.pods[0].namespace,
-                SEVERAL if flow.spread is not None else _namespace(endpoints.get("dst" if end == "src" else "src")),
+                SEVERAL if folded else _namespace(peer),
             )
+            if self._workloads:
+                own, other = _workload(endpoint), SEVERAL if folded else _workload(peer)
+                src, dst = (own, other) if end == "src" else (other, own)
+                labels = labels._replace(src_workload=src, dst_workload=dst)
             known = self._counts.get(labels)
             # Room is left for the sets of all others: a verdict (three) and a direction (two) each.
             if known is None and len(self._counts) >= self._most - 6:
-                labels = Labels(labels.verdict, OTHER, labels.direction, OTHER, OTHER)
+                workload = OTHER if self._workloads else ""
+                labels = Labels(labels.verdict, OTHER, labels.direction, OTHER, OTHER, workload, workload)
                 known = self._counts.get(labels)
             self._counts[labels] = (known or 0) + count
 
@@ -80,3 +94,10 @@ def _namespace(endpoint: Endpoint | None) -> str:
     if not namespaces:
         return EXTERNAL
     return namespaces.pop() if len(namespaces) == 1 else SEVERAL
+
+
+def _workload(endpoint: Endpoint | None) -> str:
+    found = {(pod.namespace, pod.workload) for pod in endpoint.pods} if endpoint is not None else set()
+    if len(found) > 1:
+        return SEVERAL
+    return (found.pop()[1] or UNKNOWN) if found else EXTERNAL

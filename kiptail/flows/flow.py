@@ -46,6 +46,11 @@ class FlowKey(NamedTuple):
         """The address at this end."""
         return self.src if end == "src" else self.dst
 
+    @property
+    def service_end(self) -> str:
+        """The end whose port :attr:`port` is."""
+        return "src" if self.reply else "dst"
+
     def identity(self, *more: object) -> bytes:
         """The key, and what else is given, as bytes that no other has."""
         # Without what is not always there: names that earlier versions made must stay the same. Nor does it matter what

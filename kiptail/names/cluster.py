@@ -19,8 +19,9 @@ from typing import Any, Protocol
 from kiptail.errors import ApiError
 from kiptail.kube.pages import items_of, pages
 from kiptail.names.unnamed import SERVICE_RANGES, Unnamed, node_ranges, service_ranges
-from kiptail.pods.address_names import AddressNames, note_node, note_service
+from kiptail.pods.address_names import LONGEST_PORT_NAME, AddressNames, note_node, note_service
 from kiptail.pods.ranges import Network, PodRanges, covering
+from kiptail.pods.traits import name_of_port
 
 __all__ = ["ClusterNames", "NamesApi"]
 
@@ -96,7 +97,8 @@ class ClusterNames:
         # Nodes last: a load balancer may have Services use their addresses.
         self._readings = (self._services, self._nodes) if nodes else (self._services,)
         self._service_ranges: tuple[Network, ...] = ()
-        self._names: dict[str, str] = {}
+        #: What is known at present; replaced as a whole.
+        self._known = AddressNames()
         #: For the readings' ``asked``, ``ranges`` and ``unnamed``.
         self._changed = threading.Condition()
         self._closed = False
@@ -128,12 +130,16 @@ class ClusterNames:
 
     def name(self, address: str) -> str:
         """``node/NAME``, ``service NAMESPACE/NAME``, or ""."""
-        name = self._names.get(address, "")
+        name = self._known.names.get(address, "")
         if not name:
             with self._changed:
                 if self._ask(address):
                     self._changed.notify()
         return name
+
+    def port_name(self, address: str, protocol: str, port: int) -> str:
+        """What the Service with this address calls a port, or ""."""
+        return name_of_port(self._known.ports.get(address, ()), protocol, port, longest=LONGEST_PORT_NAME)
 
     def note_pods(self, addresses: Iterable[str]) -> None:
         """These addresses turned out to be pods': no list is read for them."""
@@ -235,11 +241,11 @@ class ClusterNames:
 
     def _take_over(self) -> bool:
         """Publish what the lists say; True when an address has a name that it did not have before."""
-        before = self._names
+        before = self._known.names
         names: dict[str, str] = {}
         for reading in self._readings:
             names |= reading.listed.names
-        self._names = names
+        self._known = AddressNames(names, ports=self._services.listed.ports)
         self._ranges.note_nodes(self._nodes.listed.pod_ranges)
         own = self._services.listed.names
         cluster_ips = [address for address, name in own.items() if names.get(address) == name]

@@ -8,10 +8,23 @@ from typing import Protocol
 from kiptail.pods.local import LocalPods
 from kiptail.pods.opt_out import OptOuts
 from kiptail.pods.ownership import Hands, Owned
-from kiptail.pods.pod import Pod
+from kiptail.pods.pod import Pod, PodRef
 from kiptail.pods.stats import IndexStats
 
-__all__ = ["PodDetails", "PodIndex", "PodOwners"]
+__all__ = ["PodDetails", "PodIndex", "PodOwners", "PodPorts"]
+
+
+class PodPorts(Protocol):
+    """What is known of ports. Any thread may ask."""
+
+    def probed(self, address: str, port: int) -> bool:
+        """A pod of this node with this address is probed on this port."""
+
+    def called(self, address: str, uid: str, protocol: str, port: int) -> str:
+        """What the pod with this UID, or without one the Service, at the address calls a port; "" = nothing."""
+
+    def users(self, node: str, address: str, protocol: str, port: int, at_us: int) -> tuple[PodRef, ...]:
+        """The pods that have this port of a node's address for themselves (``hostPort``), and had it then."""
 
 
 class PodOwners(Protocol):
@@ -20,6 +33,10 @@ class PodOwners(Protocol):
     @property
     def opt_outs(self) -> Sequence[OptOuts]:
         """Whose owners opted out of Events, by whoever knows some."""
+
+    @property
+    def ports(self) -> PodPorts:
+        """What is known of ports."""
 
     def ready(self) -> bool:
         """All pods are known; before, everybody may be a stranger."""
@@ -33,6 +50,12 @@ class PodOwners(Protocol):
     def recorded(self, address: str, at_us: int) -> Owned:
         """The same, by all that was ever found of the address, however long ago."""
 
+    def claimed(self, address: str, at_us: int) -> Owned:
+        """The pods that may have had the address then by their annotations, which anybody may write who may a pod."""
+
+    def claimable(self, address: str, at_us: int) -> bool:
+        """It is certain that the address was nobody's by any pod's status then, and it is one that pods can have."""
+
     def contested(self, address: str, at_us: int) -> bool:
         """Somebody else than the likely owner may soon turn out to have had the address then."""
 
@@ -41,9 +64,6 @@ class PodOwners(Protocol):
 
     def dates(self, address: str, uid: str) -> bool:
         """It is known when the pod with this UID had the address."""
-
-    def probed(self, address: str, port: int) -> bool:
-        """A pod of this node with this address is probed on this port."""
 
     def name(self, address: str) -> str:
         """What the cluster calls an address that is no pod's: ``node/NAME``, ``service NAMESPACE/NAME``, or ""."""

@@ -55,11 +55,11 @@ class LiveIndex:
     ) -> None:
         """``node`` is this node's name; ``clock`` is what drops' times are reckoned by.
 
-        ``detailed``: what NetworkPolicies look at is kept as well. Without ``node_mode`` all pods of the cluster are
-        watched. The hooks run in the index's threads.
+        ``detailed``: all that NetworkPolicies look at is kept, not only ports' names. Without ``node_mode`` all pods of
+        the cluster are watched. The hooks run in the index's threads.
         """
         self._hooks = hooks
-        traits = SharedTraits() if detailed else None
+        traits = SharedTraits(labels=detailed)
         self._others: OtherPods = NoOtherNodes()
         if node_mode is not None:
             self._others = OtherNodes(
@@ -83,7 +83,8 @@ class LiveIndex:
             label=label,
             node=node,
             ranges=ranges,
-            hooks=hooks._replace(on_change=self._watched),
+            # A look-up asks for what a status says: it is none the worse for what annotations say.
+            hooks=hooks._replace(on_change=self._watched, on_claims=hooks.on_change),
             clock=clock,
             traits=traits,
         )
@@ -132,7 +133,12 @@ class LiveIndex:
 
     def stats(self) -> IndexStats:
         """For the metrics."""
-        watched = IndexStats(pods=len(self.local), age_s=self.local.freshness.age(), refused=self._reflector.refused)
+        watched = IndexStats(
+            pods=len(self.local),
+            age_s=self.local.freshness.age(),
+            refused=self._reflector.refused,
+            malformed=self.local.claims.malformed,
+        )
         return self._others.add_to(watched)
 
     def _watched(self, addresses: set[str]) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from kiptail.clock.own import OwnClock
+from kiptail.pods.claims import Claims
 from kiptail.pods.freshness import Freshness
+from kiptail.pods.host_ports import HostPorts
 from kiptail.pods.ownership import Interval, Ownership, Pod
 from kiptail.pods.tenancy import owned
 
@@ -19,6 +21,8 @@ class Learned(NamedTuple):
 
     #: The addresses of which more, or something else, is known than before.
     addresses: set[str]
+    #: The same of addresses that pods' annotations tell of.
+    claims: set[str]
     #: Some address turned out to be a node's.
     nodes: bool
 
@@ -33,6 +37,10 @@ class LocalPods:
         self._ownership = Ownership(node=node)
         #: Whose owners opted out of Events.
         self.opt_outs = self._ownership.opt_outs
+        #: What their annotations say of further addresses.
+        self.claims = Claims(node=node)
+        #: Which ports of nodes are theirs.
+        self.host_ports = HostPorts()
         #: Whether news arrives, and up to when all is known.
         self.freshness = Freshness(clock)
 
@@ -47,25 +55,40 @@ class LocalPods:
         pods = list(pods)
         with self._lock:
             nodes = self._tell_of_nodes(pods)
-            seen_us = self.freshness.watched_us()
-            return Learned(self._ownership.replace(pods, now_us=self._clock.now_us(), seen_us=seen_us), nodes)
+            seen_us, now_us = self.freshness.watched_us(), self._clock.now_us()
+            known = {pod.key for pod in pods if pod.claims and self._knows(pod)}
+            changed = self._ownership.replace(pods, now_us=now_us, seen_us=seen_us)
+        self.host_ports.replace(pods)
+        return Learned(changed, self.claims.replace(pods, now_us=now_us, seen_us=seen_us, known=known), nodes)
 
     def change(self, pod: Pod | None, gone: str, *, live: bool) -> Learned:
         """A pod as it is now or was last, and the UID of one that is gone, or ""; ``live`` as :meth:`Ownership.put`."""
         now_us = self._clock.now_us()
         changed: set[str] = set()
-        nodes = False
+        claims: set[str] = set()
+        nodes = known = False
         with self._lock:
             if pod is not None:
                 nodes = self._tell_of_nodes((pod,))
+                known = bool(pod.claims) and self._knows(pod)
                 changed |= self._ownership.put(pod, now_us=now_us, live=live)
             if gone:
                 changed |= self._ownership.remove(gone, now_us=now_us, live=live)
-        return Learned(changed, nodes)
+        if pod is not None:
+            self.host_ports.put(pod)
+            claims |= self.claims.put(pod, now_us=now_us, live=live, known=known)
+        if gone:
+            self.host_ports.remove(gone)
+            claims |= self.claims.remove(gone, now_us=now_us, live=live)
+        return Learned(changed, claims, nodes)
 
     def _tell_of_nodes(self, pods: Iterable[Pod]) -> bool:
         """Whether these pods tell of nodes' addresses that were not known, with the lock held and before they are."""
         return any(self._ownership.node(a) != pod.node for pod in pods for a in pod.host_addresses)
+
+    def _knows(self, pod: Pod) -> bool:
+        """Whether this pod had one of its addresses before, with the lock held."""
+        return any(each.key == pod.key for address in pod.addresses for each in self._ownership.pods_at(address))
 
     # -- questions ------------------------------------------------------------------------------------------
 
@@ -123,3 +146,4 @@ class LocalPods:
         """As :meth:`IntervalRegister.forget`."""
         with self._lock:
             self._ownership.register.forget(before_us)
+        self.claims.forget(before_us)

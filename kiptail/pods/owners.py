@@ -8,13 +8,14 @@ from kiptail.pods.local import LocalPods
 from kiptail.pods.other_nodes import NotePods, OtherPods
 from kiptail.pods.ownership import Hands, Interval, Owned, hands_of
 from kiptail.pods.pod import Pod
+from kiptail.pods.ports import LivePorts, ServicePorts, pod_at
 from kiptail.pods.ranges import PodRanges
 from kiptail.pods.tenancy import owned
 
 __all__ = ["LiveOwners", "NonPodNames"]
 
 
-class NonPodNames(NotePods, Protocol):
+class NonPodNames(NotePods, ServicePorts, Protocol):
     """What the cluster calls addresses that are no pods'."""
 
     def settled(self) -> bool:
@@ -41,6 +42,8 @@ class LiveOwners:
         self._unhurried = unhurried
         #: Whose owners opted out of Events: of the pods that are watched, and of the others.
         self.opt_outs = (local.opt_outs, others.opt_outs)
+        #: What is known of ports.
+        self.ports = LivePorts(local, others, names)
 
     def ready(self) -> bool:
         """The pods that are watched were listed once."""
@@ -65,16 +68,13 @@ class LiveOwners:
         return self._local.contested(address, at_us)
 
     def hands(self, address: str) -> Hands:
-        """When the address changed hands, or may have."""
-        return hands_of(self._intervals(address))
+        """When the address changed hands, or may have; annotations count only where no status ever did."""
+        return hands_of(self._intervals(address) or self._local.claims.intervals(address))
 
     def dates(self, address: str, uid: str) -> bool:
         """It is known when the pod with this UID had the address."""
-        return any(interval.ref.uid == uid for interval in self._intervals(address))
-
-    def probed(self, address: str, port: int) -> bool:
-        """As :meth:`LocalPods.probed`."""
-        return self._local.probed(address, port)
+        known = (*self._intervals(address), *self._local.claims.intervals(address))
+        return any(interval.ref.uid == uid for interval in known)
 
     def name(self, address: str) -> str:
         """What the cluster calls an address that is no pod's, or ""."""
@@ -89,10 +89,18 @@ class LiveOwners:
             return False
         return self._others.ask(address, at_us) or self._local.freshness.expects(at_us)
 
+    def claimed(self, address: str, at_us: int) -> Owned:
+        """As :meth:`kiptail.pods.index.PodOwners.claimed`."""
+        return owned(self._local.claims.intervals(address), at_us)
+
+    def claimable(self, address: str, at_us: int) -> bool:
+        """As :meth:`kiptail.pods.index.PodOwners.claimable`."""
+        possible = self._ranges.could_be_pod(address) and not self._names.no_pod(address)
+        return possible and self.outside(address, at_us)
+
     def pod(self, address: str, uid: str) -> Pod | None:
         """The pod with the UID that Events name, as it is now, if it had the address and is not gone."""
-        pods = (*self._local.pods_at(address), *self._others.pods_at(address))
-        return next((pod for pod in pods if pod.ref.uid == uid), None)
+        return pod_at(self._local, self._others, address, uid)
 
     def outside(self, address: str, at_us: int) -> bool:
         """The address was surely no pod's at ``at_us``; an address that some pod ever had may have been another's."""

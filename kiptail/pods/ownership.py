@@ -117,7 +117,10 @@ class Ownership:
         else:
             self._claiming.pop(pod.key, None)
         self.opt_outs.note(pod.ref[:3], pod.opt_out)
-        if before is not None and before._replace(ref=pod.ref, traits=pod.traits, opt_out=pod.opt_out) == pod:
+        same = before is not None and before._replace(
+            ref=pod.ref, traits=pod.traits, claims=pod.claims, opt_out=pod.opt_out
+        )
+        if before is not None and same == pod:
             self._pods[pod.key] = pod
             for address in pod.addresses:
                 self.register.rename(address, pod.key, pod.ref)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from kiptail.pods.opt_out import OptOut
 from kiptail.pods.traits import Traits
 
-__all__ = ["Pod", "PodRef", "in_steady_time"]
+__all__ = ["HostPort", "Pod", "PodRef", "in_steady_time"]
 
 
 class PodRef(NamedTuple):
@@ -20,6 +20,17 @@ class PodRef(NamedTuple):
     uid: str
     #: The value of the label that ``--pod-identifier-label`` chose, or "".
     label: str = ""
+    #: What made it, as :func:`kiptail.pods.workload.workload_of` calls it; "" = not known.
+    workload: str = ""
+
+
+class HostPort(NamedTuple):
+    """A port of a pod's node that is the pod's."""
+
+    protocol: str
+    number: int
+    #: The one of the node's addresses where it is; "" = all.
+    address: str = ""
 
 
 # More than 12 attributes: one for each sign that a pod's object gives of when it had its addresses.
@@ -70,6 +81,10 @@ class Pod(NamedTuple):
     alive_us: int = 0
     #: It went on after it had released its addresses: what its annotations say does not count any more.
     distrusted: bool = False
+    #: Ports of its node that are its own.
+    host_ports: tuple[HostPort, ...] = ()
+    #: Further addresses that an annotation says it has: kiptail.pods.claims. None = that cannot be read.
+    claims: tuple[str, ...] | None = ()
     #: What NetworkPolicies look at, where that is asked for; None = not known.
     traits: Traits | None = None
     #: Whether its owner wants Events; None = not known.

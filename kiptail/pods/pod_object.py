@@ -12,10 +12,13 @@ from typing import Any
 
 from kiptail.addresses import canonical
 from kiptail.kube.object_names import is_label_value, is_name, is_namespace, is_uid
+from kiptail.pods.host_ports import host_ports
+from kiptail.pods.network_status import NETWORK_STATUS, further_addresses
 from kiptail.pods.opt_out import opt_out
 from kiptail.pods.pod import Pod, PodRef
 from kiptail.pods.shape import misfit
 from kiptail.pods.traits import SharedTraits
+from kiptail.pods.workload import workload_of
 
 __all__ = ["reduce_pod", "timestamp_us"]
 
@@ -89,6 +92,7 @@ def reduce_pod(
             name,
             _mirrored(annotations) or key,
             sys.intern(value) if is_label_value(value) else "",
+            _workload(obj),
         ),
         addresses=addresses,
         ready_us=ready,
@@ -110,9 +114,17 @@ def reduce_pod(
         blank=blank,
         runs=any("running" in state for state in states),
         alive_us=max([ready or start or 0, *_container_times(states), asked or 0]) if blank else 0,
+        host_ports=host_ports(spec),
+        claims=further_addresses(annotations.get(NETWORK_STATUS), addresses) if addresses else (),
         traits=traits.of(obj) if traits is not None and addresses else None,
         opt_out=opt_out(annotations),
     )
+
+
+def _workload(obj: Mapping[str, Any]) -> str:
+    """What made the pod; interned but for that of a bare pod, which no other has."""
+    workload = workload_of(obj)
+    return workload if workload.startswith("pod/") else sys.intern(workload)
 
 
 def _mirrored(annotations: Mapping[str, Any]) -> str:

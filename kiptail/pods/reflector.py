@@ -50,6 +50,8 @@ class Hooks(NamedTuple):
     on_nodes: Callable[[], None]
     #: With a word for why the watch was interrupted, for a metric.
     observe: Callable[[str], None]
+    #: As ``on_change``, of addresses that pods' annotations tell of.
+    on_claims: Callable[[set[str]], None] = lambda addresses: None
 
 
 class _Gaps:
@@ -223,6 +225,8 @@ class Reflector:
     def _report(self, learned: Learned) -> None:
         if learned.addresses:
             self._hooks.on_change(learned.addresses)
+        if learned.claims:
+            self._hooks.on_claims(learned.claims)
         if learned.nodes:
             self._hooks.on_nodes()
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,14 +16,16 @@ from typing import Any, NamedTuple
 from kiptail import inputfile
 from kiptail.errors import SettingsError
 from kiptail.kube.object_names import is_name, is_namespace, is_uid
-from kiptail.pods.address_names import AddressNames, note_node, note_service
+from kiptail.pods.address_names import LONGEST_PORT_NAME, AddressNames, note_node, note_service
+from kiptail.pods.claims import Claims
+from kiptail.pods.host_ports import HostPorts
 from kiptail.pods.ownership import NEVER, Hands, Owned, Ownership, hands_of
-from kiptail.pods.pod import Pod
+from kiptail.pods.pod import Pod, PodRef
 from kiptail.pods.pod_object import reduce_pod
 from kiptail.pods.shape import misfit
 from kiptail.pods.stats import IndexStats
-from kiptail.pods.traits import SharedTraits
-from kiptail.pods.workload import workload_of
+from kiptail.pods.tenancy import owned
+from kiptail.pods.traits import NamedPort, SharedTraits, name_of_port
 from kiptail.text import one_line
 
 __all__ = ["Also", "Collector", "Snapshot", "SnapshotIndex", "load_snapshot"]
@@ -42,17 +43,48 @@ class Snapshot(NamedTuple):
     pods: list[Pod]
     #: Names of addresses that are no pods', as :attr:`AddressNames.names`.
     names: Mapping[str, str]
-    #: What made each pod, as :func:`workload_of`, by namespace and name.
+    #: The named ports of Services, by address.
+    ports: Mapping[str, tuple[NamedPort, ...]] = MappingProxyType({})
+    #: What made each pod, as :attr:`PodRef.workload`, by namespace and name.
     workloads: Mapping[tuple[str, str], str] = MappingProxyType({})
+
+
+class SnapshotPorts:
+    """What pods that do not change say of ports: :class:`kiptail.pods.index.PodPorts`."""
+
+    def __init__(self, ownership: Ownership, claims: Claims, snapshot: Snapshot, wall_us: Callable[[int], int]) -> None:
+        """``wall_us`` as for :class:`SnapshotOwners`."""
+        self._ownership, self._claims, self._wall_us = ownership, claims, wall_us
+        self._services = snapshot.ports
+        self._hosts = HostPorts()
+        self._hosts.replace(snapshot.pods)
+
+    def probed(self, address: str, port: int) -> bool:
+        """A pod that has the address is probed on this port: nobody asks, for the node is not known."""
+        return False
+
+    def called(self, address: str, uid: str, protocol: str, port: int) -> str:
+        """As :meth:`kiptail.pods.index.PodPorts.called`."""
+        if not uid:
+            return name_of_port(self._services.get(address, ()), protocol, port, longest=LONGEST_PORT_NAME)
+        pods = (pod for pod in self._ownership.pods_at(address) if pod.ref.uid == uid)
+        pod = next(pods, None) or self._claims.pod(address, uid)
+        return name_of_port(pod.traits.ports, protocol, port) if pod is not None and pod.traits is not None else ""
+
+    def users(self, node: str, address: str, protocol: str, port: int, at_us: int) -> tuple[PodRef, ...]:
+        """As :meth:`HostPorts.users`."""
+        return self._hosts.users(node, address, protocol, port, self._wall_us(at_us))
 
 
 class SnapshotOwners:
     """The answers of pods that do not change: :class:`kiptail.pods.index.PodOwners`."""
 
-    def __init__(self, ownership: Ownership, names: Mapping[str, str], wall_us: Callable[[int], int]) -> None:
+    def __init__(self, ownership: Ownership, claims: Claims, snapshot: Snapshot, wall_us: Callable[[int], int]) -> None:
         """``wall_us`` makes times of the wall clock, as the pods' are, of those that are asked for."""
-        self._ownership = ownership
-        self._names = names
+        self._ownership, self._claims = ownership, claims
+        self._names = snapshot.names
+        #: What is known of ports.
+        self.ports = SnapshotPorts(ownership, claims, snapshot, wall_us)
         self._wall_us = wall_us
         #: Whose owners opted out of Events.
         self.opt_outs = (ownership.opt_outs,)
@@ -73,21 +105,26 @@ class SnapshotOwners:
         """As :meth:`Ownership.owned`."""
         return self.owned(address, at_us)
 
+    def claimed(self, address: str, at_us: int) -> Owned:
+        """As :meth:`kiptail.pods.index.PodOwners.claimed`."""
+        return owned(self._claims.intervals(address), self._wall_us(at_us))
+
+    def claimable(self, address: str, at_us: int) -> bool:
+        """It is no listed pod's by its status."""
+        return not self._ownership.register.intervals(address)
+
     def contested(self, address: str, at_us: int) -> bool:
         """A snapshot does not change."""
         return False
 
     def hands(self, address: str) -> Hands:
         """When the address changed hands, or may have."""
-        return hands_of(self._ownership.register.intervals(address))
+        return hands_of(self._ownership.register.intervals(address) or self._claims.intervals(address))
 
     def dates(self, address: str, uid: str) -> bool:
         """It is known when the pod with this UID had the address."""
-        return any(interval.ref.uid == uid for interval in self._ownership.register.intervals(address))
-
-    def probed(self, address: str, port: int) -> bool:
-        """A pod that has the address is probed on this port: nobody asks, for the node is not known."""
-        return False
+        known = (*self._ownership.register.intervals(address), *self._claims.intervals(address))
+        return any(interval.ref.uid == uid for interval in known)
 
     def name(self, address: str) -> str:
         """``node/NAME``, ``service NAMESPACE/NAME``, or ""."""
@@ -117,8 +154,10 @@ class SnapshotIndex:
         """``wall_us`` makes times of the wall clock, as the pods' are, of those that are asked for."""
         self._ownership = Ownership()
         self._ownership.replace(snapshot.pods, now_us=now_us, seen_us=now_us)
+        self._claims = Claims()
+        self._claims.replace(snapshot.pods, now_us=now_us, seen_us=now_us)
         #: The answers.
-        self.owners = SnapshotOwners(self._ownership, snapshot.names, wall_us)
+        self.owners = SnapshotOwners(self._ownership, self._claims, snapshot, wall_us)
 
     def start(self) -> None:
         """There is nothing to follow."""
@@ -143,7 +182,7 @@ class SnapshotIndex:
 
     def stats(self) -> IndexStats:
         """For the metrics."""
-        return IndexStats(pods=len(self._ownership))
+        return IndexStats(pods=len(self._ownership), malformed=self._claims.malformed)
 
 
 #: Also shown each object, with what it is when it does not say so itself; whether that is of another kind than a
@@ -151,9 +190,7 @@ class SnapshotIndex:
 Also = Callable[[dict[str, Any], str], bool]
 
 
-def load_snapshot(
-    path: Path, *, label: str | None, labelled: bool = False, also: Also | None = None
-) -> Snapshot:
+def load_snapshot(path: Path, *, label: str | None, labelled: bool = False, also: Also | None = None) -> Snapshot:
     """What ``kubectl get pods -A -o json`` wrote, also with nodes and Services in it; raises SettingsError.
 
     ``label`` is as :func:`reduce_pod` takes it; ``labelled``: all labels of pods are kept.
@@ -195,7 +232,7 @@ class Collector:
     def __init__(self, *, label: str | None = None, labelled: bool = False, also: Also | None = None) -> None:
         """``label`` is as :func:`reduce_pod` takes it; ``labelled``: all labels of pods are kept."""
         self._label, self._also = label, also
-        self._traits = SharedTraits() if labelled else None
+        self._traits = SharedTraits(labels=labelled)
         self._pods: list[Pod] = []
         self._workloads: dict[tuple[str, str], str] = {}
         self._services = AddressNames()
@@ -222,7 +259,8 @@ class Collector:
     def snapshot(self) -> Snapshot:
         """All that was noted."""
         # Nodes last: a load balancer may have Services use their addresses.
-        return Snapshot(self._pods, self._services.names | self._nodes.names, self._workloads)
+        names = self._services.names | self._nodes.names
+        return Snapshot(self._pods, names, ports=self._services.ports, workloads=self._workloads)
 
     def _add_pod(self, item: dict[str, Any]) -> None:
         pod = reduce_pod(item, label=self._label, traits=self._traits)
@@ -230,8 +268,7 @@ class Collector:
             self.refused[_why_no_pod(item)] += 1
             return
         self._pods.append(pod)
-        # A Deployment's pods have one text.
-        self._workloads[pod.ref.namespace, pod.ref.name] = sys.intern(workload_of(item))
+        self._workloads[pod.ref.namespace, pod.ref.name] = pod.ref.workload
 
 
 def _why_no_pod(item: dict[str, Any]) -> str:

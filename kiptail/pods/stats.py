@@ -19,6 +19,8 @@ class IndexStats:
     age_s: float = 0.0
     #: Pods, and lines of a watch, that were not what they should be and were passed over.
     refused: int = 0
+    #: Pods with an annotation about further addresses that could not be read.
+    malformed: int = 0
     #: Look-ups by result.
     lookups: Mapping[str, int] = field(default_factory=dict)
     #: Addresses whose look-up, or dual-stack list, has not been answered yet.

@@ -1,4 +1,4 @@
-"""What NetworkPolicies look at of a pod: its labels, and the names of its containers' ports (pure).
+"""What NetworkPolicies look at of a pod: its labels, and the names of its containers' ports, also Events' (pure).
 
 Source of the fields: the Kubernetes type core/v1 Pod.
 """
@@ -6,13 +6,14 @@ Source of the fields: the Kubernetes type core/v1 Pod.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from kiptail.kube.object_names import is_port_name
 from kiptail.pods.shape import misfit
 
-__all__ = ["NamedPort", "SharedTraits", "Traits", "named_ports"]
+__all__ = ["NamedPort", "SharedTraits", "Traits", "name_of_port", "named_ports"]
 
 #: Protocols whose ports rules can name.
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
@@ -29,7 +30,7 @@ _SHAPE = {"spec": {"containers": ({"ports": _PORTS},), "initContainers": ({"port
 
 @dataclass(frozen=True, slots=True)
 class NamedPort:
-    """A container's port that rules can call by its name."""
+    """A container's port that rules can call by its name, or a Service's."""
 
     name: str
     protocol: str
@@ -52,14 +53,16 @@ class Traits(NamedTuple):
 class SharedTraits:
     """Makes of pod objects their traits; equal ones are one object."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, labels: bool = True) -> None:
+        """Without ``labels``, only ports are kept."""
+        self._labels = labels
         self._known: dict[Traits, Traits] = {}
 
     def of(self, obj: Mapping[str, Any]) -> Traits | None:
         """The traits of a pod object that fits :data:`kiptail.pods.shape`; None where they cannot be used."""
         if misfit(obj, _SHAPE):
             return None
-        labels = (obj.get("metadata") or {}).get("labels") or {}
+        labels = ((obj.get("metadata") or {}).get("labels") or {}) if self._labels else {}
         ports = tuple(named_ports(obj.get("spec") or {}))
         texts = tuple(text or "" for pair in sorted(labels.items()) for text in pair)
         if len(labels) > _MOST_KEPT_LABELS or len(ports) > _MOST_KEPT_PORTS or sum(map(len, texts)) > _MOST_TEXT:
@@ -85,3 +88,9 @@ def named_ports(spec: Mapping[str, Any]) -> Iterator[NamedPort]:
                 continue
             found += 1
             yield NamedPort(port["name"], protocol, number)
+
+
+def name_of_port(ports: Iterable[NamedPort], protocol: str, number: int, *, longest: int = 15) -> str:
+    """What a port is called, "" where it has no name, or one that no API server takes; ``longest`` in characters."""
+    names = (port.name for port in ports if port.number == number and port.protocol == protocol)
+    return next((name for name in names if is_port_name(name, longest=longest)), "")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kiptail.clock.steady import Times
 from kiptail.events.endpoint import Endpoint, Kind
@@ -64,7 +66,7 @@ def load(connection: sqlite3.Connection) -> Saved:
     flows = {flow.id: flow for flow in map(_flow, FLOW.load(connection))}
     endpoints: dict[int, dict[str, Endpoint]] = {}
     for flow_id, end, *endpoint in ENDPOINT.load(connection):
-        endpoints.setdefault(flow_id, {})[end] = _endpoint(flows[flow_id].key.address(end), *endpoint)
+        endpoints.setdefault(flow_id, {})[end] = _endpoint(flows[flow_id].key.address(end), endpoint)
     records: dict[int, list[EventRecord]] = {}
     for record in map(_record, EVENT.load(connection)):
         records.setdefault(record.flow_id, []).append(record)
@@ -145,16 +147,31 @@ def window_row(window: Window) -> Row:
 
 def endpoint_row(flow_id: int, end: str, endpoint: Endpoint) -> Row:
     """The row of who is at one end of a flow."""
-    return flow_id, end, endpoint.kind, json.dumps(endpoint.pods), endpoint.name, endpoint.probes
+    return (
+        flow_id,
+        end,
+        endpoint.kind,
+        json.dumps(endpoint.pods),
+        endpoint.name,
+        endpoint.probes,
+        endpoint.port_name,
+        endpoint.host_port_of,
+    )
 
 
-def _endpoint(address: str, state: str, pods: str, name: str, probes: int) -> Endpoint:
+def _endpoint(address: str, row: Sequence[Any]) -> Endpoint:
+    """``row``: but for the flow's number and the end."""
+    state, pods, name, probes, port_name, host_port_of = row
     refs = tuple(map(_pod, json.loads(pods)))
-    return Endpoint(Kind(state), address, refs, name, probes=bool(probes))
+    ports = {"port_name": port_name, "host_port_of": host_port_of}
+    return Endpoint(Kind(state), address, refs, name, probes=bool(probes), **ports)
 
 
 def _pod(ref: object) -> PodRef:
-    """Of the namespace, name, UID and label; ValueError, TypeError when it is something else."""
+    """Of the namespace, name, UID, label and, unless an earlier version stored it, workload.
+
+    ValueError, TypeError when it is something else.
+    """
     if not (isinstance(ref, list) and all(isinstance(part, str) for part in ref)):
         raise ValueError("no pod")
     return PodRef(*ref)

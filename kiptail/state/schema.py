@@ -138,10 +138,12 @@ ENDPOINT = Table(
         "flow_id": ID,
         "side": END,
         "state": one_of(*Found),
-        # Of all who may have been there: [[namespace, name, uid, label], …].
+        # Of all who may have been there: [[namespace, name, uid, label, workload], …].
         "pods": PODS,
         "name": NAME,
         "probes": FLAG,
+        "port_name": text(64),
+        "host_port_of": text(1_024),
     },
     key=("flow_id", "side"),
     more=_OF_FLOW,
@@ -204,6 +206,7 @@ INTERVAL = Table(
         "name": NAME,
         "uid": NAME,
         "label": NAME,
+        "workload": NAME,
     },
     key=("address", "key", "since_us"),
 )

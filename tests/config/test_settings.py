@@ -90,6 +90,7 @@ def test_defaults() -> None:
         event_reason="PacketDrop",
         event_component="kiptail",
         metrics_address=("127.0.0.1", 9877),
+        metrics_labels="namespace",
         log_drops=False,
         log_level="info",
         log_format="auto",
@@ -149,6 +150,8 @@ GOOD = [
     ("pod_index", "cluster", "pod_index", "cluster"),
     ("pod_index", "NODE", "pod_index", "node"),
     ("explain", "OFF", "explain", False),
+    ("pod_identifier", "workload", "pod_identifier", "workload"),
+    ("metrics_labels", "Workload", "metrics_labels", "workload"),
     ("explain", "on", "explain", True),
     ("state_directory", "state", "state_directory", Path("state")),
     ("journal_file", ("a.journal", "b.journal"), "journal_files", (Path("a.journal"), Path("b.journal"))),
@@ -223,6 +226,7 @@ BAD = [
     ("pod_cidr", ("10.244.0.0/33",), "range"),
     ("pod_cidr", ("fe80::%eth0/64",), "range"),
     ("pod_identifier", "uid", "name_with_namespace"),
+    ("metrics_labels", "pod", "namespace, workload"),
     ("pod_identifier", "label", "--pod-identifier-label"),
     ("pod_identifier_label", "a b", "label key"),
     ("event_reason", "packet drop", "CamelCase"),
@@ -371,6 +375,7 @@ budget-window = "1m"
 max-flows = 1000
 pod-identifier = "label"
 pod-identifier-label = "app"
+metrics-labels = "workload"
 explain = "off"
 node-events = true
 event-reason = "R"
@@ -439,6 +444,7 @@ verdict = "reject"
         event_reason="R",
         event_component="e",
         metrics_address=None,
+        metrics_labels="workload",
         log_drops=True,
         log_level="debug",
         log_format="json",

@@ -52,6 +52,7 @@ def readings(
     damaged: bool = False,
     all_netns: bool = False,
     intake: Intake | None = None,
+    tally: Tally | None = None,
 ) -> dict[str, list[Reading]]:
     """By name, of parts that have counted something."""
     journal: Any = SimpleNamespace(
@@ -68,8 +69,9 @@ def readings(
     poster: Any = SimpleNamespace(progress=progress)
     ledger: Any = OpenFlows(folded=Counter(src=6), denied=7, untold=8)
     index: Any = SimpleNamespace(ready=lambda: True, stats=lambda: IndexStats(pods=5, age_s=0.5))
-    tally = Tally()
-    tally._counts[Labels("drop", "TCP", "sent", "a", "b")] = 4
+    if tally is None:
+        tally = Tally()
+        tally._counts[Labels("drop", "TCP", "sent", "a", "b")] = 4
     report = Report(journal=journal, follower=follower, poster=poster, index=index)
     report.all_netns = all_netns
     report.lag = 1.5
@@ -104,6 +106,15 @@ def test_drops_are_told_by_verdict_and_by_namespace() -> None:
         "a",
         "b",
     )
+
+
+def test_drops_are_told_by_workload_where_they_are_tallied_so() -> None:
+    tally = Tally(workloads=True)
+    tally._counts[Labels("drop", "TCP", "sent", "a", "b", "deploy/web", "sts/db")] = 4
+    (by_workload,) = readings(tally=tally)["kiptail_pod_drops"]
+    assert (by_workload.labels["src_workload"], by_workload.labels["dst_workload"]) == ("deploy/web", "sts/db")
+    (by_namespace,) = readings()["kiptail_pod_drops"]
+    assert "src_workload" not in by_namespace.labels
 
 
 def test_drops_are_counted_by_the_policy_that_the_line_names() -> None:

@@ -69,6 +69,38 @@ from tests.support.drops import SERVER, STYLE, flow_of
             "Packets dropped when receiving traffic from more than 100 addresses on more than 20 ports",
             Sentence("drop", "received", peer="more than 100 addresses on more than 20 ports"),
         ),
+        (
+            "Packet dropped when sending a reply to team-a/client (10.244.1.9) from port 53/UDP (dns): isolated by x",
+            Sentence("drop", "sent", reply=True, peer="team-a/client", address="10.244.1.9", port=53, protocol="UDP",
+                     why="isolated by x"),
+        ),
+        (
+            "Packet dropped when receiving traffic from 10.244.1.3 on port 80/TCP (http), by policy x/y",
+            Sentence("drop", "received", peer="10.244.1.3", port=80, protocol="TCP", policy="x/y"),
+        ),
+        (
+            "Packet dropped when sending traffic to team-b/db-0 (10.1.0.1) on port 5432/TCP (sql): no rule of"
+            " NetworkPolicy default-deny allows it (also more than 1,000 other pods of deploy/web)",
+            Sentence("drop", "sent", peer="team-b/db-0", address="10.1.0.1", port=5432, protocol="TCP",
+                     why="no rule of NetworkPolicy default-deny allows it"),
+        ),
+        (
+            "Packet dropped when sending traffic to 10.1.0.1 on port 5432/TCP (also more than 2 other pods of sts/a.b)"
+            "; the rule logs at a limited rate, so there may have been more packets",
+            Sentence("drop", "sent", peer="10.1.0.1", port=5432, protocol="TCP"),
+        ),
+        (
+            "Packet dropped when receiving traffic from node/worker-3 (10.1.1.1) on port 8080/TCP (the kubelet's probes"
+            " use this port) (also more than 2 other pods of ds/agent)",
+            Sentence("drop", "received", peer="node/worker-3", address="10.1.1.1", port=8080, protocol="TCP",
+                     why="the kubelet's probes use this port"),
+        ),
+        (
+            "Packet dropped when sending traffic to node/worker-3 (192.0.2.3) on port 8080/TCP (a host port of pods of"
+            " team-a, team-b and team-c): isolated by NetworkPolicy team-b/x",
+            Sentence("drop", "sent", peer="node/worker-3", address="192.0.2.3", port=8080, protocol="TCP",
+                     why="isolated by NetworkPolicy team-b/x"),
+        ),
         # kube-iptables-tailer's.
         (
             "Packet dropped when receiving traffic from db.example.com (10.1.1.1)",

@@ -149,3 +149,17 @@ def test_the_api_server_has_the_newest_and_what_others_have_annotated(server: Ap
         assert stored() == {"example.com/seen": "yes"} | new["metadata"]["annotations"]
     finally:
         api.close()
+
+
+def test_workloads_and_the_ports_name_have_keys_and_go_before_what_matters() -> None:
+    peer = SERVER._replace(pods=(SERVER.pods[0]._replace(workload="deploy/server"),))
+    text = flow_annotation(flow_of(), "src", peer, STYLE, workload="cronjob/backup", port_name="http")
+    said = json.loads(text)
+    assert (said["workload"], said["peer_workload"], said["port_name"]) == ("cronjob/backup", "deploy/server", "http")
+    assert said["peer"] == {"kind": "pod", "namespace": "team-b", "name": "server"}
+    long = flow_annotation(
+        flow_of(policy="é" * 250), "src", peer, STYLE, workload="x" * 900, port_name="http", isolated_by=["n" * 290] * 2
+    )
+    assert len(long) <= ANNOTATION_LIMIT
+    assert "workload" not in json.loads(long) or "policy" not in json.loads(long)
+    assert json.loads(long)["port"] == 8080

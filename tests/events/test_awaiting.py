@@ -13,6 +13,7 @@ from kiptail.events.attribution import Attributor
 from kiptail.events.awaiting import PATIENCE, PATIENCE_WHILE_BLIND, Awaiting
 from kiptail.events.event import EventStyle
 from kiptail.events.stages import Stages, Tracked
+from kiptail.events.wording import Wording
 from tests.events.test_poster import HEIR, Directory, Notebook, flow
 from tests.support.clock import Clock
 
@@ -36,7 +37,8 @@ class Hall:
         self.directory.strangers = {"10.0.0.2"}
         self.uncut: set[str] = set()
         style = EventStyle("PacketDrop", "kiptail", "worker-3", "name_with_namespace")
-        attributor = Attributor(self.directory, self.disk, style, self.stages)
+        wording = Wording(style, self.stages, repeat_interval=60.0)
+        attributor = Attributor(self.directory, self.disk, wording, self.stages)
         self.awaiting = Awaiting(attributor, self.stages, clock=self.clock, uncut=self.uncut.__contains__)
 
     def add(self, number: int = 1, **options: Any) -> Tracked:

@@ -14,6 +14,7 @@ from kiptail.events.delivery import Delivery, Notes
 from kiptail.events.event import EventRecord
 from kiptail.events.schedule import Schedule
 from kiptail.events.stages import Stages, Tracked
+from kiptail.events.wording import Wording
 from kiptail.events.writer import Sender
 from tests.events.test_poster import CLIENT, STYLE, WEB, EventServer, Notebook, flow
 from tests.support.clock import Clock, own_clock
@@ -30,7 +31,8 @@ class Desk:
             Sender(self.server, paced=False, observe=self._observe, clock=self.clock),
             Schedule(60.0, ()),
             Notes(self.notebook, self.clock),
-            **{"style": STYLE, "give_up_after": 3600.0, "hold": False, "observe": self._observe} | options,
+            wording=Wording(STYLE, self.stages, repeat_interval=60.0),
+            **{"give_up_after": 3600.0, "hold": False, "observe": self._observe} | options,
             clock=self.clock,
             own_clock=own_clock(lambda: time.time() + self.clock.now, lambda: 1e9 + self.clock.now),
         )

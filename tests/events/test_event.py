@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kiptail.events.endpoint import Endpoint, Kind
-from kiptail.events.event import LIMITED, WITHDRAWN, EventRecord, EventStyle, event_body, event_name, message
+from kiptail.events.event import (
+    LIMITED,
+    WITHDRAWN,
+    EventRecord,
+    EventStyle,
+    event_body,
+    event_name,
+    message,
+)
 from kiptail.flows.flow import Distinct, Flow, FlowKey, Spread
 from kiptail.pods.ownership import PodRef
 
@@ -336,3 +344,65 @@ def test_names_are_stable_distinct_and_short_enough() -> None:
     assert name().startswith("web-0.")
     assert len(name(pod=PodRef("n", "p" * 253, "u"))) == 253
     assert ".." not in name(pod=PodRef("n", "p" * 235 + "." + "q" * 9, "u")), "a DNS subdomain"
+
+
+DEPLOYED = PodRef("team-a", "web-5d4f8c7b9-x2x4z", "uid-web", workload="deploy/web")
+
+
+@pytest.mark.parametrize(
+    ("peer", "called"),
+    [
+        pytest.param(at(DEPLOYED, "10.244.1.3"), "team-a/deploy/web", id="a Deployment's"),
+        pytest.param(at(WEB, "10.244.1.3"), "team-a/web-0", id="one that an earlier version stored"),
+        pytest.param(
+            Endpoint(Kind.AMBIGUOUS, "10.244.1.3", (DEPLOYED, DEPLOYED._replace(name="web-5d4f8c7b9-q8w7e", uid="2"))),
+            "team-a/deploy/web",
+            id="either of two of one workload",
+        ),
+        pytest.param(
+            Endpoint(Kind.AMBIGUOUS, "10.244.1.3", (DEPLOYED, DEPLOYED._replace(namespace="team-b", uid="2"))),
+            "team-a/deploy/web or team-b/deploy/web",
+            id="either of two namespaces'",
+        ),
+    ],
+)
+def test_a_peer_can_be_called_by_its_workload(peer: Endpoint, called: str) -> None:
+    text = text_of(key(port=8080), "src", peer, replace(STYLE, pod_identifier="workload"))
+    assert text == f"Packet dropped when sending traffic to {called} (10.244.1.3) on port 8080/TCP"
+
+
+@pytest.mark.parametrize("end", ["src", "dst"])
+@pytest.mark.parametrize("reply", [False, True])
+def test_a_port_is_named_at_both_ends_as_the_service_calls_it(end: str, reply: bool) -> None:
+    """The port is the service's, who sends a reply from it; the other end's port of that number is another."""
+    flow = Flow(1, key(port=8080, reply=reply), 0, 0, 0, 0, 1)
+    service = WEB_END._replace(port_name="http")
+    text = message(flow, end, WEB_END, STYLE, service=service, why=": no rule of NetworkPolicy deny allows it")
+    where = "from" if reply else "on"
+    assert text.endswith(f" {where} port 8080/TCP (http): no rule of NetworkPolicy deny allows it")
+    assert message(flow, end, WEB_END, STYLE, service=service, withdrawn=True).endswith(
+        "/TCP (http): counted for another pod since"
+    )
+    assert "(http)" not in message(flow, end, service, STYLE, service=WEB_END), "only what the service calls it"
+
+
+def test_other_pods_are_told_of_behind_all_else_where_there_is_room() -> None:
+    flow, others = Flow(1, key(port=8080), 0, 0, 0, 0, 1), (1_000, "deploy/client")
+    plain = message(flow, "src", WEB_END, STYLE)
+    assert message(flow, "src", WEB_END, STYLE, also=others) == (
+        f"{plain} (also more than 1,000 other pods of deploy/client)"
+    )
+    assert message(flow, "src", WEB_END, STYLE, also=(0, "deploy/client")) == plain
+    withdrawn = message(flow, "src", WEB_END, STYLE, withdrawn=True)
+    assert message(flow, "src", WEB_END, STYLE, withdrawn=True, also=others) == withdrawn
+    long = WEB_END._replace(kind=Kind.NOBODY, name="x" * 960, pods=())
+    assert message(flow, "src", long, STYLE, also=others) == message(flow, "src", long, STYLE), "nothing is cut for it"
+
+
+def test_a_nodes_port_is_said_to_be_a_pods_behind_its_number() -> None:
+    flow = Flow(1, key(port=8080, policy="x"), 0, 0, 0, 0, 1)
+    node = Endpoint(Kind.NOBODY, "192.0.2.3", name="node/worker-3", host_port_of="team-b/web-0")
+    assert message(flow, "src", node, STYLE, service=node) == (
+        "Packet dropped when sending traffic to node/worker-3 (192.0.2.3) on port 8080/TCP"
+        " (a host port of team-b/web-0), by policy x"
+    )

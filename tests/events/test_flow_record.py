@@ -191,7 +191,9 @@ def test_catalog_and_document_have_every_message_id() -> None:
 def test_the_document_has_every_field_and_no_other() -> None:
     document = (ROOT / "docs/records.md").read_text()
     rows = set(re.findall(r"(?m)^\| `(KIPTAIL_[A-Z_]+)` \|", document))
-    wide = record_fields(KEY._replace(reply=True, icmp_type=1, prefix="slow:"), policy="p")
+    client, web = (end._replace(pods=(end.pods[0]._replace(workload="sts/x"),), port_name="http") for end in (SRC, DST))
+    key = KEY._replace(reply=True, icmp_type=1, prefix="slow:")
+    wide = record_fields(key, policy="p", src=client, dst=web, pod=client.pods[0])
     muted = record_fields(muted="annotation")
     assert rows == {name for name in (*wide, *muted) if name.startswith("KIPTAIL_")}
     assert muted.keys() ^ record_fields().keys() == {"KIPTAIL_EVENT", "KIPTAIL_MUTED"}
@@ -204,3 +206,15 @@ def test_the_catalog_uses_fields_that_each_record_has() -> None:
     folded = record_fields(KEY._replace(dst="", port=None, protocol="", prefix=""), spread=Spread())
     assert used
     assert used <= folded.keys()
+
+
+def test_a_record_names_workloads_and_the_port() -> None:
+    client, web = CLIENT._replace(workload="cronjob/backup"), WEB._replace(workload="deploy/web")
+    src, dst = SRC._replace(pods=(client,)), DST._replace(pods=(web,), port_name="http")
+    sent = record_fields(src=src, dst=dst, pod=client)
+    told = ("KIPTAIL_WORKLOAD", "KIPTAIL_PEER_WORKLOAD", "KIPTAIL_PORT_NAME")
+    assert [sent[field] for field in told] == ["cronjob/backup", "deploy/web", "http"]
+    received = record_fields(end="dst", src=src, dst=dst, pod=web)
+    assert [received[field] for field in told] == ["deploy/web", "cronjob/backup", "http"]
+    folded = record_fields(key=KEY._replace(dst="", port=None), src=src, dst=dst, pod=client, spread=Spread())
+    assert "KIPTAIL_PEER_WORKLOAD" not in folded

@@ -88,6 +88,8 @@ class Directory:
         self.contested_addresses: set[str] = set()
         self.unowned_addresses: set[str] = set()
         self.cluster_names: dict[str, str] = {}
+        #: What pods and Services call ports.
+        self.port_names: dict[tuple[str, int | None], str] = {}
         #: Those of whom an owner may still turn out.
         self.awaited: set[str] = set()
         #: Who owned an address until a time.
@@ -119,6 +121,14 @@ class Directory:
 
     def cluster_name(self, address: str) -> str:
         return self.cluster_names.get(address, "")
+
+    def with_port(self, found: Endpoint, flow: Flow, end: str, before: Endpoint | None = None) -> Endpoint:
+        if end != flow.key.service_end:
+            return found
+        name = self.port_names.get((found.address, flow.key.port), "")
+        if not name and before is not None and before.pods == found.pods:
+            name = before.port_name
+        return found._replace(port_name=name)
 
     def probes(self, src: Endpoint, dst: Endpoint, port: int) -> bool:
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -297,3 +298,67 @@ def test_only_so_many_flows_that_rested_wait_to_be_posted_anew(caplog: pytest.Lo
     assert given_up == {record.name for record in hand.notebook.records.values() if record.flow_id == 1}
     assert "too many flows wait to be posted" in caplog.text
     assert hand.recorder.stages.count(Stage.REOPENED) == 2
+
+
+def test_a_ports_name_stays_in_the_text_when_nobody_knows_it_any_more() -> None:
+    """The pod may be gone when its end is looked at again: the text says what it said."""
+    hand = Hand()
+    hand.directory.port_names["10.0.0.2", 81] = "http"
+    hand.recorder.arrive(flow(count=1))
+    hand.steps()
+    texts = {event["message"] for event in hand.server.events.values()}
+    assert all(" on port 81/TCP (http)" in text for text in texts)
+    assert hand.notebook.endpoints[1]["dst"].port_name == "http"
+    hand.directory.port_names.clear()
+    hand.recorder.awaiting.reattribute({"10.0.0.2"})
+    hand.recorder.arrive(flow(count=2))
+    hand.clock.now += 120
+    hand.steps()
+    assert [call[0] for call in hand.server.calls] == ["create", "create", "update", "update"]
+    assert {event["message"] for event in hand.server.events.values()} == texts
+
+
+def test_somebody_else_at_the_end_has_names_of_its_own() -> None:
+    hand = Hand()
+    hand.directory.port_names["10.0.0.2", 81] = "http"
+    hand.recorder.arrive(flow(count=1))
+    hand.steps()
+    hand.directory.port_names.clear()
+    hand.directory.owners["10.0.0.2"] = (HEIR,)
+    hand.recorder.awaiting.reattribute({"10.0.0.2"})
+    hand.steps()
+    assert hand.server.texts("heir") == [
+        "Packet dropped when receiving traffic from team-a/client (10.0.0.1) on port 81/TCP"
+    ]
+
+
+def test_a_service_that_is_named_late_names_its_port() -> None:
+    hand = Hand()
+    hand.directory.owners.pop("10.0.0.2")
+    hand.recorder.arrive(flow(count=1))
+    hand.steps()
+    hand.directory.cluster_names["10.0.0.2"] = "service team-a/db"
+    hand.directory.port_names["10.0.0.2", 81] = "sql"
+    hand.recorder.rename_strangers()
+    hand.clock.now += 120
+    hand.steps()
+    assert hand.server.texts("client") == [
+        "Packet dropped when sending traffic to service team-a/db (10.0.0.2) on port 81/TCP (sql)"
+    ]
+
+
+def test_a_pod_whose_workload_an_earlier_version_did_not_store_is_not_another_one() -> None:
+    hand = Hand()
+    hand.recorder.arrive(flow(count=1))
+    hand.steps()
+    hand.directory.owners["10.0.0.1"] = (hand.directory.owners["10.0.0.1"][0]._replace(workload="deploy/client"),)
+    hand.recorder.awaiting.reattribute({"10.0.0.1"})
+    hand.recorder.arrive(flow(count=2))
+    hand.clock.now += 120
+    hand.steps()
+    assert hand.recorder.progress.reattributed == 0
+    noted = [json.loads(event["metadata"]["annotations"]["kiptail/flow"]) for event in hand.server.events.values()]
+    assert [(each.get("workload"), each.get("peer_workload")) for each in noted] == [
+        ("deploy/client", None),
+        (None, "deploy/client"),
+    ]

@@ -91,3 +91,27 @@ def test_ten_thousand_pairs_of_namespaces_and_as_many_strangers_are_bounded_and_
     metrics.read_from(lambda: (Reading("kiptail_pod_drops", "Drops.", n, t._asdict()) for t, n in tally.items()))
     (family,) = [f for f in metrics.registry.collect() if f.name == "kiptail_pod_drops"]
     assert len(family.samples) == len(tally)
+
+
+def test_workloads_are_told_apart_where_that_is_asked_for_and_the_room_is_the_same() -> None:
+    def of(workload: str, namespace: str = "a") -> Endpoint:
+        return Endpoint(Kind.POD, "10.0.0.1", (PodRef(namespace, "p", "u", workload=workload),))
+
+    tally = Tally(workloads=True)
+    tally.add(flow(), {"src": of("deploy/web"), "dst": of("sts/db", "b")}, 2)
+    tally.add(flow(ends=("dst",)), {"src": endpoint(), "dst": of("")}, 1)
+    tally.add(flow(ends=("src",), folded=True), {"src": of("ds/agent")}, 1)
+    two = Endpoint(Kind.AMBIGUOUS, "10.0.0.1", (*of("deploy/web").pods, *of("deploy/api").pods))
+    tally.add(flow(ends=("dst",)), {"src": two, "dst": of("sts/db")}, 1)
+    assert dict(tally.items()) == {
+        Labels("drop", "TCP", "sent", "a", "b", "deploy/web", "sts/db"): 2,
+        Labels("drop", "TCP", "received", "b", "a", "deploy/web", "sts/db"): 2,
+        Labels("drop", "TCP", "received", "a", "external", "external", "unknown"): 1,
+        Labels("drop", "several", "sent", "a", "several", "ds/agent", "several"): 1,
+        Labels("drop", "TCP", "received", "a", "a", "several", "sts/db"): 1,
+    }
+    for n in range(3_000):
+        tally.add(flow(), {"src": of(f"deploy/web-{n}"), "dst": of("sts/db", "b")}, 1)
+    assert len(tally) <= MOST
+    assert sum(count for labels, count in tally.items() if labels.direction == "sent") == 2 + 1 + 3_000
+    assert {labels.src_workload for labels, _ in tally.items() if labels.namespace == "other"} == {"other"}

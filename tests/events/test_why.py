@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kiptail.events.also import also_in, without_also
 from kiptail.events.endpoint import Endpoint, Kind
 from kiptail.events.event import MESSAGE_LIMIT, EventRecord, EventStyle, message
 from kiptail.events.why import can_be_explained, isolating, reason_in, reasons, reasons_of, same_ends
@@ -136,16 +137,21 @@ POLICIES = st.lists(st.builds(PolicyName, st.from_regex(r"[a-z]{1,63}", fullmatc
 
 
 @pytest.mark.hypothesis
-@given(POLICIES, POLICIES, st.booleans(), NAMES)
+@given(POLICIES, POLICIES, st.booleans(), NAMES, st.sampled_from([0, 2, 5_000]))
 def test_what_a_text_says_is_read_from_it_again(
-    egress: tuple[PolicyName, ...], ingress: tuple[PolicyName, ...], limited: bool, pod: str
+    egress: tuple[PolicyName, ...], ingress: tuple[PolicyName, ...], limited: bool, pod: str, also: int
 ) -> None:
     """After a restart the stored text is all that tells; it is within its limit with any names."""
     style = replace(STYLE, limited=frozenset({"calico-drop:"} if limited else ()))
     why = reasons(Denial(egress, ingress))
     for end, other in (("src", DST), ("dst", SRC)):
         peer = other._replace(pods=(PodRef("n" * 63, pod, "u"),), address="fd00:1111:2222:3333:4444:5555:6666:7777")
-        text = message(FLOW, end, peer, style, why=why.get(end, ""))
+        peer = peer._replace(port_name="a" * 15, probes=not limited)
+        others = (also, f"{'k' * 63}/{pod}")
+        text = message(FLOW, end, peer, style, why=why.get(end, ""), service=peer, also=others)
+        assert "aaa)" in text
+        assert also_in(text) in (also, 0)
+        assert without_also(text) == message(FLOW, end, peer, style, why=why.get(end, ""), service=peer)
         assert len(text.encode()) <= MESSAGE_LIMIT
         assert reason_in(text) == why.get(end, "")
 

@@ -242,3 +242,22 @@ def test_a_server_that_hangs_is_not_waited_for_long(
         names.stop(timeout=0.0)
         api.close()
     names.stop()
+
+
+def test_a_services_ports_have_its_names(server: ApiServer, make: Callable[..., ClusterNames]) -> None:
+    long = "grpc-of-the-admin-interface"
+    ports: list[Any] = [
+        {"name": "https", "port": 443},
+        {"name": "dns", "port": 53, "protocol": "UDP"},
+        {"name": long, "port": 9},
+        {"name": "x\x1b[2J", "port": 10},
+        {"name": "odd", "port": "11"},
+        {"port": 12},
+        None,
+    ]
+    server.services.put(service("db", "10.96.0.5", "fd00:96::5", ports=ports))
+    names = make()
+    asked = [("TCP", 443), ("UDP", 443), ("UDP", 53), ("TCP", 9), ("TCP", 10), ("TCP", 11), ("TCP", 12)]
+    for address in ("10.96.0.5", "fd00:96::5"):
+        assert [names.port_name(address, *each) for each in asked] == ["https", "", "dns", long, "", "", ""]
+    assert names.port_name("10.96.0.6", "TCP", 443) == ""

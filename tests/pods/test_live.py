@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import threading
@@ -451,3 +452,35 @@ def test_a_stop_ends_all_threads_while_the_server_hangs(server: ApiServer, node:
         node.index.stop(timeout=0.2)
         node.api.close()
         assert time.monotonic() - begin < 1.5
+
+
+def test_further_addresses_of_this_nodes_pods_are_found_once_nobody_else_has_them(
+    server: ApiServer, make: Callable[..., Node]
+) -> None:
+    """The pod of another node that has one of them by its status is looked up first, and an annotation is edited."""
+
+    def claiming(*claims: str) -> dict[str, Any]:
+        status = json.dumps([{"name": "net1", "ips": claims}])
+        return pod("near", "10.0.0.1", uid="near", annotations={"k8s.v1.cni.cncf.io/network-status": status})
+
+    server.pods.put(claiming("192.168.7.1", "10.0.9.9"))
+    server.pods.put(pod("far", "10.0.9.9", node="worker-4", uid="far"))
+    node = make()
+    owners = node.index.owners
+    assert not owners.claimable("192.168.7.1", now_us() - 10_000_000), "nobody was asked yet"
+    assert node.asked("192.168.7.1") == []
+    at_us = now_us() - 10_000_000
+    assert owners.claimable("192.168.7.1", at_us)
+    assert [ref.name for ref in owners.claimed("192.168.7.1", at_us).pods] == ["near"]
+    assert node.asked("10.0.9.9") == ["far"]
+    assert not owners.claimable("10.0.9.9", at_us)
+    lookups = len(node.lookups())
+    node.changes.clear()
+    server.pods.put(claiming("192.168.7.2", "10.0.9.9"))
+    server.wait_for(lambda: {"192.168.7.1", "192.168.7.2"} <= set(node.changes))
+    assert "10.0.9.9" not in node.changes, "it is claimed as before"
+    assert owners.claimable("192.168.7.1", at_us), "what was found out by look-ups holds"
+    assert len(node.lookups()) == lookups
+    assert owners.claimed("192.168.7.2", at_us).pods == (), "from now on"
+    server.pods.put(pod("near", "10.0.0.1", uid="near", annotations={"k8s.v1.cni.cncf.io/network-status": "{"}))
+    server.wait_for(lambda: node.index.stats().malformed == 1)

@@ -10,6 +10,7 @@ from kiptail.clock.own import OwnClock
 from kiptail.pods.evidence import WATCH_LAG_US
 from kiptail.pods.local import Learned, LocalPods
 from kiptail.pods.ownership import Pod, PodRef
+from kiptail.pods.tenancy import owned
 
 SECOND = 1_000_000
 T0 = 1_800_000_000 * SECOND
@@ -37,13 +38,13 @@ def pods(clock: Clock) -> LocalPods:
 
 
 def test_what_was_learned_is_told_once(pods: LocalPods) -> None:
-    assert pods.replace(iter([A, B])) == Learned({"10.0.0.1", "10.0.0.2"}, nodes=True)
-    assert pods.replace([A, B]) == Learned(set(), nodes=False)
-    assert pods.change(A, "", live=True) == Learned(set(), nodes=False)
+    assert pods.replace(iter([A, B])) == Learned({"10.0.0.1", "10.0.0.2"}, set(), nodes=True)
+    assert pods.replace([A, B]) == Learned(set(), set(), nodes=False)
+    assert pods.change(A, "", live=True) == Learned(set(), set(), nodes=False)
     moved = B._replace(addresses=("10.0.0.3",), host_addresses=("198.51.100.4",), node="there")
-    assert pods.change(moved, "", live=True) == Learned({"10.0.0.2", "10.0.0.3"}, nodes=True)
-    assert pods.change(None, "b", live=True) == Learned({"10.0.0.3"}, nodes=False)
-    assert pods.change(None, "", live=True) == Learned(set(), nodes=False)
+    assert pods.change(moved, "", live=True) == Learned({"10.0.0.2", "10.0.0.3"}, set(), nodes=True)
+    assert pods.change(None, "b", live=True) == Learned({"10.0.0.3"}, set(), nodes=False)
+    assert pods.change(None, "", live=True) == Learned(set(), set(), nodes=False)
     assert len(pods) == 1
     assert pods.node("198.51.100.4") == "there"
     assert (pods.has_node("here"), pods.has_node("there")) == (True, False)
@@ -123,3 +124,22 @@ def test_whoever_asks_while_a_list_is_taken_over_sees_all_of_it_or_nothing(pods:
     over.set()
     thread.join()
     assert seen == {1, 100}
+
+
+def test_what_annotations_say_is_told_apart_and_dated_by_when_it_was_seen() -> None:
+    clock = OwnClock()
+    pods = LocalPods(node="here", clock=clock)
+    claimed = A._replace(claims=("192.168.7.1",))
+    assert pods.replace([A, B]).claims == set()
+    assert pods.change(claimed, "", live=True) == Learned(set(), {"192.168.7.1"}, nodes=False)
+    before_us = clock.now_us() - 5_000_000
+    assert owned(pods.claims.intervals("192.168.7.1"), before_us).pods == ()
+    assert owned(pods.claims.intervals("192.168.7.1"), clock.now_us() + 2_000_000).pods == (A.ref,)
+    assert pods.intervals("192.168.7.1") == ()
+    assert pods.change(None, "a", live=True) == Learned({"10.0.0.1"}, {"192.168.7.1"}, nodes=False)
+    ready_us = clock.now_us() - 60_000_000
+    new = B._replace(key="c", addresses=("10.0.0.3",), claims=("192.168.7.2",), ready_us=ready_us, start_us=ready_us)
+    assert pods.change(new, "", live=True).claims == {"192.168.7.2"}
+    assert owned(pods.claims.intervals("192.168.7.2"), before_us).pods == (B.ref,), "with it from the beginning"
+    pods.forget(clock.now_us() + 900_000_000)
+    assert pods.claims.intervals("192.168.7.1") == ()

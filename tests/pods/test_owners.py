@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kiptail.clock.own import OwnClock
 from kiptail.pods.local import LocalPods
 from kiptail.pods.other_nodes import NoOtherNodes, OtherPods
 from kiptail.pods.owners import LiveOwners
 from kiptail.pods.ownership import Interval, Pod, PodRef
 from kiptail.pods.ranges import PodRanges
+from kiptail.pods.traits import NamedPort, Traits
 from tests.support.pods import NoNames
 
 SECOND = 1_000_000
@@ -59,9 +62,11 @@ class Names(NoNames):
         return address.startswith("10.96.")
 
 
-def answers(others: OtherPods, *, names: Names | None = None, unhurried: bool = False) -> LiveOwners:
+def answers(
+    others: OtherPods, *, names: Names | None = None, unhurried: bool = False, pods: Sequence[Pod] = (NEAR,)
+) -> LiveOwners:
     local = LocalPods(node="here", clock=OwnClock())
-    local.replace([NEAR])
+    local.replace(pods)
     local.freshness.follow(True)
     return LiveOwners(local, others, ranges=PodRanges(), names=names or Names(), unhurried=unhurried)
 
@@ -132,3 +137,53 @@ def test_an_address_is_no_pods_where_that_was_asked_for_or_cannot_be_otherwise()
     assert everything.outside("10.9.0.2", T0)
     everything._local.freshness.follow(False)
     assert not everything.outside("10.9.0.2", T0), "it may be a pod that has just begun"
+
+
+def test_a_port_is_called_as_the_pod_or_the_service_calls_it() -> None:
+    class Ports(Names):
+        def port_name(self, address: str, protocol: str, port: int) -> str:
+            return "https" if (address, protocol, port) == ("10.96.0.1", "TCP", 443) else ""
+
+    local = LocalPods(node="here", clock=OwnClock())
+    local.replace([NEAR._replace(traits=Traits((), (NamedPort("http", "TCP", 8080),)))])
+    owners = LiveOwners(local, NoOtherNodes(), ranges=PodRanges(), names=Ports(), unhurried=False)
+    assert owners.ports.called("10.0.0.1", "a", "TCP", 8080) == "http"
+    assert owners.ports.called("10.0.0.1", "a", "TCP", 443) == ""
+    assert owners.ports.called("10.0.0.1", "b", "TCP", 8080) == ""
+    assert owners.ports.called("10.96.0.1", "", "TCP", 443) == "https"
+
+
+CLAIMANT = NEAR._replace(
+    claims=("10.9.0.2", "10.96.0.7", "203.0.113.9"), traits=Traits((), (NamedPort("sql", "TCP", 5),))
+)
+
+
+def test_an_annotation_counts_only_where_it_is_certain_that_no_status_has_the_address() -> None:
+    found = Found()
+    owners = answers(found, pods=[CLAIMANT])
+    at_us = T0 + 5 * SECOND
+    assert owners.claimed("10.9.0.2", at_us).pods == (NEAR.ref,)
+    assert owners.claimable("10.9.0.2", at_us)
+    assert not owners.claimable("10.9.0.1", at_us), "a pod of another node has it"
+    assert not owners.claimable("10.0.0.1", at_us), "a pod of this node has it"
+    assert not owners.claimable("10.96.0.7", at_us), "Services have that range"
+    assert not owners.claimable("203.0.113.9", at_us), "pods do not have such addresses"
+    found.known = False
+    assert not owners.claimable("10.9.0.2", at_us), "nobody was asked, or may be"
+    alone = answers(NoOtherNodes(), pods=[CLAIMANT])
+    assert alone.claimable("10.9.0.2", at_us)
+    alone._local.freshness.follow(False)
+    assert not alone.claimable("10.9.0.2", at_us), "a pod may just have been given it"
+
+
+def test_what_is_known_by_annotations_is_told_where_no_status_tells_more() -> None:
+    owners = answers(Found(), pods=[CLAIMANT._replace(claims=("10.9.0.1", "10.9.0.2"))])
+    assert len(owners.hands("10.9.0.2").changes) == 1
+    assert owners.hands("10.9.0.1") == answers(Found(), pods=[NEAR]).hands("10.9.0.1"), (
+        "an annotation cuts nothing there"
+    )
+    assert owners.dates("10.9.0.2", "a")
+    assert not owners.dates("10.9.0.2", "b")
+    assert owners.ports.called("10.9.0.2", "a", "TCP", 5) == "sql"
+    assert owners.owned("10.9.0.2", T0 + 5 * SECOND).pods == ()
+    assert owners.pod("10.9.0.2", "a") is None, "NetworkPolicies are not about further networks"

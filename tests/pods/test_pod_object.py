@@ -50,7 +50,7 @@ def condition(kind: str, status: str, clock: str) -> dict[str, Any]:
 def test_a_running_pod_of_a_real_server_is_reduced() -> None:
     reduced = reduce_pod(recorded("10-pods-list-by-node-for-node.json"), label="app")
     assert reduced is not None
-    assert reduced.ref == PodRef("cases", "server", "d1cb82b1-be2e-4b7d-9e80-d979c9f6e055", "server")
+    assert reduced.ref == PodRef("cases", "server", "d1cb82b1-be2e-4b7d-9e80-d979c9f6e055", "server", "pod/server")
     assert reduced.addresses == ("10.244.1.3", "fd00::3")
     assert reduced.start_us == us("00:00:00")
     assert (reduced.ready_us, reduced.until_us, reduced.node) == (None, None, "node1")
@@ -379,7 +379,7 @@ def test_odd_values_are_passed_over(status: dict[str, Any]) -> None:
     reduced = reduce_pod(made(status, {"nodeName": "../.."}, **odd), label="app")
     assert reduced is not None
     assert (reduced.addresses, reduced.start_us, reduced.node) == ((), None, "")
-    assert reduced.ref == PodRef("n", "p", "u")
+    assert reduced.ref == PodRef("n", "p", "u", workload="pod/p")
 
 
 @pytest.mark.parametrize(

@@ -342,7 +342,7 @@ def test_pods_of_this_node_are_known_by_their_probes(server: ApiServer, watcher:
     watcher.index.start()
     server.wait_for(watcher.index.ready)
     asked = [("10.0.0.1", 8080), ("10.0.0.1", 80), ("10.0.0.2", 8080), ("10.0.0.3", 8080)]
-    assert [watcher.index.owners.probed(*each) for each in asked] == [True, False, False, False]
+    assert [watcher.index.owners.ports.probed(*each) for each in asked] == [True, False, False, False]
 
 
 def test_after_random_histories_and_interruptions_the_index_equals_the_server(

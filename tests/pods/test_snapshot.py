@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from kiptail.errors import SettingsError
+from kiptail.events.endpoint import When
+from kiptail.events.locator import Locator
 from kiptail.pods import snapshot
 from kiptail.pods.snapshot import SnapshotIndex, load_snapshot
 from tests.support.pods import pod
@@ -203,3 +205,34 @@ def test_a_pipe_without_an_end_is_read_to_the_bound(monkeypatch: pytest.MonkeyPa
     os.close(readable)
     writer.join(10)
     assert not writer.is_alive()
+
+
+def test_ports_are_called_as_pods_and_services_call_them(tmp_path: Path) -> None:
+    web: dict[str, Any] = json.loads(json.dumps(WEB))
+    web["spec"]["containers"][0]["ports"] = [{"name": "http", "containerPort": 8080}]
+    db = SERVICE | {"spec": SERVICE["spec"] | {"ports": [{"name": "sql", "port": 5432}]}}
+    owners = load(tmp_path, [web, db]).owners
+    assert owners.ports.called("10.0.0.2", "u2", "TCP", 8080) == "http"
+    assert owners.ports.called("10.0.0.2", "u3", "TCP", 8080) == ""
+    assert owners.ports.called("fd00:96::7", "", "TCP", 5432) == "sql"
+    assert owners.ports.called("10.0.0.2", "", "TCP", 8080) == ""
+
+
+def test_further_addresses_are_a_pods_unless_another_has_them(tmp_path: Path) -> None:
+    def claiming(name: str, *claims: str, own: str) -> dict[str, Any]:
+        status = json.dumps([{"name": "net", "ips": claims}])
+        return pod(name, own, uid=name, annotations={"k8s.v1.cni.cncf.io/network-status": status})
+
+    items = [
+        WEB,
+        claiming("a", "192.168.7.1", "192.168.7.2", "10.0.0.2", own="10.0.0.3"),
+        claiming("b", "192.168.7.2", own="10.0.0.4"),
+        claiming("c", "no address", own="10.0.0.5"),
+    ]
+    index = load(tmp_path, items)
+    found = {}
+    for address in ("192.168.7.1", "192.168.7.2", "10.0.0.2", "10.0.0.3"):
+        located = Locator(index.owners, lambda address: "").locate(address, When(1_800_000_000_000_000), patient=True)
+        found[address] = [ref.name for ref in located.pods] if located is not None else []
+    assert found == {"192.168.7.1": ["a"], "192.168.7.2": ["a", "b"], "10.0.0.2": ["web-0"], "10.0.0.3": ["a"]}
+    assert index.stats().malformed == 1

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kiptail.pods.pod_object import reduce_pod
-from kiptail.pods.traits import NamedPort, SharedTraits, Traits, named_ports
+from kiptail.pods.traits import NamedPort, SharedTraits, Traits, name_of_port, named_ports
 from tests.support.pods import pod
 
 LABELS = {"app": "web", "pod-template-hash": "5d4f8c7b9"}
@@ -78,3 +78,34 @@ def test_a_pod_has_them_where_they_are_asked_for() -> None:
     broken = reduce_pod(made(containers=7), traits=SharedTraits())
     assert broken is not None, "whose addresses these are is known all the same"
     assert broken.traits is None
+
+
+def test_without_labels_the_names_of_ports_are_kept() -> None:
+    shared = SharedTraits(labels=False)
+    found = shared.of(made(containers=[{"ports": [{"name": "http", "containerPort": 8080}]}]))
+    assert found == Traits((), (NamedPort("http", "TCP", 8080),))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("http", "http"),
+        ("a" * 15, "a" * 15),
+        ("dns-tcp", "dns-tcp"),
+        ("8080-x", "8080-x"),
+        ("a" * 16, ""),
+        ("8080", ""),
+        ("a--b", ""),
+        ("-a", ""),
+        ("a-", ""),
+        ("HTTP", ""),
+        ("http), by policy x (y", ""),
+        ("a\n", ""),
+        ("é", ""),
+    ],
+)
+def test_a_port_is_called_by_a_name_that_the_api_server_takes(name: str, shown: str) -> None:
+    """Kubernetes' IsValidPortName, which is IANA's service name."""
+    ports = [NamedPort(name, "TCP", 80), NamedPort("other", "TCP", 81), NamedPort("udp", "UDP", 80)]
+    assert name_of_port(ports, "TCP", 80) == shown
+    assert name_of_port(ports, "SCTP", 80) == ""

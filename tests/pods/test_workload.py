@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kiptail.pods.ownership import Ownership
+from kiptail.pods.pod_object import reduce_pod
 from kiptail.pods.workload import workload_of
+from tests.support.running import ROOT
+
+WIRE = ROOT / "tests/wire"
 
 
 def pod(kind: str = "", owner: str = "", *, name: str = "web-0", **labels: str) -> dict[str, Any]:
@@ -73,3 +81,49 @@ def test_whatever_an_object_is_the_answer_is_a_short_text(obj: dict[str, Any]) -
     answer = workload_of(obj)
     assert answer.isascii()
     assert len(answer) <= 63 + 1 + 253
+
+
+def test_pods_of_a_real_server_belong_to_themselves() -> None:
+    """None of the recorded ones has a controller; a static pod's mirror has its node for an owner."""
+    found = {}
+    for path in sorted(WIRE.glob("*.json")):
+        for obj in objects(json.loads(path.read_text())):
+            reduced = reduce_pod(obj)
+            if reduced is not None:
+                found[reduced.ref.name] = reduced.ref.workload
+    assert len(found) > 3
+    assert found == {name: f"pod/{name}" for name in found}
+
+
+def objects(value: Any) -> Iterator[dict[str, Any]]:
+    """All objects in a recording, also those in texts."""
+    if isinstance(value, dict):
+        if "metadata" in value and "spec" in value:
+            yield value
+        value = list(value.values())
+    elif isinstance(value, str) and value.startswith(("{", "[")):
+        for line in value.splitlines():
+            with contextlib.suppress(ValueError):
+                yield from objects(json.loads(line))
+    for inner in value if isinstance(value, list) else ():
+        yield from objects(inner)
+
+
+def test_a_pod_that_changes_hands_between_controllers_keeps_its_address() -> None:
+    """Its ReplicaSet is deleted without it, another one adopts it: what it is called changes, and nothing else."""
+    web = pod("ReplicaSet", "web-5d4f8c", pod_template_hash="5d4f8c") | {"spec": {"nodeName": "n"}}
+    web["metadata"] |= {"uid": "u", "namespace": "team-a"}
+    web["status"] = {"podIP": "10.0.0.1", "startTime": "2026-01-01T00:00:00Z"}
+    orphan: dict[str, Any] = {**web, "metadata": {k: v for k, v in web["metadata"].items() if k != "ownerReferences"}}
+    adopted = pod("ReplicaSet", "shop-7c9", name="web-0")["metadata"]["ownerReferences"]
+    adopted = {**web, "metadata": {**web["metadata"], "ownerReferences": adopted}}
+    ownership, now_us = Ownership(), 1_800_000_000_000_000
+    called = []
+    for obj in (web, orphan, adopted):
+        reduced = reduce_pod(obj)
+        assert reduced is not None
+        changed = ownership.put(reduced, now_us=now_us, live=True)
+        assert changed == ({"10.0.0.1"} if obj is web else set())
+        called += [ref.workload for ref in ownership.owned("10.0.0.1", now_us).pods]
+        now_us += 60_000_000
+    assert called == ["deploy/web", "pod/web-0", "rs/shop-7c9"]

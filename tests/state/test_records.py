@@ -30,7 +30,7 @@ from kiptail.state.records import (
 from kiptail.state.schema import BUDGET, ENDPOINT, EVENT, FLOW, LEDGER, POSITION, in_memory
 
 KEY = FlowKey("10.0.0.1", "fd00::2", "TCP", 80, None, None, True, "calico drop:", "reject", "src")
-PODS = (PodRef("team-a", "web-0", "uid", "label"), PodRef("team-a", "web-1", "uid-1"))
+PODS = (PodRef("team-a", "web-0", "uid", "label", "sts/web"), PodRef("team-a", "web-1", "uid-1"))
 FLOWS = (
     Flow(1, KEY, 100, 90, 110, 120, 3, ended=True, stamp=100, trail=Trail.begun(100), mixed=True),
     Flow(2, KEY._replace(here=""), 100, 100, 100, 100, 1, ends=("dst",), stamp=101, trail=Trail.begun(100)),
@@ -50,7 +50,7 @@ FLOWS = (
 )
 ENDPOINTS = {
     "src": Endpoint(Kind.AMBIGUOUS, KEY.src, PODS),
-    "dst": Endpoint(Kind.NOBODY, KEY.dst, name="db.example.com", probes=True),
+    "dst": Endpoint(Kind.NOBODY, KEY.dst, name="db", probes=True, port_name="http", host_port_of="team-b/web-0"),
 }
 RECORDS = (
     EventRecord(1, "src", PODS[0], "web-0.1", "text"),

@@ -17,6 +17,9 @@ class NoNames:
     def name(self, address: str) -> str:
         return ""
 
+    def port_name(self, address: str, protocol: str, port: int) -> str:
+        return ""
+
     def no_pod(self, address: str) -> bool:
         return False
 

@@ -17,8 +17,8 @@ import pytest
 from kiptail.clock.own import OwnClock
 from kiptail.clock.steady import Timeline
 from kiptail.errors import ApiError
-from kiptail.events.endpoint import Locator
 from kiptail.events.event import WITHDRAWN, EventStyle
+from kiptail.events.locator import Locator
 from kiptail.events.recorder import Recorder
 from kiptail.flows.budget import Limits
 from kiptail.flows.intake import Follower
