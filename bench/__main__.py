@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.filters import FILTERS
-from bench.journal import FLOODS, PREFIX, Workload, make_workload, pods_of_a_node
+from bench.journal import BOTH_SOURCES, FLOODS, ONE_SOURCE, PREFIX, Workload, make_workload, pods_of_a_node
 from bench.node import measure_node
 from bench.parts import count_drops, drops_of, parse_lines, real_lines
 from bench.prefixes import PATTERNS
@@ -64,6 +64,15 @@ class _Bench:
             (w, Row(f"{w.title}: CPU with {len(PATTERNS)} patterns, {len(FILTERS):,} filters", row.unit))
             for w, row in self._patterns
         ]
+        #: What NFLOG beside the kernel's drops costs, and reading it where there is none: both against the first.
+        self._one_source, both = (
+            make_workload(_BUILD, entries=max(1, entries // 2), drop_every=1, shape=shape)
+            for shape in (ONE_SOURCE, BOTH_SOURCES)
+        )
+        self._nflog = [
+            (workload, Row(f"{workload.title}: CPU a drop, NFLOG read", "times that of 5,000 a second alone"))
+            for workload in (both, self._one_source)
+        ]
         self._start = Row("start-up: kiptail on a journal of one entry", "ms")
         self._imports = {
             "import kiptail.daemon.run": Row("start-up: python, import kiptail.daemon.run", "ms"),
@@ -94,6 +103,7 @@ class _Bench:
             *whole,
             *(row for _, row in self._patterns),
             *(row for _, row in self._filters),
+            *(row for _, row in self._nflog),
             self._start,
             *self._imports.values(),
             self._parser,
@@ -106,7 +116,7 @@ class _Bench:
     def warm_up(self) -> None:
         """Have the files in memory and the modules compiled before anything is timed."""
         kiptail(self._one)
-        for workload in self._workloads:
+        for workload in (*self._workloads, *(workload for workload, _ in self._nflog)):
             journalctl(workload)
 
     def run_once(self) -> None:
@@ -128,6 +138,10 @@ class _Bench:
             row.samples.append(_times(workload, PATTERNS, (), patterns_first=bool(number % 2)))
         for workload, row in self._filters:
             row.samples.append(_times(workload, PATTERNS, FILTERS, patterns_first=bool(number % 2)))
+        start = cpu_seconds(partial(kiptail, self._one))
+        alone = cpu_seconds(partial(kiptail, self._one_source)) - start
+        for workload, row in self._nflog:
+            row.samples.append((cpu_seconds(partial(kiptail, workload, nflog=True)) - start) / alone)
         for code, row in self._imports.items():
             row.samples.append(python(code) * 1000)
         self._parser.samples.append(parse_lines(self._lines, max(1, _PART_SIZE // len(self._lines))))

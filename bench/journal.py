@@ -7,15 +7,29 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kiptail.netfilter.nflog import unit_of_group
 from tests.support.journald import Fields, export_to_journal, kernel_entry
 
-__all__ = ["FLOODS", "PREFIX", "Shape", "Workload", "make_workload", "pods_of_a_node"]
+__all__ = [
+    "BOTH_SOURCES",
+    "FLOODS",
+    "NFLOG_GROUP",
+    "ONE_SOURCE",
+    "PREFIX",
+    "Shape",
+    "Workload",
+    "make_workload",
+    "pods_of_a_node",
+]
 
 PREFIX = "calico-drop:"
+#: The group whose packets ulogd logs without a prefix.
+NFLOG_GROUP = 100
+_UNIT = unit_of_group(NFLOG_GROUP)
 
 #: The first entry: 2026-01-01 00:00 UTC, an hour after boot and after the pods started.
 _START_US = 1_767_225_600_000_000
@@ -73,6 +87,8 @@ class Shape:
     drop: Callable[[int], tuple[int, str]]
     #: From one entry to the next, in µs.
     step_us: int = 1_000
+    #: Of so many entries the last is of an NFLOG rule's packet; 0: none is.
+    nflog_every: int = 0
 
 
 def pods_of_a_node(flows: int) -> Shape:
@@ -90,6 +106,12 @@ def _flood(name: str, senders: int, target: Callable[[int], tuple[str, int]]) ->
 
     return Shape(f"{name}, 1 % new flows", senders, drop, step_us=50)
 
+
+#: As the 200 flows, of 5,000 packets a second, and with 1,000 by NFLOG beside them.
+ONE_SOURCE = replace(pods_of_a_node(200), name="200 flows, 5,000 a second", step_us=1_000_000 // 5_000)
+BOTH_SOURCES = replace(
+    pods_of_a_node(200), name="200 flows, 5,000 a second and 1,000 by NFLOG", step_us=1_000_000 // 6_000, nflog_every=6
+)
 
 #: Floods as they are: many to one, one to many, and one that scans.
 FLOODS = (
@@ -126,6 +148,9 @@ def _entries(entries: int, drop_every: int, shape: Shape) -> Iterator[Fields]:
         extra: dict[str, str] = {}
         if number % drop_every == 0:
             _, message = shape.drop(number // drop_every)
+            if shape.nflog_every and number % shape.nflog_every == shape.nflog_every - 1:
+                yield _of_ulogd(message, _START_US + number * shape.step_us, monotonic_us)
+                continue
         else:
             text, extra = _OTHER_LINES[_scattered(number) % len(_OTHER_LINES)]
             noise = _scattered(number + 1)
@@ -139,6 +164,39 @@ def _entries(entries: int, drop_every: int, shape: Shape) -> Iterator[Fields]:
             _RUNTIME_SCOPE="system",
             **extra,
         )
+
+
+def _of_ulogd(kernel_line: str, realtime_us: int, monotonic_us: int) -> Fields:
+    """What journald of systemd 252 stores when ulogd2 logs the same packet, without a prefix."""
+    line = kernel_line.removeprefix(PREFIX).removesuffix("MARK=0x10000 ")
+    line = line.replace("TOS=0x", "TOS=").replace(" RES=0x00", "")
+    line = line.replace(" WINDOW=", f" SEQ={_scattered(monotonic_us)} ACK=0 WINDOW=") + "MARK=0x0"
+    return kernel_entry(
+        line,
+        realtime_us=realtime_us,
+        monotonic_us=monotonic_us,
+        _TRANSPORT="syslog",
+        SYSLOG_FACILITY=3,
+        SYSLOG_IDENTIFIER="ulogd",
+        SYSLOG_TIMESTAMP="Jan  1 00:00:00 ",
+        SYSLOG_RAW=f"<29>Jan  1 00:00:00 ulogd[4242]: {line} ",
+        PRIORITY=5,
+        _SOURCE_MONOTONIC_TIMESTAMP=None,
+        _SOURCE_REALTIME_TIMESTAMP=realtime_us - 40,
+        _PID=4242,
+        _UID=61_234,
+        _GID=61_234,
+        _COMM="ulogd",
+        _EXE="/usr/sbin/ulogd",
+        _CMDLINE=f"/usr/sbin/ulogd --configfile /run/kiptail-ulogd-{NFLOG_GROUP}/ulogd.conf",
+        _CAP_EFFECTIVE="1000",
+        _SELINUX_CONTEXT="unconfined",
+        _SYSTEMD_CGROUP=f"/system.slice/system-kiptail\\x2dulogd.slice/{_UNIT}",
+        _SYSTEMD_UNIT=_UNIT,
+        _SYSTEMD_SLICE="system-kiptail\\x2dulogd.slice",
+        _SYSTEMD_INVOCATION_ID="5000000000000000000000000000000d",
+        _RUNTIME_SCOPE="system",
+    )
 
 
 def _drop(drop: int, flows: int) -> str:

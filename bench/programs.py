@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from bench.journal import PREFIX, Workload
+from bench.journal import NFLOG_GROUP, PREFIX, Workload
 
 __all__ = ["BenchError", "cpu_seconds", "journalctl", "kiptail", "output_of", "python"]
 
@@ -26,13 +26,22 @@ class BenchError(Exception):
     """A program failed, or what it said is wrong: there is nothing to measure."""
 
 
-def kiptail(workload: Workload, prefixes: Iterable[str] = (PREFIX,), filters: Iterable[str] = ()) -> float:
-    """Seconds of a dry run over the journal; raises BenchError unless it counted every drop, pod by pod."""
+def kiptail(
+    workload: Workload, prefixes: Iterable[str] = (PREFIX,), filters: Iterable[str] = (), *, nflog: bool = False
+) -> float:
+    """Seconds of a dry run over the journal; raises BenchError unless it counted every drop, pod by pod.
+
+    ``nflog``: what ulogd logs is read as well.
+    """
     journal, pods, output = (workload.directory / name for name in ("journal", "pods.json", "events.json"))
     command = [sys.executable, "-m", "kiptail", "--dry-run", "--no-follow", "--output", "json", "--log-level", "error"]
     command += ["--journal-directory", str(journal), "--pods", str(pods)]
     command += [f"--prefix={prefix}" for prefix in prefixes]
     command += [f"--ignore={text}" for text in filters]
+    if nflog:
+        config = workload.directory / "kiptail.toml"
+        config.write_text(f'[[nflog]]\ngroup = {NFLOG_GROUP}\nverdict = "reject"\n')
+        command.append(f"--config={config}")
     seconds = _seconds(command, output)
     counts: Counter[str] = Counter()
     for line in output.read_text().splitlines():

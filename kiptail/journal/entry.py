@@ -11,7 +11,6 @@ __all__ = [
     "MESSAGE_LIMIT",
     "MISSED_MESSAGE_ID",
     "MOST_DIGITS",
-    "SUPPRESSED_MESSAGE_ID",
     "is_of_ulogd",
     "is_trusted",
     "loses_packets",
@@ -23,9 +22,6 @@ __all__ = [
 
 #: SD_MESSAGE_JOURNAL_MISSED: journald's own notice that the kernel's ring buffer overran before it was read.
 MISSED_MESSAGE_ID = "e9bf28e6e834481bb6f48f548ad13606"
-
-#: SD_MESSAGE_JOURNAL_DROPPED: that of messages which it left out, as a service wrote too many at a time.
-SUPPRESSED_MESSAGE_ID = "a596d6fe7bfa4994828e72309e95d61e"
 
 #: A message is cut at this many bytes. The kernel's lines end at 2 KiB (PRINTK_MESSAGE_MAX), so nothing that
 #: counts is lost; a file written by something else may hold hundreds of megabytes in one field.

@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 
 import systemd.journal as systemd_journal
 
-from kiptail.journal.entry import MISSED_MESSAGE_ID, SUPPRESSED_MESSAGE_ID
+from kiptail.journal.entry import MISSED_MESSAGE_ID
 from kiptail.journal.position import Position
 
 __all__ = [
@@ -86,16 +86,18 @@ def open_machine() -> Reader:
 def match_kernel(reader: Reader, units: Sequence[str] = ()) -> None:
     """Let only kernel lines, and journald's notices of missed ones, through; ``reader`` stays where it is.
 
-    And what ulogd logs in these units, with journald's notices of what it left out.
+    And what is logged in these units, of which whoever reads it has to see that ulogd wrote it, with all that journald
+    says of itself. A term more, or a field more in one, is looked up for each entry: 0.1 to 0.5 µs of 5.
     """
     reader.add_match("_TRANSPORT=kernel")
+    if units:
+        reader.add_match("_TRANSPORT=driver")
+        reader.add_disjunction()
+        reader.add_match(*(f"_SYSTEMD_UNIT={unit}" for unit in units))
+        return
     reader.add_disjunction()
     # With the transport, for any user can send the MESSAGE_ID.
     reader.add_match("_TRANSPORT=driver", f"MESSAGE_ID={MISSED_MESSAGE_ID}")
-    if units:
-        reader.add_match(f"MESSAGE_ID={SUPPRESSED_MESSAGE_ID}")
-        reader.add_disjunction()
-        reader.add_match("_TRANSPORT=syslog", "SYSLOG_IDENTIFIER=ulogd", *(f"_SYSTEMD_UNIT={unit}" for unit in units))
 
 
 def match_unit(reader: Reader, unit: str, message_ids: Sequence[str]) -> None:

@@ -9,8 +9,7 @@ import pytest
 from kiptail.check.facts import NflogFacts
 from kiptail.check.probes import nflog
 from kiptail.config.settings import Settings, resolve
-from kiptail.journal.entry import SUPPRESSED_MESSAGE_ID
-from tests.journal.test_units import EMPTY, START, UNIT, entry, of_kernel
+from tests.journal.test_units import EMPTY, START, SUPPRESSED_MESSAGE_ID, UNIT, entry, of_kernel
 from tests.support.journald import export_to_journal
 
 NOW = START / 1e6 + 60
