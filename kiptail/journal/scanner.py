@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from kiptail.clock.steady import JITTER_US, Timeline
 from kiptail.journal.counts import JournalCounts, count_notice
@@ -176,8 +176,8 @@ class Scanner(Generic[Known]):
         # printk's clock as it stays, in this boot, until its time is ``until_us``; and the wall clock, until it is set.
         known_boot, offset_us, until_us = b"", 0, 0
         ahead_us, least_us, most_us = 0, 0, 0
-        units = bool(self._units)
-        line: Known | bool
+        units = self._units
+        line: Known | bool | None
         scanned = 0
         try:
             for _ in range(limit - len(batch.lines)):
@@ -186,19 +186,27 @@ class Scanner(Generic[Known]):
                 scanned += 1
                 try:
                     fields = get_all()
-                    of_ulogd = units and fields["_TRANSPORT"] == b"syslog"
-                    if of_ulogd:
-                        line, source = self._line_of_unit(fields)
-                    else:
-                        message, source = fields["MESSAGE"], fields["_SOURCE_MONOTONIC_TIMESTAMP"]
+                    message, transport = fields["MESSAGE"], fields["_TRANSPORT"]
+                    # A field that occurs twice is a list here.
+                    if transport == b"kernel":
+                        source = fields["_SOURCE_MONOTONIC_TIMESTAMP"]
                         if not (
-                            fields["_TRANSPORT"] == b"kernel"
-                            and fields["SYSLOG_FACILITY"] == b"0"
-                            # A field that occurs twice is a list here.
+                            fields["SYSLOG_FACILITY"] == b"0"
                             and message.__class__ is source.__class__ is bytes
                             and source.isdigit()
                             and len(source) <= MOST_DIGITS
                             and not isinstance(line := wanted(message), bool)
+                        ):
+                            return True
+                    else:
+                        source, unit = fields["_SOURCE_REALTIME_TIMESTAMP"], fields["_SYSTEMD_UNIT"]
+                        if not (
+                            transport == b"syslog"
+                            and fields["SYSLOG_IDENTIFIER"] == b"ulogd"
+                            and message.__class__ is source.__class__ is unit.__class__ is bytes
+                            and source.isdigit()
+                            and len(source) <= MOST_DIGITS
+                            and (line := units[unit](message)) is not None
                         ):
                             return True
                     realtime_us, (monotonic_us, boot) = get_realtime(), get_monotonic()  # both or neither
@@ -210,7 +218,7 @@ class Scanner(Generic[Known]):
                     ahead_us, wall_offset_us = realtime_us - steady_us, realtime_us - monotonic_us
                     least_us, most_us = wall_offset_us - JITTER_US, wall_offset_us + JITTER_US
                 source_us = int(source)
-                if of_ulogd:
+                if transport != b"kernel":
                     add_line(line)
                     add_time(realtime_us - ahead_us - syslog_delay(realtime_us, source_us))
                     continue
@@ -226,16 +234,3 @@ class Scanner(Generic[Known]):
             if boot:
                 self._last = monotonic_us, boot, realtime_us
                 self._timeline.observe(boot.hex(), monotonic_us, realtime_us)
-
-    def _line_of_unit(self, fields: Mapping[str, Any]) -> tuple[Known, bytes]:
-        """A line of ulogd's, and when it was written, of an entry in which all is as usual; LookupError of others."""
-        message, unit, source = fields["MESSAGE"], fields["_SYSTEMD_UNIT"], fields["_SOURCE_REALTIME_TIMESTAMP"]
-        if (
-            fields["SYSLOG_IDENTIFIER"] == b"ulogd"
-            and message.__class__ is unit.__class__ is source.__class__ is bytes
-            and source.isdigit()
-            and len(source) <= MOST_DIGITS
-            and (line := self._units[unit](message)) is not None
-        ):
-            return line, source
-        raise LookupError
