@@ -52,6 +52,8 @@ table inet firewalld {{
         udp dport 54 reject with icmpx admin-prohibited
         udp dport 55 limit rate 100/second burst 50 packets log prefix "filter_FWD_{token}_DROP: "
         udp dport 55 drop
+        udp dport 58 log group 58
+        udp dport 58 drop
     }}
     chain filter_POSTROUTING {{
         type filter hook postrouting priority 200; policy accept;
@@ -111,6 +113,7 @@ def test_what_setup_prints_is_a_configuration_with_which_the_events_come(
     assert document == {
         "profile": ["firewalld"],
         "prefixes": [{"text": f"{token}-{{{{x}}}} drop:", "verdict": "drop"}],
+        "nflog": [{"group": 58, "verdict": "drop"}],
     }
     assert f'#text = "{token}-pass:"\n#verdict = "accept"\n' in text
     flat = " ".join(text.replace("\n#", " ").split())
@@ -147,6 +150,9 @@ def test_what_setup_prints_is_a_configuration_with_which_the_events_come(
     found = [finding for finding in report["findings"] if finding["topic"] == "prefixes"]
     assert len(found) >= 2
     assert {finding["level"] for finding in found} == {"ok"}, found
+    place = f"nftables inet firewalld filter_FWD_{token}"
+    texts_of_check = {finding["text"]: finding["level"] for finding in report["findings"]}
+    assert texts_of_check[f"NFLOG group 58, without a prefix: a drop follows ({place})"] == "ok"
 
 
 def test_without_rules_that_log_it_says_how_to_get_them(node: tuple[Node, ApiServer]) -> None:

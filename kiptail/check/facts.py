@@ -11,7 +11,7 @@ from kiptail.check.firewall.log_rules import LogRule
 from kiptail.config.profile import Profile
 from kiptail.credentials.identity import NOBODY, Identity
 from kiptail.kube.rights import Wanted
-from kiptail.netfilter.prefixes import PrefixRule
+from kiptail.netfilter.prefixes import PrefixRule, Verdict
 
 __all__ = [
     "NEEDS_ROOT",
@@ -110,6 +110,8 @@ class NflogFacts(NamedTuple):
     name: str
     #: None where only the unit's own configuration says it.
     group: int | None = None
+    #: What packets without a prefix are configured to stand for; None: they do not count.
+    verdict: Verdict | None = None
     #: systemd's ActiveState; "" when not known.
     state: str = ""
     #: ulogd2 is there.

@@ -12,16 +12,19 @@ from kiptail.check.facts import Finding, JournalFacts, Level, RuleFacts
 from kiptail.check.findings.calico import calico_findings
 from kiptail.check.findings.cluster import cluster_findings
 from kiptail.check.findings.configuration import Sources, configuration_text
+from kiptail.check.findings.groups import LoggedGroup, propose_groups
 from kiptail.check.findings.host import host_findings
-from kiptail.check.findings.proposal import Proposal, obstacle, propose
+from kiptail.check.findings.proposal import Proposal, obstacle
 from kiptail.check.probes.calico import gather_calico
 from kiptail.check.probes.cluster import gather_cluster
 from kiptail.check.probes.host import gather_host, gather_journal
+from kiptail.check.probes.nflog import gather_listeners, ulogd_is_installed
 from kiptail.check.probes.profiles import gather_profiles
 from kiptail.check.probes.rules import gather_rules
 from kiptail.config.settings import Settings
 from kiptail.credentials.renewal import TOKEN_FILE, KeptToken
 from kiptail.errors import JournalError, KiptailError
+from kiptail.netfilter.nflog import unit_of_group
 from kiptail.text import one_line, plural
 
 __all__ = ["Proposed", "as_json", "as_text", "check", "proposed"]
@@ -51,6 +54,8 @@ class Proposed(NamedTuple):
     is_useful: bool
     #: What is to be said beside it, a line each.
     remarks: tuple[str, ...]
+    #: What has to be done for it, before kiptail starts: a step each.
+    steps: tuple[str, ...] = ()
 
 
 def proposed(settings: Settings) -> Proposed:
@@ -66,10 +71,29 @@ def proposed(settings: Settings) -> Proposed:
     if journal.refusal:
         raise JournalError(journal.refusal)
     profiles, wrong = gather_profiles()
-    proposal = propose(rules.rules, journal.prefixes, profiles)
-    text = configuration_text(proposal, Sources(rules.read, rules.refusals, journal.source, journal.incomplete))
+    listeners = gather_listeners({rule.group for rule in rules.rules if rule.group is not None})
+    proposal, groups = propose_groups(rules.rules, journal.prefixes, profiles, listeners)
+    sources = Sources(rules.read, rules.refusals, journal.source, journal.incomplete)
+    text = configuration_text(proposal, sources, groups)
     remarks = [f"warning: {complaint}; no such profile is proposed" for complaint in wrong]
-    return Proposed(text, not proposal.is_empty, (*remarks, *_remarks(proposal, rules, journal)))
+    remarks += [*_remarks(proposal, rules, journal), *_remarks_on_groups(groups)]
+    is_useful = not proposal.is_empty or any(group.is_read for group in groups)
+    return Proposed(text, is_useful, tuple(remarks), tuple(_steps(groups)))
+
+
+def _remarks_on_groups(groups: Sequence[LoggedGroup]) -> Iterator[str]:
+    unread = [group for group in groups if not group.is_read and not group.is_passing]
+    if unread:
+        yield f"{plural(len(unread), 'NFLOG group')} not proposed: see the comments"
+
+
+def _steps(groups: Sequence[LoggedGroup]) -> Iterator[str]:
+    """What has to run for the groups that are read."""
+    units = [unit_of_group(group.group).removesuffix(".service") for group in groups if group.is_read]
+    if units and not ulogd_is_installed():
+        yield "install ulogd2 (Fedora: ulogd)"
+    if units:
+        yield f"run `systemctl enable --now {' '.join(units)}`"
 
 
 def _remarks(proposal: Proposal, rules: RuleFacts, journal: JournalFacts) -> Iterator[str]:

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def setup_command(ctx: click.Context, /, *, to_file: bool, force: bool, **given:
         raise KiptailError("nothing is written: after no rule it is certain that a drop follows; see `kiptail setup`")
     setup.write(path, text, force=force)
     stdio.say(f"kiptail: written to {one_line(str(path))}")
-    stdio.say(f"kiptail: next: {_next_steps()}")
+    stdio.say(f"kiptail: next: {_next_steps(found.steps)}")
 
 
 @click.command("manifests")
@@ -228,8 +229,9 @@ def read_environment(path: Path) -> dict[str, str]:
     return {name: value for name, equals, value in (word.partition("=") for word in words) if equals and name}
 
 
-def _next_steps() -> str:
-    steps = [] if os.path.exists(DEFAULT_KUBECONFIG) else [f"put a kubeconfig into {DEFAULT_KUBECONFIG}"]
+def _next_steps(first: Iterable[str]) -> str:
+    steps = [*first]
+    steps += [] if os.path.exists(DEFAULT_KUBECONFIG) else [f"put a kubeconfig into {DEFAULT_KUBECONFIG}"]
     steps += ["run `kiptail check`", "then `systemctl enable --now kiptail` (restart it if it runs)"]
     return ", ".join(steps)
 

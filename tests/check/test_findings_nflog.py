@@ -9,6 +9,8 @@ import pytest
 
 from kiptail.check.facts import Finding, Level, NflogFacts
 from kiptail.check.findings.host import host_findings
+from kiptail.check.firewall.log_rules import Fate
+from kiptail.netfilter.prefixes import Verdict
 from tests.check.test_findings_host import NOW, READ, RULE, facts
 
 UNIT = NflogFacts("kiptail-ulogd@100.service", "NFLOG group 100", 100, state="active", listener="ulogd", counted=3)
@@ -53,6 +55,33 @@ def test_lines_that_do_not_count_and_packets_that_were_lost() -> None:
     assert (uncounted.level, lost.level) == (Level.WARNING, Level.WARNING)
     assert "2 lines of the last hour with another prefix" in uncounted.text
     assert "1 time by ulogd2; journald left out 9 lines" in lost.text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "fates", "level", "text"),
+    [
+        (Verdict.DROP, [Fate.DROP, Fate.REJECT], Level.OK, "a drop follows (nftables inet filter forward)"),
+        (Verdict.REJECT, [Fate.REJECT], Level.OK, "a reject follows"),
+        (Verdict.DROP, [Fate.DROP, Fate.ACCEPT], Level.PROBLEM, "Events would report drops that did not happen"),
+        (Verdict.DROP, [Fate.MIXED], Level.WARNING, "whether a drop follows depends on further rules"),
+        (Verdict.REJECT, [Fate.REJECT, Fate.UNKNOWN], Level.WARNING, "whether a drop follows"),
+        (Verdict.ACCEPT, [Fate.DROP], Level.WARNING, "no Event reports it"),
+    ],
+)
+def test_what_packets_without_a_prefix_stand_for_is_held_against_the_rules(
+    verdict: Verdict, fates: list[Fate], level: Level, text: str
+) -> None:
+    rules = tuple(replace(TO_NFLOG, prefix=" ", fate=fate) for fate in fates)
+    _, other = (f for f in found(UNIT._replace(verdict=verdict), rules={"rules": (RULE, *rules)}) if f.topic == "nflog")
+    assert other.level is level
+    assert other.text.startswith("NFLOG group 100, without a prefix: ")
+    assert text in other.text
+
+
+@pytest.mark.parametrize("verdict", [None, Verdict.LOG])
+def test_where_they_count_for_nothing_the_rules_may_do_as_they_like(verdict: Verdict | None) -> None:
+    rules = {"rules": (RULE, *(replace(TO_NFLOG, prefix="", fate=fate) for fate in Fate))}
+    assert [f.level for f in found(UNIT._replace(verdict=verdict), rules=rules) if f.topic == "nflog"] == [Level.OK]
 
 
 def test_no_prefix_is_no_problem_where_a_group_is_read() -> None:

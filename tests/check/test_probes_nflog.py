@@ -9,6 +9,7 @@ import pytest
 from kiptail.check.facts import NflogFacts
 from kiptail.check.probes import nflog
 from kiptail.config.settings import Settings, resolve
+from kiptail.netfilter.prefixes import Verdict
 from tests.journal.test_units import EMPTY, START, SUPPRESSED_MESSAGE_ID, UNIT, entry, of_kernel
 from tests.support.journald import export_to_journal
 
@@ -45,6 +46,7 @@ def test_lines_of_the_last_hour(tmp_path: Path) -> None:
         UNIT,
         "NFLOG group 100",
         100,
+        Verdict.REJECT,
         installed=found.installed,
         counted=2,
         uncounted=1,
@@ -66,6 +68,26 @@ def test_who_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert nflog._listener(100) == Path("/proc/1/comm").read_text().strip()
     assert nflog._listener(7) == "process 4194999"
     assert nflog._listener(8) == ""
+
+
+def test_who_else_listens_than_the_unit_for_the_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listeners = tmp_path / "nfnetlink_log"
+    monkeypatch.setattr(nflog, "_LISTENERS", listeners)
+    monkeypatch.setattr(nflog, "_PROC", tmp_path)
+    processes = {
+        100: ("ulogd", f"0::/system.slice/system-kiptail\\x2dulogd.slice/{UNIT}"),
+        7: ("ulogd", f"0::/system.slice/{UNIT}"),
+        8: ("felix", "1:name=systemd:/kubepods.slice/x.scope"),
+    }
+    rows = ["    9  999     0 2 65535     0  1"]
+    for number, (name, group) in processes.items():
+        folder = tmp_path / f"{number}1"
+        folder.mkdir()
+        (folder / "comm").write_text(f"{name}\n")
+        (folder / "cgroup").write_text(f"{group}\n")
+        rows.append(f"{number:5}  {number}1     0 2 65535     0  1")
+    listeners.write_text("".join(f"{row}\n" for row in rows))
+    assert nflog.gather_listeners([100, 7, 8, 9, 10]) == {7: "ulogd", 8: "felix", 9: "process 999"}
 
 
 def test_the_state_of_a_unit_where_there_is_no_systemd(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,7 +169,7 @@ OBSTACLES: list[tuple[str, RuleFacts, str]] = [
     ("no tools", RuleFacts((), (), {"nft, iptables": NOT_INSTALLED}), "install nftables or iptables"),
     ("unreadable", RuleFacts((), (), {"nft": "took longer than 15 s"}), "could not be read (nft: took longer"),
     ("no rule logs", RuleFacts((), ("nft", "iptables")), "`kiptail rules --for nftables` (or"),
-    ("NFLOG", RuleFacts((replace(RULE, group=1),), ("nft",)), "but to NFLOG, which does not reach it"),
+    ("NFLOG", RuleFacts((replace(RULE, group=1),), ("nft",)), ""),
     ("no rule, and not all read", RuleFacts((), ("nft",), {"iptables": "ended with 1"}), "not all rules could be read"),
 ]
 

@@ -10,8 +10,10 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from kiptail.check.findings.groups import LoggedGroup
 from kiptail.check.findings.proposal import LoggedPrefix, Proposal
 from kiptail.check.findings.wording import quoted, seen, toml, where
+from kiptail.netfilter.nflog import STACKS, unit_of_group
 from kiptail.netfilter.patterns import escaped
 from kiptail.netfilter.prefixes import Verdict
 from kiptail.text import one_line, plural
@@ -23,6 +25,7 @@ MOST_TABLES = 60
 #: Most decisions of one kind that have a comment of their own, and the longest comment, in characters.
 _MOST_COMMENTS, _COMMENT_LIMIT = 40, 600
 _WIDTH = 116
+_MOST_GROUPS_SHOWN = 5
 
 
 class Sources(NamedTuple):
@@ -38,11 +41,14 @@ class Sources(NamedTuple):
     incomplete: bool = False
 
 
-def configuration_text(proposal: Proposal, sources: Sources) -> str:
+def configuration_text(proposal: Proposal, sources: Sources, groups: Sequence[LoggedGroup] = ()) -> str:
     """All of the file. What is proposed is in force; what is not certain stands in comments."""
     parts = [_head(sources)]
     if proposal.profiles:
         parts.append(_profiles(proposal.profiles, more=sources.incomplete))
+    named = [group for group in groups if group.is_read and not group.has_table]
+    if named:
+        parts.append(_named(named))
     parts += _section(
         "Profiles that read some of these prefixes and are not proposed:",
         (f"{name}: {reason}" for name, reason in proposal.unfit.items()),
@@ -53,6 +59,12 @@ def configuration_text(proposal: Proposal, sources: Sources) -> str:
         (f"{_shown(one, more=sources.incomplete)}: {one.reason}" for one in proposal.others),
         len(proposal.others),
     )
+    unread = [group for group in groups if not group.is_read and not group.is_passing]
+    parts += _section(
+        "NFLOG groups that are not proposed:",
+        (f"{_place(group)}: {group.reason}" for group in unread),
+        len(unread),
+    )
     tables = sorted(proposal.prefixes, key=lambda one: -one.lines)
     if len(tables) > MOST_TABLES:
         left_out = plural(len(tables) - MOST_TABLES, "prefix", "prefixes")
@@ -62,6 +74,8 @@ def configuration_text(proposal: Proposal, sources: Sources) -> str:
     parts += [_passing(one, more=sources.incomplete) for one in proposal.passing[:_MOST_COMMENTS]]
     if len(proposal.passing) > _MOST_COMMENTS:
         parts.append(_comment(f"and {len(proposal.passing) - _MOST_COMMENTS} more that are logged where packets pass"))
+    parts += [_group_table(group) for group in groups if group.has_table]
+    parts += [_passing_group(group) for group in groups if group.is_passing]
     return "\n".join(parts)
 
 
@@ -123,10 +137,57 @@ def _lines(one: LoggedPrefix) -> Iterator[str]:
         yield "limited = true"
 
 
+def _named(groups: Sequence[LoggedGroup]) -> str:
+    """The groups of which packets with a prefix count, and no others."""
+    text = ""
+    for group in groups:
+        without = f" Packets without a prefix do not count: {group.reason}." if group.reason else ""
+        text += _comment(f"{_place(group)}: it logs prefixes that stand for drops.{without} {_unit(group)}")
+    return text + f"nflog-group = [{', '.join(str(group.group) for group in groups)}]\n"
+
+
+def _group_table(group: LoggedGroup) -> str:
+    without = group.without_prefix()
+    follows = _follows(LoggedPrefix("", without, 0, group.verdict))
+    return _comment(f"{_place(group)}, without a prefix: {follows}. {_unit(group)}") + "".join(
+        f"{line}\n" for line in _group_lines(group)
+    )
+
+
+def _passing_group(group: LoggedGroup) -> str:
+    said = f"{_place(group)}, without a prefix: what is logged passes, so there are no Events. To count such packets in"
+    return _comment(f"{said} the metrics, remove the # in front of these lines. {_unit(group)}") + "".join(
+        f"#{line}\n" for line in _group_lines(group)
+    )
+
+
+def _group_lines(group: LoggedGroup) -> Iterator[str]:
+    yield "[[nflog]]"
+    yield f"group = {group.group}"
+    yield f'profile = "{group.profile}"' if group.profile else f'verdict = "{group.verdict}"'
+    if group.limited and not (group.profile and STACKS[group.profile].limited):
+        yield "limited = true"
+
+
+def _place(group: LoggedGroup) -> str:
+    return f"NFLOG group {group.group} ({where(group.rules)})"
+
+
+def _unit(group: LoggedGroup) -> str:
+    """What has to run for a group to be read."""
+    return f"It needs: systemctl enable --now {unit_of_group(group.group).removesuffix('.service')}"
+
+
 def _shown(one: LoggedPrefix, *, more: bool) -> str:
     """A prefix, where it is logged, and how often it was seen."""
     name = quoted(one.prefix) if one.prefix else "no prefix"
     place = f" ({where(one.rules)})" if one.rules else ""
+    numbers = sorted({rule.group for rule in one.rules if rule.group is not None})
+    if numbers:
+        by_nflog = f"NFLOG group{'' if len(numbers) == 1 else 's'} {', '.join(map(str, numbers[:_MOST_GROUPS_SHOWN]))}"
+        if not one.lines:
+            return f"{name}{place}, by {by_nflog}"
+        place = f"{place}, also by {by_nflog}"
     return f"{name}{place}, {seen(one.lines, more=more)} in the last day"
 
 

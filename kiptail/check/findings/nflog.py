@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from kiptail.check.facts import Finding, HostFacts, Level, NflogFacts
-from kiptail.check.findings.wording import count_of, where
-from kiptail.check.firewall.log_rules import LogRule
+from kiptail.check.findings.groups import stack_of
+from kiptail.check.findings.wording import count_of, is_lost, where
+from kiptail.check.firewall.log_rules import Fate, LogRule
+from kiptail.netfilter.prefixes import Verdict
 from kiptail.text import one_line, plural
 
 __all__ = ["nflog_findings"]
-
-#: What chains of those that use NFLOG have in their names. k3s has kube-router's.
-_CHAINS = {"KUBE-POD-FW-": "kube-router", "WEAVE-NPC": "weave"}
 
 
 def nflog_findings(facts: HostFacts) -> Iterator[Finding]:
     """What is configured, then what is not."""
     for nflog in facts.nflog:
         yield from _unit(nflog)
+        yield from _without_prefix(nflog, facts.rules.rules)
     yield from _unread(facts)
 
 
@@ -61,6 +61,41 @@ def _unit(nflog: NflogFacts) -> Iterator[Finding]:
         )
 
 
+def _without_prefix(nflog: NflogFacts, rules: Iterable[LogRule]) -> Iterator[Finding]:
+    """Whether what a group's packets without a prefix are configured to stand for is what the rules do."""
+    own = [rule for rule in rules if rule.group == nflog.group and not rule.prefix.strip()]
+    if nflog.group is None or nflog.verdict is None or not own:
+        return
+    name = f"{nflog.name}, without a prefix"
+    passing = [rule for rule in own if rule.fate is Fate.ACCEPT]
+    lost = [rule for rule in own if is_lost(rule)]
+    unsure = [rule for rule in own if rule not in passing and rule not in lost]
+    if nflog.verdict.is_loss and passing:
+        yield Finding(
+            "nflog",
+            Level.PROBLEM,
+            f"{name}: what is logged passes ({where(passing)}): Events would report drops that did not happen",
+            'put the rule directly before the drop, or give the group the verdict "log" in its table [[nflog]]',
+        )
+    elif nflog.verdict is Verdict.ACCEPT and lost:
+        yield Finding(
+            "nflog",
+            Level.WARNING,
+            f"{name}: it stands for packets that pass, but a drop follows ({where(lost)}): no Event reports it",
+            'give the group the verdict "drop" in its table [[nflog]]',
+        )
+    elif nflog.verdict.is_loss and unsure:
+        yield Finding(
+            "nflog",
+            Level.WARNING,
+            f"{name}: whether a drop follows depends on further rules ({where(unsure)})",
+            "put the rule directly before the drop, with the same matches",
+        )
+    elif nflog.verdict.is_loss:
+        follows = "reject" if all(rule.fate is Fate.REJECT for rule in lost) else "drop"
+        yield Finding("nflog", Level.OK, f"{name}: a {follows} follows ({where(lost)})")
+
+
 def _unread(facts: HostFacts) -> Iterator[Finding]:
     ours = {nflog.group for nflog in facts.nflog}
     # Which groups a unit of the operator's own listens to is not known here.
@@ -82,10 +117,5 @@ def _unread(facts: HostFacts) -> Iterator[Finding]:
 
 def _stands_for(rules: Iterable[LogRule]) -> str:
     """What a table for the group of these rules has to say: what uses the group, where that shows."""
-    texts = [(rule.place, rule.prefix) for rule in rules]
-    if any(prefix.startswith("DROP by policy ") for _, prefix in texts):
-        return 'profile = "k3s"'
-    for mark, profile in _CHAINS.items():
-        if any(mark in place for place, _ in texts):
-            return f'profile = "{profile}"'
-    return "its verdict"
+    stack = stack_of(rules)
+    return f'profile = "{stack}"' if stack else "its verdict"

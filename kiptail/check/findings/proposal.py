@@ -17,7 +17,7 @@ from kiptail.config.values import prefix as checked_prefix
 from kiptail.netfilter.patterns import escaped
 from kiptail.netfilter.prefixes import Prefixes, PrefixMatch, PrefixRule, Verdict
 
-__all__ = ["LoggedPrefix", "Profiles", "Proposal", "obstacle", "propose"]
+__all__ = ["LoggedPrefix", "Profiles", "Proposal", "certain_verdict", "obstacle", "propose", "propose_texts"]
 
 #: Of each profile, by its name, the prefixes that it has.
 Profiles = Mapping[str, Sequence[PrefixRule]]
@@ -83,19 +83,20 @@ def obstacle(rules: RuleFacts) -> str:
     why = "; ".join(f"{tool}: {reason}" for tool, reason in rules.refusals.items())
     if not rules.read:
         return f"the firewall's rules could not be read ({why}): run that program by hand to see more"
-    if all(rule.group is not None for rule in rules.rules):
+    if not rules.rules:
         unread = f"; not all rules could be read ({why})" if why else ""
-        nflog = ", but to NFLOG, which does not reach it" if rules.rules else ""
-        return (
-            f"no rule of {', '.join(rules.read)} logs into the kernel log{nflog}{unread}:"
-            f" {SHOW_RULES} shows rules that do"
-        )
+        return f"no rule of {', '.join(rules.read)} logs into the kernel log{unread}: {SHOW_RULES} shows rules that do"
     return ""
 
 
 def propose(rules: Sequence[LogRule], counts: Mapping[str, int], profiles: Profiles) -> Proposal:
-    """What ``rules`` justify. ``counts``: lines of the journal by the text before their ``IN=``."""
-    all_logged = _all_logged([rule for rule in rules if rule.group is None], counts)
+    """What ``rules`` justify of the kernel log. ``counts``: its lines by the text before their ``IN=``."""
+    return propose_texts([rule for rule in rules if rule.group is None], counts, profiles)
+
+
+def propose_texts(rules: Sequence[LogRule], counts: Mapping[str, int], profiles: Profiles) -> Proposal:
+    """The same of all rules, wherever they log to: a prefix counts in every log that is read."""
+    all_logged = _all_logged(rules, counts)
     chosen, unfit = _profiles(all_logged, profiles)
     covered = {logged.prefix for of_profile in chosen.values() for logged in of_profile}
     left = _unmistakable([logged for logged in all_logged if logged.prefix not in covered])
@@ -145,7 +146,7 @@ def _all_logged(rules: Sequence[LogRule], counts: Mapping[str, int]) -> list[Log
 
 def _logged(prefix: str, rules: tuple[LogRule, ...], count: int) -> LoggedPrefix:
     reason = _unusable(prefix)
-    verdict, unsure = _verdict(rules)
+    verdict, unsure = certain_verdict(rules)
     return LoggedPrefix(prefix, rules, count, verdict, reason or unsure)
 
 
@@ -162,7 +163,7 @@ def _unusable(prefix: str) -> str:
     return ""
 
 
-def _verdict(rules: Sequence[LogRule]) -> tuple[Verdict | None, str]:
+def certain_verdict(rules: Sequence[LogRule]) -> tuple[Verdict | None, str]:
     """What becomes of all packets that these rules log, or why that is not certain."""
     fates = {rule.fate for rule in rules}
     if not rules:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from kiptail.check.facts import NflogFacts
@@ -12,21 +13,32 @@ from kiptail.errors import JournalError
 from kiptail.journal.entry import is_of_ulogd, loses_packets, suppressed_messages, text_of
 from kiptail.journal.reader import field, match_kernel
 from kiptail.journal.source import Source
-from kiptail.netfilter.nflog import NflogSource
+from kiptail.netfilter.nflog import NflogSource, unit_of_group
 from kiptail.netfilter.parser import PacketDrop
 from kiptail.netfilter.reading import ULOGD, Logged, read
 from kiptail.program import ProgramError, run_program
 
-__all__ = ["gather_nflog"]
+__all__ = ["gather_listeners", "gather_nflog", "ulogd_is_installed"]
 
 _ULOGD = Path("/usr/sbin/ulogd")
 #: Who listens to which group: the first two numbers of a line are the group and its listener, a process as a rule.
 _LISTENERS = Path("/proc/net/netfilter/nfnetlink_log")
+_PROC = Path("/proc")
 _WINDOW_S = 3_600.0
 #: Most entries that are read, and for how long (seconds).
 _MOST_ENTRIES, _MOST_SECONDS = 200_000, 5.0
 #: The longest that systemctl may take (seconds), and print (bytes). Not $PATH: who runs this may be root.
 _PROGRAM_SECONDS, _PROGRAM_BYTES, _PATH = 5.0, 1 << 16, "/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def ulogd_is_installed() -> bool:
+    return _ULOGD.exists()
+
+
+def gather_listeners(groups: Iterable[int]) -> dict[int, str]:
+    """Of these groups, those that another program than the unit for them listens to: by which."""
+    found = {group: _listener(group) for group in groups}
+    return {group: name for group, name in found.items() if name and not _is_unit_of(group)}
 
 
 def gather_nflog(settings: Settings, *, now: float) -> tuple[NflogFacts, ...]:
@@ -61,8 +73,9 @@ def _facts(source: NflogSource, settings: Settings, journal: Source, since: floa
         source.unit,
         source.name,
         source.group,
+        source.verdict,
         state=_state(source.unit) if own else "",
-        installed=_ULOGD.exists(),
+        installed=ulogd_is_installed(),
         listener=_listener(source.group) if own and source.group is not None else "",
         counted=counted,
         uncounted=other,
@@ -83,13 +96,26 @@ def _state(unit: str) -> str:
 
 def _listener(group: int) -> str:
     """The name of the process that listens to the group; "" where that is nobody, or not known."""
+    process = _process(group)
+    if not process:
+        return ""
+    with contextlib.suppress(OSError):
+        return (_PROC / process / "comm").read_text(errors="replace").strip()
+    return f"process {process}"
+
+
+def _is_unit_of(group: int) -> bool:
+    """Whether the process that listens to the group is of the package's unit for it."""
+    with contextlib.suppress(OSError):
+        groups = (_PROC / _process(group) / "cgroup").read_text(errors="replace").splitlines()
+        return any(line.endswith(f"/{unit_of_group(group)}") for line in groups)
+    return False
+
+
+def _process(group: int) -> str:
+    """The number that the listener to the group has, of a process as a rule; "" where that is nobody, or not known."""
     try:
         lines = _LISTENERS.read_text().splitlines()
     except OSError:
         return ""
-    for words in map(str.split, lines):
-        if words[:1] == [str(group)] and len(words) > 1:
-            with contextlib.suppress(OSError):
-                return Path("/proc", words[1], "comm").read_text(errors="replace").strip()
-            return f"process {words[1]}"
-    return ""
+    return next((words[1] for words in map(str.split, lines) if words[:1] == [str(group)] and len(words) > 1), "")
