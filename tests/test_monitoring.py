@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kiptail.journal.entry import STARTED_MESSAGE_ID
 from tests.apiserver import ApiServer
 from tests.support.journald import export_to_journal, kernel_entry
 from tests.support.pods import pod
@@ -54,13 +55,18 @@ def started(server: ApiServer, directory: Path, port: int) -> Kiptail:
     # Packets that passed, by policies whose names have characters that labels escape.
     lines += [LINE.format(prefix=f'accept by "a\\b{name}":', src="10.0.0.1", dst="10.0.0.2", port=80) for name in "xyy"]
     entries = (kernel_entry(line, realtime_us=now + n, monotonic_us=1_000 + n) for n, line in enumerate(lines))
-    export_to_journal(entries, directory / "journal" / "system.journal")
+    started_unit = kernel_entry(
+        "Started kiptail-ulogd@100.service", realtime_us=now, monotonic_us=999, _TRANSPORT="journal", _PID=1,
+        UNIT="kiptail-ulogd@100.service", MESSAGE_ID=STARTED_MESSAGE_ID, JOB_RESULT="done",
+    )  # fmt: skip
+    export_to_journal([started_unit, *entries], directory / "journal" / "system.journal")
     return Kiptail(
         directory,
         "--kubeconfig", server.kubeconfig(directory / "kubeconfig"), "--journal-directory", directory / "journal",
         "--state-directory", directory / "state", "--metrics-address", f"127.0.0.1:{port}",
         "--prefix", "x:", "--prefix", "{verdict} by {policy}:", "--node-name", "worker-3",
         "--ignore", "src=192.0.2.9 port=7 reason=quiet", "--ignore", "src=192.0.2.9 port=9 what=all reason=gone",
+        "--nflog-group", "100",
     )  # fmt: skip
 
 
@@ -73,6 +79,8 @@ def exposition(server: ApiServer, tmp_path: Path) -> str:
     with started(server, tmp_path, port) as kiptail:
         kiptail.wait_for(lambda: get(port)[1].count("kiptail_pod_drops_total{") >= 5, "drops by namespace")
         kiptail.wait_for(lambda: "kiptail_events_untold 0.0" in get(port)[1], "all told")
+        up = 'kiptail_nflog_unit_up{unit="kiptail-ulogd@100.service"} 1.0'
+        kiptail.wait_for(lambda: up in get(port)[1], "whether ulogd runs")
         assert get(port, "/-/ready") == (200, "ready\n")
         assert get(port, "/healthz") == (200, "ready\n")
         assert get(port, "/other")[0] == 404

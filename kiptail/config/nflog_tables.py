@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kiptail.config.documents import require_known
 from kiptail.config.prefix_tables import tables_of, verdict_of
+from kiptail.config.profile import Profile
 from kiptail.config.values import checked, nflog_group, quoted, unit_name
 from kiptail.errors import SettingsError
 from kiptail.netfilter.nflog import STACKS, NflogSource, unit_of_group
 from kiptail.netfilter.prefixes import PrefixRule
 
-__all__ = ["all_sources", "nflog_sources", "source_of_group", "source_of_unit"]
+__all__ = [
+    "all_sources",
+    "groups_of_profiles",
+    "nflog_sources",
+    "source_of_group",
+    "source_of_unit",
+    "unread_groups",
+]
 
 #: What a table may hold.
 _KEYS = ("group", "unit", "verdict", "profile", "limited")
 
 
-def source_of_group(group: int) -> NflogSource:
-    """That of the package's unit for this group."""
-    return NflogSource(unit_of_group(group), f"NFLOG group {group}", group=group)
+def source_of_group(group: int, profiles: Iterable[Profile] = ()) -> NflogSource:
+    """That of the package's unit for this group, which one of ``profiles`` may be about; SettingsError."""
+    source = NflogSource(unit_of_group(group), f"NFLOG group {group}", group=group)
+    name = groups_of_profiles(profiles).get(group)
+    return source.of_stack(name) if name else source
 
 
 def source_of_unit(unit: str) -> NflogSource:
@@ -60,10 +70,34 @@ def _source(table: Mapping[str, Any], where: str) -> NflogSource:
         return source._replace(verdict=verdict_of(table["verdict"], where), limited=limited)
     if not isinstance(profile, str) or profile not in STACKS:
         raise SettingsError(f"{where}: profile is none of {', '.join(STACKS)}")
-    stack = STACKS[profile]
-    return source._replace(
-        verdict=stack.verdict, limited=stack.limited or limited, rules=stack.rules, paired=stack.paired
-    )
+    return source.of_stack(profile, limited=limited)
+
+
+def groups_of_profiles(profiles: Iterable[Profile]) -> dict[int, str]:
+    """The NFLOG groups that chosen profiles are about, each with the profile; SettingsError where two are of one.
+
+    A profile reads none by itself: who has chosen one of these before there were groups reads what he did. But where
+    its group is read as well, it says what packets without a prefix stand for.
+    """
+    found: dict[int, str] = {}
+    for profile in profiles:
+        # An operator's own of that name says what it likes.
+        if profile.name in STACKS and profile.file is None:
+            group = STACKS[profile.name].group
+            if found.setdefault(group, profile.name) != profile.name:
+                raise SettingsError(
+                    f"profiles {found[group]} and {profile.name} both say what NFLOG group {group} is: choose one"
+                )
+    return found
+
+
+def unread_groups(profiles: Iterable[Profile], sources: Sequence[NflogSource]) -> dict[int, str]:
+    """Those of :func:`groups_of_profiles` that are not read."""
+    if any(source.group is None for source in sources):
+        # Which groups an operator's own unit listens to is not known here.
+        return {}
+    read = {source.group for source in sources}
+    return {group: name for group, name in groups_of_profiles(profiles).items() if group not in read}
 
 
 def all_sources(
@@ -83,7 +117,7 @@ def all_sources(
         except ValueError as error:
             raise SettingsError(f"{where}: {error}") from error
     for source, where in named:
-        if source.unit not in sources and not rules:
+        if source.unit not in sources and source.verdict is None and not rules:
             raise SettingsError(
                 f"{where}: nothing says which lines of {source.name} stand for dropped packets: name a log prefix"
                 " (--prefix TEXT), or what no prefix stands for, in a table [[nflog]] of the configuration file"

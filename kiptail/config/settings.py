@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kiptail.config import options
-from kiptail.config.nflog_tables import all_sources, source_of_group, source_of_unit
+from kiptail.config.nflog_tables import all_sources, groups_of_profiles, source_of_group, source_of_unit
 from kiptail.config.options import LogFormat, LogLevel, MetricsLabels, Output, PodIdentifier, PodIndex
 from kiptail.config.profile import OWN_PROFILES, Profile, load, merged
 from kiptail.config.sources import Found, Levels, read_config
@@ -138,7 +138,9 @@ def resolve(
     expire_after = levels.find(options.EXPIRE_AFTER)
     profiles = _profiles(levels.find(options.PROFILE), own_profiles)
     tables = levels.nflog_tables()
-    prefixes = _prefixes(levels.find(options.PREFIX), profiles, needed=need_prefix and not tables)
+    named = _named_sources(levels, profiles)
+    needed = need_prefix and not tables and not any(source.verdict for source, _ in named)
+    prefixes = _prefixes(levels.find(options.PREFIX), profiles, needed=needed)
     return Settings(
         kubeconfigs=() if pods else _kubeconfigs(levels, environ),
         context=levels.one(options.CONTEXT),
@@ -146,7 +148,7 @@ def resolve(
         node_name=levels.one(options.NODE_NAME),
         prefixes=prefixes,
         profiles=profiles,
-        nflog=_nflog(levels, tables, prefixes),
+        nflog=all_sources(named, tables, prefixes),
         ignore=levels.filters(),
         journal_directory=journal_directory,
         journal_files=journal_files,
@@ -218,8 +220,9 @@ def _configured(found: Found[PrefixRule]) -> tuple[PrefixRule, ...]:
 
 def _no_prefix(profiles: tuple[Profile, ...]) -> SettingsError:
     if profiles:
+        groups = "".join(f" add --nflog-group {group}," for group in groups_of_profiles(profiles))
         return SettingsError(
-            f"profile {profiles[0].name} has no log prefix, and none is configured beside it:"
+            f"profile {profiles[0].name} has no log prefix, and none is configured beside it:{groups}"
             f" `kiptail profiles {profiles[0].name}` says why"
         )
     return SettingsError(
@@ -229,13 +232,12 @@ def _no_prefix(profiles: tuple[Profile, ...]) -> SettingsError:
     )
 
 
-def _nflog(
-    levels: Levels, tables: Sequence[tuple[NflogSource, str]], prefixes: Sequence[PrefixRule]
-) -> tuple[NflogSource, ...]:
+def _named_sources(levels: Levels, profiles: Sequence[Profile]) -> list[tuple[NflogSource, str]]:
+    """Those of options, each with where it stands."""
     groups, units = levels.find(options.NFLOG_GROUP), levels.find(options.ULOGD_UNIT)
-    named = [(source_of_group(group), groups.source) for group in groups.values] if groups else []
+    named = [(source_of_group(group, profiles), groups.source) for group in groups.values] if groups else []
     named += [(source_of_unit(unit), units.source) for unit in units.values] if units else []
-    return all_sources(named, tables, prefixes)
+    return named
 
 
 def _since(found: Found[Moment] | None, now_us: int) -> int | None:

@@ -138,6 +138,9 @@ class Readings:
             ("kiptail_nf_log_all_netns", "1: any namespace can log under any prefix.", self._report.all_netns),
         ):
             yield Reading(name, text, gauge, counter=False)
+        for unit, runs in list(self._report.ulogd.runs.items()):
+            text = "1 while a unit that runs ulogd does, 0 while it does not."
+            yield Reading("kiptail_nflog_unit_up", text, runs, {"unit": unit}, counter=False)
         yield from _index_readings(self._index.stats())
         if self._explanations is not None:
             yield from _explanation_readings(self._explanations)

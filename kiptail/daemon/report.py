@@ -9,6 +9,7 @@ from typing import Protocol
 
 from kiptail.config.settings import Settings
 from kiptail.daemon.machine import logs_all_namespaces
+from kiptail.daemon.ulogd_units import UlogdUnits
 from kiptail.events.poster import Poster
 from kiptail.flows.intake import Follower
 from kiptail.flows.known_lines import Line
@@ -68,12 +69,15 @@ class Report:
         follower: Follower,
         poster: Poster,
         index: Index,
+        ulogd: UlogdUnits,
     ) -> None:
         self._beat_at = time.monotonic()
         self._journal = journal
         self._follower = follower
         self._poster = poster
         self._index = index
+        #: The units that run it.
+        self.ulogd = ulogd
         #: nf_log_all_netns, as it was at the start.
         self.all_netns = logs_all_namespaces()
         #: How far reading is behind the journal, in seconds.
@@ -134,7 +138,7 @@ class Report:
         troubles = [self._journal.trouble, follower.trouble, progress.trouble, self._index.trouble]
         if self.all_netns:
             troubles.append("nf_log_all_netns=1: log lines can come from any namespace")
-        troubles.append(self.token_trouble)
+        troubles += [self.token_trouble, self.ulogd.trouble]
         return "; ".join([", ".join(parts), *filter(None, troubles)]).replace("\n", " ")
 
     def summary(self) -> str:

@@ -17,7 +17,8 @@ from kiptail.daemon.readings import Readings
 from kiptail.daemon.record_sinks import open_record_sink
 from kiptail.daemon.report import Report, announce
 from kiptail.daemon.signals import StopSignal
-from kiptail.daemon.startup import Stopped, open_store
+from kiptail.daemon.startup import Stopped, announce, open_store
+from kiptail.daemon.ulogd_units import units_to_watch
 from kiptail.daemon.wiring import (
     event_style,
     open_clock,
@@ -156,7 +157,11 @@ class _Daemon:
         )
         self._owners.inform_follower(self._follower)
         self._report = Report(
-            journal=self._journal, follower=self._follower, poster=self._poster, index=self._owners.index
+            journal=self._journal,
+            follower=self._follower,
+            poster=self._poster,
+            index=self._owners.index,
+            ulogd=units_to_watch(settings),
         )
         self._presence.read_from(
             Readings(
@@ -221,6 +226,7 @@ class _Daemon:
                 now_us, lag_us = self._clock.now_us(), self._journal.lag_us()
                 self._report.beat(lag=lag_us / 1e6 if self._settings.follow else 0.0)
                 self._owners.settle(now_us, now_us - lag_us)
+                self._report.ulogd.look()
                 self._presence.status(self._report.status())
                 status_at = now + STATUS_INTERVAL
             if now >= save_at:

@@ -1,4 +1,4 @@
-"""What a start waits for: room for the state file, and the cluster's word."""
+"""What a start waits for, room for the state file and the cluster's word, and what it says of what is read."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import time
 from collections.abc import Callable, Sequence
 
 from kiptail.clock.trouble import Trouble
+from kiptail.config.nflog_tables import unread_groups
 from kiptail.config.settings import Settings
-from kiptail.daemon.machine import machine_id
+from kiptail.daemon.machine import logs_all_namespaces, machine_id
 from kiptail.daemon.signals import StopSignal
 from kiptail.errors import KiptailError, StoreUnavailableError
 from kiptail.kube.access import Reviewer, require_rights
 from kiptail.kube.rights import Wanted
 from kiptail.state.store import Store
 
-__all__ = ["Stopped", "ask_cluster", "open_store"]
+__all__ = ["Stopped", "announce", "ask_cluster", "open_store"]
 
 log = logging.getLogger(__name__)
 
@@ -80,3 +81,20 @@ def ask_cluster(
         raise refusals[0]
     if not answered.is_set():
         log.warning("the API server %s does not answer yet; drops are counted meanwhile", api.server)
+
+
+def announce(settings: Settings, node_name: str) -> None:
+    """Log what is read, and what is wrong with that from the start."""
+    source: object = settings.journal_directory or "this machine's journal"
+    if settings.journal_files:
+        source = ", ".join(map(str, settings.journal_files))
+    log.info("reading %s as node %s for %d log prefixes", source, node_name, len(settings.prefixes))
+    if settings.nflog:
+        log.info("reading what ulogd writes in %s", ", ".join(nflog.unit for nflog in settings.nflog))
+    for group, name in unread_groups(settings.profiles, settings.nflog).items():
+        log.warning("profile %s is about NFLOG group %d, which is not read: add --nflog-group %d", name, group, group)
+    if settings.follow and logs_all_namespaces():
+        log.warning(
+            "nf_log_all_netns=1: whoever has CAP_NET_ADMIN in any network namespace can log under any prefix;"
+            " its lines cannot be distinguished from the node's own"
+        )

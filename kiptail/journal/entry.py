@@ -8,10 +8,13 @@ from __future__ import annotations
 import re
 
 __all__ = [
+    "ENDED_MESSAGE_IDS",
     "MESSAGE_LIMIT",
     "MISSED_MESSAGE_ID",
     "MOST_DIGITS",
+    "STARTED_MESSAGE_ID",
     "is_of_ulogd",
+    "is_start_of_service",
     "is_trusted",
     "loses_packets",
     "microseconds",
@@ -22,6 +25,19 @@ __all__ = [
 
 #: SD_MESSAGE_JOURNAL_MISSED: journald's own notice that the kernel's ring buffer overran before it was read.
 MISSED_MESSAGE_ID = "e9bf28e6e834481bb6f48f548ad13606"
+
+#: What systemd says of a service: SD_MESSAGE_UNIT_STARTED, and that it stops, has stopped, or failed in some way
+#: (UNIT_STOPPING, STOPPED, SUCCESS, FAILED, FAILURE_RESULT, PROCESS_EXIT, RESTART_SCHEDULED).
+STARTED_MESSAGE_ID = "39f53479d3a045ac8e11786248231fbf"
+ENDED_MESSAGE_IDS = (
+    "de5b426a63be47a7b6ac3eaac82e2f6f",
+    "9d1aaa27d60140bd96365438aad20286",
+    "7ad2d189f7e94e70a38c781354912448",
+    "be02cf6855d2428ba40df7e9d022f03d",
+    "d9b373ed55a64feb8242e02dbe79a49c",
+    "98e322203f7a4ed290d09fe03c09fe15",
+    "5eb03494b6584870a536b337290809b3",
+)
 
 #: A message is cut at this many bytes. The kernel's lines end at 2 KiB (PRINTK_MESSAGE_MAX), so nothing that
 #: counts is lost; a file written by something else may hold hundreds of megabytes in one field.
@@ -70,6 +86,11 @@ def suppressed_messages(message: bytes) -> tuple[int, bytes] | None:
     """N and the unit of journald's notice "Suppressed N messages from UNIT"; None when ``message`` is not that."""
     found = _SUPPRESSED.fullmatch(message)
     return (int(found[1]), found[2]) if found else None
+
+
+def is_start_of_service(message_id: bytes, job_result: bytes) -> bool:
+    """Whether systemd, which wrote an entry with this ``MESSAGE_ID`` and ``JOB_RESULT``, says that a service runs."""
+    return message_id == STARTED_MESSAGE_ID.encode() and job_result == b"done"
 
 
 def loses_packets(message: bytes) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 
 import systemd.journal as systemd_journal
 
-from kiptail.journal.entry import MISSED_MESSAGE_ID
+from kiptail.journal.entry import ENDED_MESSAGE_IDS, MISSED_MESSAGE_ID, STARTED_MESSAGE_ID
 from kiptail.journal.position import Position
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "field",
     "match_kernel",
     "match_unit",
+    "match_words_of_systemd",
     "open_directory",
     "open_files",
     "open_machine",
@@ -106,6 +107,17 @@ def match_unit(reader: Reader, unit: str, message_ids: Sequence[str]) -> None:
     Any program may send the id, but only journald says of which unit the sender is, by its control group.
     """
     reader.add_match("_TRANSPORT=journal", f"_SYSTEMD_UNIT={unit}", *(f"MESSAGE_ID={each}" for each in message_ids))
+
+
+def match_words_of_systemd(reader: Reader, boot: str, unit: str = "") -> None:
+    """Let only what systemd itself says of a unit in this boot through, without one what it says to have started.
+
+    A user can send these messages, but not as process 1: journald asks the kernel who wrote them.
+    """
+    reader.flush_matches()
+    reader.add_match("_PID=1", "_TRANSPORT=journal", f"_BOOT_ID={boot}", f"MESSAGE_ID={STARTED_MESSAGE_ID}")
+    if unit:
+        reader.add_match(f"UNIT={unit}", *(f"MESSAGE_ID={message_id}" for message_id in ENDED_MESSAGE_IDS))
 
 
 def changed(reader: Reader) -> bool:

@@ -19,6 +19,8 @@ HIGHEST_GROUP = 65_535
 class Stack(NamedTuple):
     """How a known program uses its NFLOG group."""
 
+    #: The group, unless somebody has changed it.
+    group: int
     #: What a line without a prefix stands for.
     verdict: Verdict
     #: It logs at a limited rate: there are more packets than lines.
@@ -29,18 +31,19 @@ class Stack(NamedTuple):
     paired: bool = False
 
 
-#: By the names that a table of the settings may have as its profile.
+#: By the names that a table of the settings may have as its profile, and some of the profiles themselves.
 STACKS = {
-    "kube-router": Stack(Verdict.REJECT, limited=True),
+    "kube-router": Stack(100, Verdict.REJECT, limited=True),
     # From each policy that did not allow a packet, before the line without a prefix says that none did. By itself it
     # is no verdict: another policy may allow the packet.
     "k3s": Stack(
+        100,
         Verdict.REJECT,
         limited=True,
         rules=(PrefixRule("DROP by policy {policy}", Verdict.LOG, limited=True, cut_at=48),),
         paired=True,
     ),
-    "weave": Stack(Verdict.DROP),
+    "weave": Stack(86, Verdict.DROP),
 }
 
 
@@ -61,6 +64,12 @@ class NflogSource(NamedTuple):
     paired: bool = False
     #: The group; None where only the unit's own configuration says it.
     group: int | None = None
+
+    def of_stack(self, name: str, *, limited: bool = False) -> NflogSource:
+        """The same, as the stack of that name uses its group; ``limited``: so it does here, at any rate."""
+        stack = STACKS[name]
+        limited = limited or stack.limited
+        return self._replace(verdict=stack.verdict, limited=limited, rules=stack.rules, paired=stack.paired)
 
     def prefixes(self, rules: Iterable[PrefixRule]) -> Prefixes:
         """What counts of its lines, beside these prefixes; ValueError where that is contradictory."""

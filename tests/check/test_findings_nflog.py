@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from kiptail.check.facts import Finding, Level, NflogFacts
 from kiptail.check.findings.host import host_findings
 from kiptail.check.firewall.log_rules import Fate
+from kiptail.config.profile import load
 from kiptail.netfilter.prefixes import Verdict
 from tests.check.test_findings_host import NOW, READ, RULE, facts
 
@@ -82,6 +84,14 @@ def test_what_packets_without_a_prefix_stand_for_is_held_against_the_rules(
 def test_where_they_count_for_nothing_the_rules_may_do_as_they_like(verdict: Verdict | None) -> None:
     rules = {"rules": (RULE, *(replace(TO_NFLOG, prefix="", fate=fate) for fate in Fate))}
     assert [f.level for f in found(UNIT._replace(verdict=verdict), rules=rules) if f.topic == "nflog"] == [Level.OK]
+
+
+def test_a_profile_whose_group_is_not_read(tmp_path: Path) -> None:
+    profiles = (load("k3s", "test", tmp_path),)
+    (finding,) = [f for f in found(profiles=profiles) if f.topic == "nflog"]
+    assert (finding.level, finding.text) == (Level.WARNING, "profile k3s is about NFLOG group 100, which is not read")
+    assert "--nflog-group 100" in finding.remedy
+    assert [f.level for f in found(UNIT, profiles=profiles) if f.topic == "nflog"] == [Level.OK]
 
 
 def test_no_prefix_is_no_problem_where_a_group_is_read() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from kiptail.config.nflog_tables import source_of_group, source_of_unit, unread_groups
+from kiptail.config.profile import load
 from kiptail.config.settings import resolve
 from kiptail.errors import SettingsError
 from kiptail.netfilter.nflog import STACKS, NflogSource, unit_of_group
@@ -120,3 +122,29 @@ def test_a_prefix_with_two_verdicts_is_refused_with_the_table(sources: Sources) 
 
 def test_the_units_of_groups() -> None:
     assert unit_of_group(100) == "kiptail-ulogd@100.service"
+
+
+@pytest.mark.parametrize("profile", ["k3s", "kube-router"])
+def test_a_profile_reads_its_group_where_that_is_named_too_and_not_by_itself(sources: Sources, profile: str) -> None:
+    table = sources(f'[[nflog]]\ngroup = 100\nprofile = "{profile}"\n', prefix="")
+    flags = ("profile", [profile]), ("nflog_group", ["100"])
+    assert sources("", *flags, prefix="") == table, "as a table says it"
+    assert sources("", *flags) == table
+    assert sources("", ("profile", [profile])) == (), "who has chosen it without a group reads what he did"
+    assert sources("", ("profile", [profile]), ("nflog_group", ["7"])) == (source_of_group(7),), "another group"
+    other = '[[nflog]]\ngroup = 100\nverdict = "log"\n'
+    assert [source.verdict for source in sources(other, *flags)] == [Verdict.LOG], "a table counts more"
+
+
+def test_two_profiles_of_one_group_are_refused(sources: Sources) -> None:
+    with pytest.raises(SettingsError, match="profiles k3s and kube-router both say what NFLOG group 100 is"):
+        sources("", ("profile", ["k3s", "kube-router"]), ("nflog_group", ["100"]))
+
+
+def test_which_groups_of_profiles_are_not_read(tmp_path: Path) -> None:
+    k3s = load("k3s", "test", tmp_path)
+    assert unread_groups([k3s], []) == unread_groups([k3s], [source_of_group(7)]) == {100: "k3s"}
+    assert unread_groups([k3s], [GROUP]) == {}
+    assert unread_groups([k3s], [source_of_unit("ulogd2.service")]) == {}, "it may be that one's"
+    (tmp_path / "k3s.toml").write_text('description = "mine"\napplies_to = "mine"\n')
+    assert unread_groups([load("k3s", "test", tmp_path), load("ufw", "test", tmp_path)], []) == {}

@@ -53,6 +53,7 @@ def readings(
     all_netns: bool = False,
     intake: Intake | None = None,
     tally: Tally | None = None,
+    ulogd_runs: dict[str, bool] | None = None,
 ) -> dict[str, list[Reading]]:
     """By name, of parts that have counted something."""
     journal: Any = SimpleNamespace(
@@ -72,7 +73,8 @@ def readings(
     if tally is None:
         tally = Tally()
         tally._counts[Labels("drop", "TCP", "sent", "a", "b")] = 4
-    report = Report(journal=journal, follower=follower, poster=poster, index=index)
+    ulogd: Any = SimpleNamespace(trouble="", runs=ulogd_runs or {})
+    report = Report(journal=journal, follower=follower, poster=poster, index=index, ulogd=ulogd)
     report.all_netns = all_netns
     report.lag = 1.5
     report.renewal = SimpleNamespace(trouble=token_trouble)
@@ -95,6 +97,15 @@ def readings(
 def test_entries_that_are_not_trusted_are_counted_wherever_that_turned_out() -> None:
     entries = {reading.labels["outcome"]: reading.value for reading in readings()["kiptail_journal_entries"]}
     assert entries == {"scanned": 9, "wanted": 8, "untrusted": 5, "unreadable": 1, "unparsed": 0, "expired": 0}
+
+
+def test_units_of_ulogd_are_up_or_down_where_that_is_known() -> None:
+    found = readings(ulogd_runs={"a.service": True, "b.service": False})["kiptail_nflog_unit_up"]
+    assert [(r.labels, r.value, r.counter) for r in found] == [
+        ({"unit": "a.service"}, 1, False),
+        ({"unit": "b.service"}, 0, False),
+    ]
+    assert "kiptail_nflog_unit_up" not in readings()
 
 
 def test_drops_are_told_by_verdict_and_by_namespace() -> None:

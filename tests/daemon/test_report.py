@@ -13,7 +13,13 @@ from kiptail.flows.counter import Intake
 
 
 def report(
-    *, untrusted: int = 0, suppressed: int = 0, overruns: int = 0, muted: dict[str, int] | None = None, **intake: Any
+    *,
+    untrusted: int = 0,
+    suppressed: int = 0,
+    overruns: int = 0,
+    ulogd: str = "",
+    muted: dict[str, int] | None = None,
+    **intake: Any,
 ) -> Report:
     """One of parts that have nothing to tell but the given."""
     progress = SimpleNamespace(
@@ -23,7 +29,8 @@ def report(
     parts: Any = SimpleNamespace(
         trouble="", intake=Intake(**intake), progress=progress, ready=lambda: True, counts=counts
     )
-    return Report(journal=parts, follower=parts, poster=parts, index=parts)
+    units: Any = SimpleNamespace(trouble=ulogd)
+    return Report(journal=parts, follower=parts, poster=parts, index=parts, ulogd=units)
 
 
 LATE = LAG_SHOWN + 2
@@ -97,3 +104,11 @@ def test_what_is_left_out_by_choice_is_said_by_reason() -> None:
         ": 0 drops, 4 left out (probes 1, scanner 3), 5 without an Event by choice (annotation 5)"
     )
     assert "left out" not in report().summary()
+
+
+def test_the_status_says_which_unit_does_not_run() -> None:
+    assert (
+        report(ulogd="kiptail-ulogd@100.service does not run")
+        .status()
+        .endswith("; kiptail-ulogd@100.service does not run")
+    )

@@ -8,6 +8,8 @@ from kiptail.check.facts import Finding, HostFacts, Level, NflogFacts
 from kiptail.check.findings.groups import stack_of
 from kiptail.check.findings.wording import count_of, is_lost, where
 from kiptail.check.firewall.log_rules import Fate, LogRule
+from kiptail.config.nflog_tables import unread_groups
+from kiptail.netfilter.nflog import NflogSource
 from kiptail.netfilter.prefixes import Verdict
 from kiptail.text import one_line, plural
 
@@ -19,6 +21,14 @@ def nflog_findings(facts: HostFacts) -> Iterator[Finding]:
     for nflog in facts.nflog:
         yield from _unit(nflog)
         yield from _without_prefix(nflog, facts.rules.rules)
+    sources = [NflogSource(nflog.unit, nflog.name, group=nflog.group) for nflog in facts.nflog]
+    for group, name in unread_groups(facts.profiles, sources).items():
+        yield Finding(
+            "nflog",
+            Level.WARNING,
+            f"profile {name} is about NFLOG group {group}, which is not read",
+            f"add --nflog-group {group} (nflog-group = [{group}]), and systemctl enable --now kiptail-ulogd@{group}",
+        )
     yield from _unread(facts)
 
 
