@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -225,6 +226,53 @@ def test_a_burst_is_counted_whole_with_the_shipped_buffers(
         assert running.stop() == 0
         messages = [entry["MESSAGE"] for entry in fields_of(journald.directory)]
     assert not [message for message in messages if "losing events" in message]
+
+
+#: Sends through two sockets that it inherits, through the second one a fifth as much, and says how many by each.
+_FLOOD = """
+import socket, sys, time
+senders = [socket.socket(fileno=int(number)) for number in sys.argv[1:3]]
+address, rate, seconds = sys.argv[3], float(sys.argv[4]), float(sys.argv[5])
+begin, sent = time.monotonic(), [0, 0]
+while (passed := time.monotonic() - begin) < seconds:
+    for at, (sender, port, part) in enumerate(zip(senders, (53, 54), (1, 5))):
+        while sent[at] < passed * rate / part:
+            sender.sendto(b"x", (address, port))
+            sent[at] += 1
+    time.sleep(0.002)
+print(*sent)
+"""
+
+
+def test_both_sources_at_once_are_counted_exactly(
+    tmp_path: Path, journald: Journald, server: ApiServer, wires: Network
+) -> None:
+    """5,000 drops a second that the kernel logs, and 1,000 that NFLOG does."""
+    prefix = f"x{secrets.token_hex(4)}:"
+    wires.rule(f'udp dport 53 log prefix "{prefix} " drop')
+    wires.rule(f"udp dport 54 log group {GROUP} drop")
+    table = f'verdict = "drop"\n[[prefixes]]\ntext = "{prefix}"\n'
+    with (
+        ulogd(journald, wires.node, GROUP, tmp_path),
+        kiptail(tmp_path, journald, server, table) as running,
+        wires.udp("client", POD[0], 40_000) as kernel,
+        wires.udp("client", POD[0], 40_001) as nflog,
+    ):
+        numbers = [kernel.fileno(), nflog.fileno()]
+        command = [sys.executable, "-c", _FLOOD, *map(str, numbers), OTHER[0], "5000", "4"]
+        done = subprocess.run(command, pass_fds=numbers, capture_output=True, text=True, timeout=60, check=True)
+        sent = [int(word) for word in done.stdout.split()]
+
+        def told() -> dict[str, int]:
+            return {
+                f"{name} {message.split(' on port ')[1]}": count for (name, message), count in counts(server).items()
+            }
+
+        expected = {f"{name} {port}/UDP": sent[at] for at, port in enumerate((53, 54)) for name in ("client", "web")}
+        running.wait_for(lambda: told() == expected, f"{expected}", 60)
+        assert running.stop() == 0
+    assert sent[0] >= 15_000
+    assert sent[1] >= 3_000
 
 
 def test_k3s_pairs_name_the_policies_and_what_one_of_them_allows_makes_no_event(

@@ -47,7 +47,8 @@ def _last_word(reader: Reader, boot: str, unit: str) -> Word | None:
     reader.seek_tail()
     if not reader._previous():
         return None
-    return Word(is_start_of_service(field(reader, "MESSAGE_ID"), field(reader, "JOB_RESULT")), reader._get_realtime())
+    fields = (field(reader, name) for name in ("MESSAGE_ID", "JOB_RESULT", "MESSAGE"))
+    return Word(is_start_of_service(*fields), reader._get_realtime())
 
 
 def _tells_of_starts(reader: Reader, boot: str) -> bool:

@@ -25,44 +25,10 @@ from kiptail.netfilter.prefixes import Prefixes, Verdict
 from tests.check.test_configuration import HOSTILE, SOURCES, flat
 from tests.check.test_findings_host import READ, facts
 from tests.check.test_proposal import KNOWN, SHIPPED, TEXTS
+from tests.support.stacks import kube_router
 
 TO_NFLOG = LogRule("nftables", "inet filter forward", "", Fate.DROP, group=7)
 
-#: As iptables-save prints what kube-router 2 writes for a pod, and k3s, which has lines for policies too. A mark says
-#: that a policy allows the packet.
-KUBE_ROUTER = """*filter
-:INPUT ACCEPT [0:0]
-:FORWARD ACCEPT [0:0]
-:OUTPUT ACCEPT [0:0]
-:KUBE-NWPLCY-DEFAULT - [0:0]
-:KUBE-NWPLCY-RHJGAHBDUZKJRYGJ - [0:0]
-:KUBE-POD-FW-QIXNXTXFJHSCDGMY - [0:0]
-:KUBE-ROUTER-FORWARD - [0:0]
--A FORWARD -m comment --comment "kube-router netpol - TEMCG2JMHZYE7H7T" -j KUBE-ROUTER-FORWARD
--A KUBE-NWPLCY-RHJGAHBDUZKJRYGJ -d 10.42.0.3/32 -p tcp -m tcp --dport 80 -j MARK --set-xmark 0x10000/0x10000
--A KUBE-NWPLCY-RHJGAHBDUZKJRYGJ -d 10.42.0.3/32 -p tcp -m tcp --dport 80 -m mark --mark 0x10000/0x10000 -j RETURN
-{policy}-A KUBE-POD-FW-QIXNXTXFJHSCDGMY -m comment --comment "rule for stateful firewall for pod" \
--m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
--A KUBE-POD-FW-QIXNXTXFJHSCDGMY -d 10.42.0.3/32 -m comment --comment "rule to permit the traffic traffic to pods when \
-source is the pod's local node" -m addrtype --src-type LOCAL -j ACCEPT
--A KUBE-POD-FW-QIXNXTXFJHSCDGMY -d 10.42.0.3/32 -m comment --comment "run through nw policy web" \
--j KUBE-NWPLCY-RHJGAHBDUZKJRYGJ
--A KUBE-POD-FW-QIXNXTXFJHSCDGMY -m comment --comment "rule to log dropped traffic POD name:web-0 namespace: team-a" \
--m mark ! --mark 0x10000/0x10000 -m limit --limit 10/min --limit-burst 10 -j NFLOG --nflog-group 100
--A KUBE-POD-FW-QIXNXTXFJHSCDGMY -m comment --comment "rule to REJECT traffic destined for POD name:web-0 namespace: \
-team-a" -m mark ! --mark 0x10000/0x10000 -j REJECT --reject-with icmp-port-unreachable
--A KUBE-POD-FW-QIXNXTXFJHSCDGMY -j MARK --set-xmark 0x0/0x10000
--A KUBE-POD-FW-QIXNXTXFJHSCDGMY -m comment --comment "set mark to ACCEPT traffic that comply to network policies" \
--j MARK --set-xmark 0x20000/0x20000
--A KUBE-ROUTER-FORWARD -d 10.42.0.3/32 -m comment --comment "rule to jump traffic destined to POD name:web-0" \
--j KUBE-POD-FW-QIXNXTXFJHSCDGMY
--A KUBE-ROUTER-FORWARD -m comment --comment "rule to explicitly ACCEPT traffic that comply to network policies" \
--m mark --mark 0x20000/0x20000 -j ACCEPT
-COMMIT
-"""
-POLICY = """-A KUBE-NWPLCY-RHJGAHBDUZKJRYGJ -m mark ! --mark 0x10000/0x10000 -m limit --limit 10/min --limit-burst 10 \
--j NFLOG --nflog-group 100 --nflog-prefix "DROP by policy team-a/deny"
-"""
 #: kindnet hands every packet that begins a connection to a program, and drops none by a rule.
 KINDNET = """*filter
 :FORWARD ACCEPT [0:0]
@@ -92,9 +58,19 @@ def proposed(rules: list[LogRule], listeners: dict[int, str] | None = None) -> t
     return flat(text), tomllib.loads(text)
 
 
+_K3S = kube_router("10.42.0.3", {"team-a/a": [], "team-a/b": [82]}, k3s=True)
+_KUBE_ROUTER = kube_router("10.42.0.3", {"team-a/web": [80]})
 REAL: list[tuple[str, str, Any]] = [
-    ("kube-router", KUBE_ROUTER.format(policy=""), {"nflog": [{"group": 100, "profile": "kube-router"}]}),
-    ("k3s", KUBE_ROUTER.format(policy=POLICY), {"nflog": [{"group": 100, "profile": "k3s"}]}),
+    (
+        "kube-router",
+        kube_router("10.42.0.3", {"team-a/web": [80]}),
+        {"nflog": [{"group": 100, "profile": "kube-router"}]},
+    ),
+    (
+        "k3s",
+        kube_router("10.42.0.3", {"team-a/a": [], "team-a/b": [82]}, k3s=True),
+        {"nflog": [{"group": 100, "profile": "k3s"}]},
+    ),
     ("weave", WEAVE, {"nflog": [{"group": 86, "profile": "weave"}]}),
     ("kindnet", KINDNET, {}),
 ]

@@ -26,7 +26,7 @@ def word(n: int, unit: str = UNIT, message_id: str = STARTED_MESSAGE_ID, **field
         "JOB_RESULT": "done",
         **fields,
     }
-    return of_kernel(n, "Started or so", **said)  # type: ignore[arg-type]
+    return of_kernel(n, f"Started {unit}.", **said)  # type: ignore[arg-type]
 
 
 def words(entries: list[Fields], tmp_path: Path) -> dict[str, Word]:
@@ -49,6 +49,12 @@ def test_each_way_to_end(message_id: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("result", ["skipped", "failed", ["failed", "done"]])
 def test_a_start_that_did_not_come_about_is_none(result: str | list[str], tmp_path: Path) -> None:
     assert words([word(0, JOB_RESULT=result)], tmp_path)[UNIT].runs is False
+
+
+def test_a_start_that_was_skipped_is_none(tmp_path: Path) -> None:
+    """As where ulogd2 is not installed; systemd 252 says so with all that it has of a start."""
+    message = f"{UNIT} was skipped because of an unmet condition check (ConditionPathExists=/usr/sbin/ulogd)."
+    assert words([word(0), word(1, MESSAGE=message)], tmp_path)[UNIT].runs is False
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,10 @@ class Network:
         """Add a rule, as nft writes it, for packets that the node forwards."""
         self._nft(f"add rule inet kiptail forward {statement}")
 
+    def restore(self, rules: str) -> None:
+        """Have these rules in place of those of the same table, as iptables-save prints them."""
+        _run("ip", "netns", "exec", self.node, "iptables-restore", stdin=rules)
+
     def add_node_address(self, address: str) -> None:
         """Give the node an IPv4 address of its own."""
         _run("ip", "-n", self.node, "addr", "add", f"{address}/32", "dev", "lo")

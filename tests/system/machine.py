@@ -72,6 +72,14 @@ class Machine:
         assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
         return done.stdout
 
+    def bind_network(self, namespace: str, path: str) -> None:
+        """Have a named network namespace of this machine's as a file there, for units to be in (see ip-netns(8))."""
+        self.run("touch", path)
+        with Path("/run/netns", namespace).open() as file:
+            inside = ["nsenter", "-t", str(self._leader), "-m", "-p", "-r", "--"]
+            command = [*inside, "mount", "--no-canonicalize", "--bind", f"/proc/self/fd/{file.fileno()}", path]
+            subprocess.run(command, check=True, timeout=PATIENCE_S, pass_fds=[file.fileno()])
+
     def install(self, package: Path) -> None:
         """Install or upgrade a package, as an administrator would; it fails where apt would have to ask."""
         shutil.copy(package, self.files / "srv")
