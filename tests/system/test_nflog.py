@@ -217,8 +217,8 @@ def test_k3s_names_its_policies_and_nothing_that_a_user_forges_counts(of_pods: N
     lines = machine.run("journalctl", f"_SYSTEMD_UNIT={POD_UNIT}", "--output=cat").splitlines()
     line = next(one for one in lines if one.startswith(" IN=") and f"DPT={DENIED} " in one)
     forge(node, line)
-    forged = machine.run("journalctl", "--output=json", "--all", f"_UID={user(node)}").splitlines()
-    assert sum(json.loads(entry)["MESSAGE"].strip() == line.strip() for entry in forged) == 3
+    machine.until(lambda: forged(node).count(line.strip()) == 3, "each of them is in the journal")
+    machine.run("systemctl", "stop", f"user@{user(node)}.service")
     machine.run("systemctl", "restart", POD_UNIT)
     listens(node)
     wires.send("client", "tcp", WEB, DENIED)
@@ -261,7 +261,12 @@ def forge(node: Node, line: str) -> None:
     (units / POD_UNIT).write_text(f"[Service]\nType=oneshot\nExecStart=/bin/sh -c '{_LOG}'\n")
     (units / "default.target.wants" / POD_UNIT).symlink_to(f"../{POD_UNIT}")
     machine.run("systemctl", "start", f"user@{uid}.service")
-    machine.run("systemctl", "stop", f"user@{uid}.service")
+
+
+def forged(node: Node) -> list[str]:
+    """What the user has brought into the journal."""
+    entries = node.machine.run("journalctl", "--output=json", "--all", f"_UID={user(node)}").splitlines()
+    return [json.loads(entry)["MESSAGE"].strip() for entry in entries]
 
 
 def test_a_unit_that_does_not_run_is_in_the_status_and_the_metrics(of_pods: Node) -> None:
