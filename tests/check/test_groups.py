@@ -175,6 +175,16 @@ CASES: list[tuple[str, list[LogRule], Any, str]] = [
         {"nflog-group": [7], "prefixes": [{"text": "x:", "verdict": "drop"}]},
         "NFLOG group 8 (nftables inet filter forward): it has 'x:' too",
     ),
+    (
+        "one that a stack of another group takes for no verdict",
+        [
+            rule("DROP by policy a/b", Fate.MIXED, limited=True),
+            rule("", Fate.REJECT, limited=True),
+            rule("DROP by policy a/b", Fate.DROP, group=8),
+        ],
+        {"nflog": [{"group": 7, "profile": "k3s"}]},
+        "'DROP by policy a/b' of group 7 would count as a drop",
+    ),
     ("bytes that are no text", [rule("\ufffd", Fate.DROP)], {}, "after none of its prefixes"),
 ]
 
@@ -193,8 +203,10 @@ def test_a_group_that_another_program_listens_to_is_left_to_it() -> None:
 
 
 def test_many_groups_are_bounded() -> None:
-    _, found = proposed([rule("", Fate.DROP, group=number) for number in range(100)])
+    text, found = proposed([rule("", Fate.DROP, group=number) for number in range(100)])
     assert len(found["nflog"]) == 20
+    assert "NFLOG group 20 (nftables inet filter forward): it is beyond the first 20 groups" in text
+    assert "and 40 more" in text
 
 
 # -- what is proposed is what check finds well ------------------------------------------------------------------

@@ -86,8 +86,12 @@ def propose_groups(
     for rule in rules:
         if rule.group is not None:
             by_group.setdefault(rule.group, []).append(rule)
-    groups = []
-    for number in sorted(by_group)[:MOST_GROUPS]:
+    groups: list[LoggedGroup] = []
+    for number in sorted(by_group):
+        if len(groups) >= MOST_GROUPS:
+            reason = f"it is beyond the first {MOST_GROUPS} groups, which alone are looked at"
+            groups.append(LoggedGroup(number, tuple(by_group[number]), reason=reason))
+            continue
         if listener := listeners.get(number, ""):
             reason = f"{quoted(listener)} listens to it, and a group has one listener"
             groups.append(LoggedGroup(number, tuple(by_group[number]), reason=reason))
@@ -97,7 +101,12 @@ def propose_groups(
         own = Prefixes(_stack_rules(group))
         more = [rule for rule in group.rules if rule.prefix.strip() and not own.match(rule.prefix)]
         with_it = propose_texts([*texts, *more], counts, profiles)
-        group = _decided(group, proposal, with_it, {rule.prefix.strip() for rule in more}, profiles)
+        group = _decided(group, proposal, with_it, {rule.prefix.strip() for rule in more})
+        if group.is_read:
+            # What is proposed for this one counts in those before as well.
+            read = [*(other for other in groups if other.is_read), group]
+            misread = next(filter(None, (_misread(each, with_it, profiles) for each in read)), "")
+            group = group._replace(is_read=not misread, reason=misread or group.reason)
         if group.is_read:
             texts, proposal = [*texts, *more], with_it
         groups.append(group)
@@ -120,17 +129,14 @@ def _judged(number: int, rules: tuple[LogRule, ...]) -> LoggedGroup:
     return group
 
 
-def _decided(
-    group: LoggedGroup, before: Proposal, with_it: Proposal, texts: set[str], profiles: Profiles
-) -> LoggedGroup:
-    """Whether it is to be read, with the prefixes that are proposed ``with_it`` or were ``before``."""
+def _decided(group: LoggedGroup, before: Proposal, with_it: Proposal, texts: set[str]) -> LoggedGroup:
+    """Whether it is worth reading, with the prefixes that are proposed ``with_it`` or were ``before``."""
     gone = sorted(_lost(before) - _lost(with_it))
     if gone:
         return group._replace(reason=f"it has {quoted(gone[0])} too, and no drop is certain there", profile="")
     if not (group.verdict is not None and group.verdict.is_loss) and not texts & _lost(with_it):
         return group._replace(reason=group.reason or ("" if group.verdict else _no_loss(group)))
-    misread = _misread(group, with_it, profiles)
-    return group._replace(reason=misread) if misread else group._replace(is_read=True)
+    return group._replace(is_read=True)
 
 
 def _lost(proposal: Proposal) -> set[str]:
@@ -157,7 +163,8 @@ def _misread(group: LoggedGroup, proposal: Proposal, profiles: Profiles) -> str:
         said = prefixes.match(text)
         verdict, reason = certain_verdict([rule for rule in group.rules if rule.prefix.strip() == text])
         if said is not None and said.verdict.is_loss and not (verdict is not None and verdict.is_loss):
-            return f"{quoted(text)} would count as a {said.verdict}: {reason or 'what is logged passes'}"
+            loss = f"{quoted(text)} of group {group.group} would count as a {said.verdict}"
+            return f"{loss}: {reason or 'what is logged passes'}"
     return ""
 
 
