@@ -87,7 +87,7 @@ class Shape:
     drop: Callable[[int], tuple[int, str]]
     #: From one entry to the next, in µs.
     step_us: int = 1_000
-    #: Of so many entries the last is of an NFLOG rule's packet; 0: none is.
+    #: The packets of each so many-th pod are an NFLOG rule's; 0: of none.
     nflog_every: int = 0
 
 
@@ -107,10 +107,10 @@ def _flood(name: str, senders: int, target: Callable[[int], tuple[str, int]]) ->
     return Shape(f"{name}, 1 % new flows", senders, drop, step_us=50)
 
 
-#: As the 200 flows, of 5,000 packets a second, and with 1,000 by NFLOG beside them.
+#: As the 200 flows, of 5,000 packets a second, and of 6,000, of which 1,000 by NFLOG. Flows cost too: both have 200.
 ONE_SOURCE = replace(pods_of_a_node(200), name="200 flows, 5,000 a second", step_us=1_000_000 // 5_000)
 BOTH_SOURCES = replace(
-    pods_of_a_node(200), name="200 flows, 5,000 a second and 1,000 by NFLOG", step_us=1_000_000 // 6_000, nflog_every=6
+    pods_of_a_node(200), name="200 flows, 6,000 a second, 1,000 by NFLOG", step_us=1_000_000 // 6_000, nflog_every=6
 )
 
 #: Floods as they are: many to one, one to many, and one that scans.
@@ -147,8 +147,8 @@ def _entries(entries: int, drop_every: int, shape: Shape) -> Iterator[Fields]:
         monotonic_us = _UPTIME_US + number * shape.step_us
         extra: dict[str, str] = {}
         if number % drop_every == 0:
-            _, message = shape.drop(number // drop_every)
-            if shape.nflog_every and number % shape.nflog_every == shape.nflog_every - 1:
+            sender, message = shape.drop(number // drop_every)
+            if shape.nflog_every and sender % shape.nflog_every == shape.nflog_every - 1:
                 yield _of_ulogd(message, _START_US + number * shape.step_us, monotonic_us)
                 continue
         else:
