@@ -27,10 +27,12 @@ _KEYS = ("group", "unit", "verdict", "profile", "limited")
 
 
 def source_of_group(group: int, profiles: Iterable[Profile] = ()) -> NflogSource:
-    """That of the package's unit for this group, which one of ``profiles`` may be about; SettingsError."""
+    """That of the package's unit for this group, which one of ``profiles`` may be about; SettingsError if two are."""
     source = NflogSource(unit_of_group(group), f"NFLOG group {group}", group=group)
-    name = groups_of_profiles(profiles).get(group)
-    return source.of_stack(name) if name else source
+    names = [name for name, about in groups_of_profiles(profiles).items() if about == group]
+    if len(names) > 1:
+        raise SettingsError(f"profiles {' and '.join(names)} both say what NFLOG group {group} is: choose one")
+    return source.of_stack(names[0]) if names else source
 
 
 def source_of_unit(unit: str) -> NflogSource:
@@ -73,31 +75,23 @@ def _source(table: Mapping[str, Any], where: str) -> NflogSource:
     return source.of_stack(profile, limited=limited)
 
 
-def groups_of_profiles(profiles: Iterable[Profile]) -> dict[int, str]:
-    """The NFLOG groups that chosen profiles are about, each with the profile; SettingsError where two are of one.
+def groups_of_profiles(profiles: Iterable[Profile]) -> dict[str, int]:
+    """The chosen profiles that are about an NFLOG group, by name, each with its group.
 
     A profile reads none by itself: who has chosen one of these before there were groups reads what he did. But where
     its group is read as well, it says what packets without a prefix stand for.
     """
-    found: dict[int, str] = {}
-    for profile in profiles:
-        # An operator's own of that name says what it likes.
-        if profile.name in STACKS and profile.file is None:
-            group = STACKS[profile.name].group
-            if found.setdefault(group, profile.name) != profile.name:
-                raise SettingsError(
-                    f"profiles {found[group]} and {profile.name} both say what NFLOG group {group} is: choose one"
-                )
-    return found
+    # An operator's own of that name says what it likes.
+    return {one.name: STACKS[one.name].group for one in profiles if one.name in STACKS and one.file is None}
 
 
-def unread_groups(profiles: Iterable[Profile], sources: Sequence[NflogSource]) -> dict[int, str]:
-    """Those of :func:`groups_of_profiles` that are not read."""
+def unread_groups(profiles: Iterable[Profile], sources: Sequence[NflogSource]) -> dict[str, int]:
+    """Those of :func:`groups_of_profiles` whose group is not read."""
     if any(source.group is None for source in sources):
         # Which groups an operator's own unit listens to is not known here.
         return {}
     read = {source.group for source in sources}
-    return {group: name for group, name in groups_of_profiles(profiles).items() if group not in read}
+    return {name: group for name, group in groups_of_profiles(profiles).items() if group not in read}
 
 
 def all_sources(

@@ -220,7 +220,7 @@ def _configured(found: Found[PrefixRule]) -> tuple[PrefixRule, ...]:
 
 def _no_prefix(profiles: tuple[Profile, ...]) -> SettingsError:
     if profiles:
-        groups = "".join(f" add --nflog-group {group}," for group in groups_of_profiles(profiles))
+        groups = "".join(f" add --nflog-group {group}," for group in groups_of_profiles(profiles).values())
         return SettingsError(
             f"profile {profiles[0].name} has no log prefix, and none is configured beside it:{groups}"
             f" `kiptail profiles {profiles[0].name}` says why"

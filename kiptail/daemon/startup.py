@@ -91,7 +91,7 @@ def announce(settings: Settings, node_name: str) -> None:
     log.info("reading %s as node %s for %d log prefixes", source, node_name, len(settings.prefixes))
     if settings.nflog:
         log.info("reading what ulogd writes in %s", ", ".join(nflog.unit for nflog in settings.nflog))
-    for group, name in unread_groups(settings.profiles, settings.nflog).items():
+    for name, group in unread_groups(settings.profiles, settings.nflog).items():
         log.warning("profile %s is about NFLOG group %d, which is not read: add --nflog-group %d", name, group, group)
     if settings.follow and logs_all_namespaces():
         log.warning(

@@ -136,14 +136,17 @@ def test_a_profile_reads_its_group_where_that_is_named_too_and_not_by_itself(sou
     assert [source.verdict for source in sources(other, *flags)] == [Verdict.LOG], "a table counts more"
 
 
-def test_two_profiles_of_one_group_are_refused(sources: Sources) -> None:
+def test_two_profiles_of_one_group_are_refused(sources: Sources, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="profiles k3s and kube-router both say what NFLOG group 100 is"):
         sources("", ("profile", ["k3s", "kube-router"]), ("nflog_group", ["100"]))
+    assert sources("", ("profile", ["k3s", "kube-router"])) == ()
+    profiles = [load(name, "test", tmp_path) for name in ("k3s", "kube-router")]
+    assert unread_groups(profiles, []) == {"k3s": 100, "kube-router": 100}, "without the group both may be chosen"
 
 
 def test_which_groups_of_profiles_are_not_read(tmp_path: Path) -> None:
     k3s = load("k3s", "test", tmp_path)
-    assert unread_groups([k3s], []) == unread_groups([k3s], [source_of_group(7)]) == {100: "k3s"}
+    assert unread_groups([k3s], []) == unread_groups([k3s], [source_of_group(7)]) == {"k3s": 100}
     assert unread_groups([k3s], [GROUP]) == {}
     assert unread_groups([k3s], [source_of_unit("ulogd2.service")]) == {}, "it may be that one's"
     (tmp_path / "k3s.toml").write_text('description = "mine"\napplies_to = "mine"\n')

@@ -22,7 +22,7 @@ def nflog_findings(facts: HostFacts) -> Iterator[Finding]:
         yield from _unit(nflog)
         yield from _without_prefix(nflog, facts.rules.rules)
     sources = [NflogSource(nflog.unit, nflog.name, group=nflog.group) for nflog in facts.nflog]
-    for group, name in unread_groups(facts.profiles, sources).items():
+    for name, group in unread_groups(facts.profiles, sources).items():
         yield Finding(
             "nflog",
             Level.WARNING,
