@@ -9,30 +9,27 @@ where it stands is :mod:`kiptail.config.sources`. Here is what must hold between
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from kiptail.config import options
-from kiptail.config.nflog_tables import all_sources, groups_of_profiles, source_of_group, source_of_unit
 from kiptail.config.options import LogFormat, LogLevel, MetricsLabels, Output, PodIdentifier, PodIndex
-from kiptail.config.profile import OWN_PROFILES, Profile, load, merged
-from kiptail.config.sources import Found, Levels, read_config
-from kiptail.config.values import Moment, Network, checked, path, quoted
+from kiptail.config.profile import OWN_PROFILES, Profile
+from kiptail.config.sources import DEFAULT_CONFIG, Found, Levels, read_config
+from kiptail.config.values import Moment, Network, checked, path
+from kiptail.config.wanted_lines import wanted_lines
 from kiptail.errors import SettingsError
 from kiptail.netfilter.nflog import NflogSource
-from kiptail.netfilter.prefixes import Prefixes, PrefixRule
+from kiptail.netfilter.prefixes import PrefixRule
 from kiptail.quiet.filter import Filter
 
 __all__ = ["DEFAULT_CONFIG", "DEFAULT_KUBECONFIG", "DEFAULT_LOOK_BACK_US", "Settings", "resolve"]
 
-DEFAULT_CONFIG = Path("/etc/kiptail/kiptail.toml")
 DEFAULT_KUBECONFIG = Path("/etc/kiptail/kubeconfig")
 DEFAULT_STATE_DIRECTORY = Path("/var/lib/kiptail")
 #: How far back a follower without a stored position starts when ``Settings.since_us`` is None.
 DEFAULT_LOOK_BACK_US = 600 * 1_000_000
-#: A line is compared with each prefix, and more are a mistake.
-MOST_PREFIXES = 100
 
 
 # More than 12 attributes: one for each option.
@@ -136,19 +133,15 @@ def resolve(
     pods = _pods(levels, dry_run=dry_run)
     journal_directory, journal_files = _journal(levels)
     expire_after = levels.find(options.EXPIRE_AFTER)
-    profiles = _profiles(levels.find(options.PROFILE), own_profiles)
-    tables = levels.nflog_tables()
-    named = _named_sources(levels, profiles)
-    needed = need_prefix and not tables and not any(source.verdict for source, _ in named)
-    prefixes = _prefixes(levels.find(options.PREFIX), profiles, needed=needed)
+    lines = wanted_lines(levels, own_profiles, needed=need_prefix)
     return Settings(
         kubeconfigs=() if pods else _kubeconfigs(levels, environ),
         context=levels.one(options.CONTEXT),
         server=levels.one(options.SERVER),
         node_name=levels.one(options.NODE_NAME),
-        prefixes=prefixes,
-        profiles=profiles,
-        nflog=all_sources(named, tables, prefixes),
+        prefixes=lines.prefixes,
+        profiles=lines.profiles,
+        nflog=lines.nflog,
         ignore=levels.filters(),
         journal_directory=journal_directory,
         journal_files=journal_files,
@@ -179,65 +172,6 @@ def resolve(
         log_format=levels.need(options.LOG_FORMAT),
         dry_run=dry_run,
     )
-
-
-def _profiles(found: Found[str] | None, own: Path) -> tuple[Profile, ...]:
-    return tuple(load(name, found.source, own) for name in dict.fromkeys(found.values)) if found else ()
-
-
-def _prefixes(
-    found: Found[PrefixRule] | None, profiles: tuple[Profile, ...], *, needed: bool
-) -> tuple[PrefixRule, ...]:
-    prefixes = merged(_configured(found) if found else (), profiles)
-    if not prefixes and needed:
-        raise _no_prefix(profiles)
-    if len(prefixes) > MOST_PREFIXES:
-        raise SettingsError(
-            f"{len(prefixes)} prefixes, those of profiles included, are more than the {MOST_PREFIXES} that are allowed"
-        )
-    return prefixes
-
-
-def _configured(found: Found[PrefixRule]) -> tuple[PrefixRule, ...]:
-    chosen: dict[str, PrefixRule] = {}
-    for setting in found.values:
-        earlier = chosen.setdefault(setting.text, setting)
-        if earlier.verdict != setting.verdict:
-            raise SettingsError(
-                f"{found.source}: prefix {quoted(setting.text)} has two verdicts,"
-                f" {earlier.verdict} and {setting.verdict}"
-            )
-    if len(chosen) > MOST_PREFIXES:
-        raise SettingsError(
-            f"{found.source}: {len(chosen)} prefixes are more than the {MOST_PREFIXES} that are allowed"
-        )
-    try:
-        Prefixes(chosen.values())
-    except ValueError as error:
-        raise SettingsError(f"{found.source}: {error}") from error
-    return tuple(chosen.values())
-
-
-def _no_prefix(profiles: tuple[Profile, ...]) -> SettingsError:
-    if profiles:
-        groups = "".join(f" add --nflog-group {group}," for group in groups_of_profiles(profiles).values())
-        return SettingsError(
-            f"profile {profiles[0].name} has no log prefix, and none is configured beside it:{groups}"
-            f" `kiptail profiles {profiles[0].name}` says why"
-        )
-    return SettingsError(
-        "no log prefix is configured: name the prefix of the rules that drop packets, --prefix TEXT (or"
-        f" {options.PREFIX.variable}, or prefix in {DEFAULT_CONFIG}), or the firewall, --profile NAME; `kiptail check`"
-        " helps to find it"
-    )
-
-
-def _named_sources(levels: Levels, profiles: Sequence[Profile]) -> list[tuple[NflogSource, str]]:
-    """Those of options, each with where it stands."""
-    groups, units = levels.find(options.NFLOG_GROUP), levels.find(options.ULOGD_UNIT)
-    named = [(source_of_group(group, profiles), groups.source) for group in groups.values] if groups else []
-    named += [(source_of_unit(unit), units.source) for unit in units.values] if units else []
-    return named
 
 
 def _since(found: Found[Moment] | None, now_us: int) -> int | None:

@@ -23,7 +23,9 @@ from kiptail.netfilter.nflog import NflogSource
 from kiptail.quiet.filter import Filter
 from kiptail.text import one_line
 
-__all__ = ["Found", "Levels", "read_config"]
+__all__ = ["DEFAULT_CONFIG", "Found", "Levels", "read_config"]
+
+DEFAULT_CONFIG = Path("/etc/kiptail/kiptail.toml")
 
 _FLAG, _VARIABLE, _PEER, _FILE = range(4)
 

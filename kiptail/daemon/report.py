@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from kiptail.config.settings import Settings
 from kiptail.daemon.machine import logs_all_namespaces
 from kiptail.daemon.ulogd_units import UlogdUnits
 from kiptail.events.poster import Poster
@@ -15,7 +14,7 @@ from kiptail.flows.intake import Follower
 from kiptail.flows.known_lines import Line
 from kiptail.journal.follow import Journal
 
-__all__ = ["Index", "Report", "announce"]
+__all__ = ["Index", "Report"]
 
 log = logging.getLogger(__name__)
 
@@ -23,21 +22,6 @@ log = logging.getLogger(__name__)
 LAG_SHOWN = 5.0
 #: A journal loop that has not come round for longer hangs, in seconds: the unit's WatchdogSec.
 HANGS_AFTER = 60.0
-
-
-def announce(settings: Settings, node_name: str) -> None:
-    """Log what is read, and what of it cannot be relied on."""
-    source: object = settings.journal_directory or "this machine's journal"
-    if settings.journal_files:
-        source = ", ".join(map(str, settings.journal_files))
-    log.info("reading %s as node %s for %d log prefixes", source, node_name, len(settings.prefixes))
-    if settings.nflog:
-        log.info("reading what ulogd writes in %s", ", ".join(nflog.unit for nflog in settings.nflog))
-    if settings.follow and logs_all_namespaces():
-        log.warning(
-            "nf_log_all_netns=1: whoever has CAP_NET_ADMIN in any network namespace can log under any prefix;"
-            " its lines cannot be distinguished from the node's own"
-        )
 
 
 class Index(Protocol):

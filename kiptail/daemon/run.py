@@ -15,7 +15,7 @@ from kiptail.daemon.owners import Owners
 from kiptail.daemon.presence import Presence
 from kiptail.daemon.readings import Readings
 from kiptail.daemon.record_sinks import open_record_sink
-from kiptail.daemon.report import Report, announce
+from kiptail.daemon.report import Report
 from kiptail.daemon.signals import StopSignal
 from kiptail.daemon.startup import Stopped, announce, open_store
 from kiptail.daemon.ulogd_units import units_to_watch
@@ -28,6 +28,7 @@ from kiptail.daemon.wiring import (
     open_ledger,
     open_names,
     open_sink,
+    open_snapshot,
 )
 from kiptail.errors import ClusterError, JournalError, KiptailError, StateError
 from kiptail.events.attribution import unexplained
@@ -40,7 +41,6 @@ from kiptail.events.tally import Tally
 from kiptail.flows.intake import Follower, Step
 from kiptail.journal.source import Source
 from kiptail.netfilter.prefixes import Prefixes
-from kiptail.pods.snapshot import load_snapshot
 from kiptail.quiet.filters import Filters
 
 __all__ = ["run"]
@@ -82,9 +82,7 @@ class _Daemon:
         observer = self._presence.observer
 
         prefixes, filters = Prefixes(settings.prefixes), Filters(settings.ignore)
-        snapshot = None
-        if settings.pods:
-            snapshot = load_snapshot(settings.pods, label=settings.pod_identifier_label, labelled=filters.need_labels)
+        snapshot = open_snapshot(settings, labelled=filters.need_labels)
         self._cluster = Cluster(settings, stack, self._stop, observer)
 
         # Before the journal: what another kiptail uses is not to be touched.
@@ -109,9 +107,9 @@ class _Daemon:
             labelled=filters.need_labels,
             stack=stack,
         )
-        details = self._owners.index.details if settings.explain else None
-        explanations = open_explainer(self._cluster.api, details, self._wake_poster, stack)
-        muting = Muting(filters, self._owners.index.owners, explanations.asker if explanations else None)
+        index = self._owners.index
+        explanations = open_explainer(settings, self._cluster.api, index.details, self._wake_poster, stack)
+        muting = Muting(filters, index.owners, explanations.asker if explanations else None)
         tally = Tally(workloads=settings.metrics_labels == "workload")
         sink = open_sink(settings, self._cluster.api, self._stop.set)
         self._printer = sink if isinstance(sink, Printer) else None
@@ -156,12 +154,9 @@ class _Daemon:
             leave_out=filters.leave_out,
         )
         self._owners.inform_follower(self._follower)
+        ulogd = units_to_watch(settings)
         self._report = Report(
-            journal=self._journal,
-            follower=self._follower,
-            poster=self._poster,
-            index=self._owners.index,
-            ulogd=units_to_watch(settings),
+            journal=self._journal, follower=self._follower, poster=self._poster, index=index, ulogd=ulogd
         )
         self._presence.read_from(
             Readings(
@@ -169,7 +164,7 @@ class _Daemon:
                 follower=self._follower,
                 ledger=ledger,
                 poster=self._poster,
-                index=self._owners.index,
+                index=index,
                 tally=tally,
                 report=self._report,
                 damaged=store.damaged is not None,

@@ -34,6 +34,7 @@ from kiptail.pods.index import PodDetails
 from kiptail.pods.live import LiveIndex, NodeMode
 from kiptail.pods.ranges import PodRanges
 from kiptail.pods.reflector import Hooks
+from kiptail.pods.snapshot import Snapshot, load_snapshot
 from kiptail.policies.asker import Asker
 from kiptail.state.store import Saved
 
@@ -54,6 +55,7 @@ __all__ = [
     "open_metrics",
     "open_names",
     "open_sink",
+    "open_snapshot",
 ]
 
 log = logging.getLogger(__name__)
@@ -236,6 +238,13 @@ def open_ledger(settings: Settings, saved: Saved) -> Ledger:
     return ledger
 
 
+def open_snapshot(settings: Settings, *, labelled: bool) -> Snapshot | None:
+    """The pods of ``--pods``, ``labelled`` with all their labels; None without. Raises SettingsError."""
+    if settings.pods is None:
+        return None
+    return load_snapshot(settings.pods, label=settings.pod_identifier_label, labelled=labelled)
+
+
 def open_sink(settings: Settings, api: KubeApi | None, on_closed: Callable[[], None]) -> ApiSink | Printer:
     """Where Events go; ``on_closed`` is called when they can be printed no more."""
     if api is not None and not settings.dry_run:
@@ -257,10 +266,10 @@ def _nameless(address: str) -> str:
 
 
 def open_explainer(
-    api: KubeApi | None, details: PodDetails | None, on_answer: Callable[[], None], stack: ExitStack
+    settings: Settings, api: KubeApi | None, details: PodDetails | None, on_answer: Callable[[], None], stack: ExitStack
 ) -> Explanations | None:
     """What tells which NetworkPolicies are in the way, if that is wanted; ``stack`` ends what it asks with."""
-    if api is None or details is None:
+    if not settings.explain or api is None or details is None:
         return None
     asker = Asker(
         api,

@@ -63,7 +63,7 @@ class Subject(NamedTuple):
 ELSE = Subject("", "", "", reply=False, protocol="", port=None)
 
 
-# More than 12 attributes: one for each column of its row in the state, and one that is not stored.
+# More than 12 attributes: one for each column of its row in the state, and two that are not stored.
 @dataclass(slots=True)
 class NodeEvent:
     """An Event of the Node, and what the API server has of it. Times are in steady time, µs since the epoch."""
@@ -88,6 +88,8 @@ class NodeEvent:
     given_up: str = ""
     #: A write of it was begun: the API server may have it.
     tried: bool = False
+    #: An earlier run may have written another count than it noted.
+    unnoted: bool = False
 
     @property
     def key(self) -> tuple[int, str, str]:
@@ -107,7 +109,7 @@ class NodeEvent:
     @property
     def is_pending(self) -> bool:
         """The API server does not have all that there is to tell yet."""
-        return not self.given_up and self.count != self.sent_count
+        return not self.given_up and (self.unnoted or self.count != self.sent_count)
 
 
 def subject_of(tracked: Tracked, node_name: str) -> Subject | None:

@@ -165,7 +165,7 @@ class NodeEvents:
             case GivenUp():
                 self._give_up(event, result.reason)
             case _:
-                event.sent_count, event.sent_at_us = count, self._own_clock.now_us()
+                event.sent_count, event.sent_at_us, event.unnoted = count, self._own_clock.now_us(), False
                 event.writes += 1
                 self._change(event)
                 self._plan(event)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from kiptail.events.awaiting import PATIENCE
 from kiptail.events.endpoint import Endpoint
 from kiptail.events.event import EventRecord
-from kiptail.events.recorder import Progress, Recorder
+from kiptail.events.progress import Progress
+from kiptail.events.recorder import Recorder
 from kiptail.flows.flow import Flow
 
 __all__ = ["Poster"]

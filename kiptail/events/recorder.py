@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from kiptail.clock.own import OwnClock
 from kiptail.errors import StateError
@@ -20,9 +19,10 @@ from kiptail.events.delivery import Delivery, Notes
 from kiptail.events.endpoint import Endpoint
 from kiptail.events.event import EventRecord, EventStyle
 from kiptail.events.explaining import Explaining
-from kiptail.events.journaling import Journaling, RecordCounts, RecordSink
+from kiptail.events.journaling import Journaling, RecordSink
 from kiptail.events.muting import Muting
 from kiptail.events.node_events import NodeBook, NodeEvents
+from kiptail.events.progress import Progress
 from kiptail.events.schedule import FIRST_UPDATES, Schedule
 from kiptail.events.sorting import Sorting
 from kiptail.events.stages import Stage, Stages, Tracked
@@ -33,32 +33,10 @@ from kiptail.events.writer import EventSink, Sender
 from kiptail.flows.flow import Flow
 from kiptail.pods.ownership import NEVER
 
-__all__ = ["Progress", "Recorder"]
+__all__ = ["Recorder"]
 
 #: How often flows that cannot be posted are looked for, in seconds.
 _EXPIRY_INTERVAL = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How delivery goes, for status and metrics."""
-
-    #: Events that were never written.
-    unposted: int
-    #: Flows whose ends are not decided yet.
-    unattributed: int
-    #: Flows that ended and wait for their Events to be posted.
-    ended: int
-    #: Drops that nobody could be blamed for, as either of several pods may have had an address; it only grows.
-    ambiguous: int
-    #: Decisions that were taken back; it only grows.
-    reattributed: int
-    #: Why requests do not succeed at present, or "".
-    trouble: str
-    #: Drops at the ends of flows whose Events are left out there, by reason; they only grow.
-    muted: Mapping[str, int] = field(default_factory=dict)
-    #: How flow records fared.
-    records: RecordCounts = field(default_factory=RecordCounts)
 
 
 class Recorder:

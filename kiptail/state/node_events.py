@@ -38,11 +38,11 @@ class NodeEventRows:
 
 
 def load_node_events(connection: sqlite3.Connection) -> tuple[list[NodeEvent], list[Share]]:
-    """All of them; an earlier run may have written more than it noted."""
+    """All of them, each as its last note says, which may not tell of the last write."""
     events = []
     for number, verdict, prefix, direction, reply, protocol, port, *more in NODE_EVENT.load(connection):
         event = NodeEvent(number, Subject(verdict, prefix, direction, bool(reply), protocol, port), *more)
-        event.tried = True
+        event.tried, event.unnoted = True, event.count != event.sent_count
         events.append(event)
     return events, [Share(*row) for row in NODE_SHARE.load(connection)]
 

@@ -16,7 +16,7 @@ from kiptail.daemon.readings import Readings
 from kiptail.daemon.report import Report
 from kiptail.daemon.wiring import Explanations
 from kiptail.events.journaling import RecordCounts
-from kiptail.events.recorder import Progress
+from kiptail.events.progress import Progress
 from kiptail.events.tally import Labels, Tally
 from kiptail.flows.counter import Intake, LineCounter
 from kiptail.flows.ledger import Ledger

@@ -177,4 +177,4 @@ def test_a_snapshot_has_it_too_and_labels_where_they_are_wanted() -> None:
         assert kept is not None
         found.append(kept.traits.labels if kept.traits is not None else None)
         assert owners.pod(IP, "other") is None
-    assert found == [None, {"app": "web"}]
+    assert found == [{}, {"app": "web"}]
