@@ -97,9 +97,11 @@ class Muting:
             return []
         tracked.muted = self._of_node(tracked)
         changed = []
+        muted = any(record.muted == ANNOTATED for record in tracked.records.values())
+        said = {end: self._said(endpoint, muted=muted) for end, endpoint in tracked.endpoints.items()}
         for record in tracked.records.values():
             if not record.withdrawn:
-                left_out = self._of(record, tracked)
+                left_out = self._of(record, tracked, said)
                 if (record.muted, record.ignored) != left_out:
                     record.muted, record.ignored = left_out
                     changed.append(record)
@@ -116,18 +118,20 @@ class Muting:
         filtered = self._filtered(tracked, key.here or next(nodes, ""))
         return filtered.reason if filtered is not None else ""
 
-    def _of(self, record: EventRecord, tracked: Tracked) -> LeftOut:
+    def _of(self, record: EventRecord, tracked: Tracked, said: Mapping[str, OptOut | None]) -> LeftOut:
+        """``said`` by the owners of the pods, by end."""
         filtered = self._filtered(tracked, record.end)
         if filtered is not None and filtered.everything:
             return filtered
         if tracked.flow.key.muted:
             return LeftOut(tracked.flow.key.muted, everything=False)
-        opted_out = self._opted_out(record, tracked)
+        own, peer = said.get(record.end, ""), said.get("dst" if record.end == "src" else "src", "")
+        opted_out = bool(own) or peer == OFF
         if opted_out:
             return LeftOut(ANNOTATED, everything=False)
         if filtered is not None:
             return filtered
-        unknown = opted_out is None if record.muted == ANNOTATED else self._lacks_labels(tracked)
+        unknown = None in (own, peer) if record.muted == ANNOTATED else self._lacks_labels(tracked)
         return LeftOut(record.muted, record.ignored) if record.muted and unknown else _NOTHING
 
     # -- filters --------------------------------------------------------------------------------------------
@@ -161,18 +165,8 @@ class Muting:
 
     # -- opt-outs -------------------------------------------------------------------------------------------
 
-    def _opted_out(self, record: EventRecord, tracked: Tracked) -> bool | None:
-        """Whether owners want no such Event; None where that is not known of all."""
-        own = tracked.endpoints.get(record.end)
-        peer = tracked.endpoints.get("dst" if record.end == "src" else "src")
-        muted = record.muted == ANNOTATED
-        said = [self._said(each, muted=muted) if each is not None else "" for each in (own, peer)]
-        if said[0] or said[1] == OFF:
-            return True
-        return None if None in said else False
-
     def _said(self, endpoint: Endpoint, *, muted: bool) -> OptOut | None:
-        """What the owner of the pod at an end says; of several that may be there, nothing.
+        """What the owner of the pod at an end says; None where that is not known, "" of several that may be there.
 
         ``muted``: somebody did opt out, who may not be known any more.
         """
