@@ -409,7 +409,7 @@ def test_whatever_a_line_holds_what_is_taken_over_can_be_kept() -> None:
         except (sqlite3.Error, OverflowError, ValueError) as error:
             pytest.fail(f"{where}: {error!r}")
     store.close()
-    assert taken > 200
+    assert taken > cases(200)
 
 
 @pytest.mark.fuzz
@@ -427,4 +427,4 @@ def test_the_reader_of_json_raises_nothing_but_value_errors() -> None:
             continue
         accepted += 1
         assert json.dumps(value, ensure_ascii=False, allow_nan=False).encode(), (seed, number)
-    assert accepted > 300
+    assert accepted > cases(300)

@@ -185,4 +185,4 @@ def test_kubectl_takes_suggestions(server: ApiServer, tmp_path: Path) -> None:
             env=environment,
         )
         assert done.returncode == 0, done.stderr
-        assert len(done.stdout.splitlines()) == len(made) > 20
+        assert len(done.stdout.splitlines()) == len(made) > cases(20)
