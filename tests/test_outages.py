@@ -107,7 +107,7 @@ def test_a_certificate_of_another_ca_is_complained_of_until_the_kubeconfig_has_t
         server.kill()
         server.start(ca="renewed")
         outlast(node, kiptail, 5.0)
-        assert "is not trusted" in kiptail.log
+        kiptail.wait_for(lambda: "is not trusted" in kiptail.log, "the log says so")
         kiptail.wait_for(lambda: any("is not trusted" in note for note in kiptail.notes), "STATUS says so")
         assert not server.events()
         server.trust("renewed")
