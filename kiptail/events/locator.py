@@ -7,63 +7,13 @@ from typing import Protocol
 
 from kiptail.events.endpoint import Endpoint, Kind, When
 from kiptail.flows.flow import Flow
+from kiptail.pods.index import Owners
 from kiptail.pods.ownership import Owned, PodRef
 
-__all__ = ["Locator", "Machine", "NameOf", "Owners", "Ports"]
+__all__ = ["Locator", "Machine", "NameOf"]
 
 #: Of pods that share a node's port, the namespaces are named if there are no more.
 _MOST_NAMESPACES = 3
-
-
-class Ports(Protocol):
-    """What is asked of ports."""
-
-    def probed(self, address: str, port: int) -> bool:
-        """A pod of this node with this address is probed on this port."""
-
-    def called(self, address: str, uid: str, protocol: str, port: int) -> str:
-        """What the pod with this UID, or without one the Service, at the address calls a port; "" = nothing."""
-
-    def users(self, node: str, address: str, protocol: str, port: int, at_us: int) -> tuple[PodRef, ...]:
-        """The pods that have this port of a node's address for themselves (``hostPort``), and had it then."""
-
-
-class Owners(Protocol):
-    """What is asked of ownership."""
-
-    @property
-    def ports(self) -> Ports:
-        """What is known of ports."""
-
-    def ready(self) -> bool:
-        """All pods are known; before, everybody may be a stranger."""
-
-    def current(self) -> bool:
-        """Changes of pods arrive at present."""
-
-    def owned(self, address: str, at_us: int) -> Owned:
-        """The pods that may have owned the address then, as far as is known."""
-
-    def recorded(self, address: str, at_us: int) -> Owned:
-        """The same, by all that was ever found of the address, however long ago."""
-
-    def claimed(self, address: str, at_us: int) -> Owned:
-        """The pods that may have had the address then by their annotations, which anybody may write who may a pod."""
-
-    def claimable(self, address: str, at_us: int) -> bool:
-        """It is certain that the address was nobody's by any pod's status then, and it is one that pods can have."""
-
-    def contested(self, address: str, at_us: int) -> bool:
-        """Somebody else than the likely owner may soon turn out to have had the address then."""
-
-    def dates(self, address: str, uid: str) -> bool:
-        """It is known when the pod with this UID had the address."""
-
-    def awaits(self, address: str, at_us: int) -> bool:
-        """An owner of the address at that time may still turn out; has it looked up, where that helps."""
-
-    def name(self, address: str) -> str:
-        """What the cluster calls an address that is no pod's: ``node/NAME``, ``service NAMESPACE/NAME``, or ""."""
 
 
 class Machine(Protocol):

@@ -11,7 +11,7 @@ from kiptail.pods.ownership import Hands, Owned
 from kiptail.pods.pod import Pod, PodRef
 from kiptail.pods.stats import IndexStats
 
-__all__ = ["PodDetails", "PodIndex", "PodOwners", "PodPorts"]
+__all__ = ["Owners", "PodDetails", "PodIndex", "PodOwners", "PodPorts"]
 
 
 class PodPorts(Protocol):
@@ -27,12 +27,8 @@ class PodPorts(Protocol):
         """The pods that have this port of a node's address for themselves (``hostPort``), and had it then."""
 
 
-class PodOwners(Protocol):
+class Owners(Protocol):
     """The answers: who owned an address at a time, in µs since the epoch. Any thread may ask."""
-
-    @property
-    def opt_outs(self) -> Sequence[OptOuts]:
-        """Whose owners opted out of Events, by whoever knows some."""
 
     @property
     def ports(self) -> PodPorts:
@@ -59,9 +55,6 @@ class PodOwners(Protocol):
     def contested(self, address: str, at_us: int) -> bool:
         """Somebody else than the likely owner may soon turn out to have had the address then."""
 
-    def hands(self, address: str) -> Hands:
-        """When the address changed hands, or may have."""
-
     def dates(self, address: str, uid: str) -> bool:
         """It is known when the pod with this UID had the address."""
 
@@ -70,6 +63,17 @@ class PodOwners(Protocol):
 
     def awaits(self, address: str, at_us: int) -> bool:
         """An owner of the address at that time may still turn out; has it looked up, where that helps."""
+
+
+class PodOwners(Owners, Protocol):
+    """These, and what else is known of pods. Any thread may ask."""
+
+    @property
+    def opt_outs(self) -> Sequence[OptOuts]:
+        """Whose owners opted out of Events, by whoever knows some."""
+
+    def hands(self, address: str) -> Hands:
+        """When the address changed hands, or may have."""
 
     def pod(self, address: str, uid: str) -> Pod | None:
         """The pod with the UID that Events name, as it is now, if it had the address and is not gone."""
