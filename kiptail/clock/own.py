@@ -35,6 +35,13 @@ class OwnClock:
         """When the machine was booted, in steady time."""
         return self.now_us() - self._monotonic_us()
 
+    def age_s(self, steady_us: int) -> float:
+        """Seconds since a time, or since the boot where that is later.
+
+        How long ago an earlier boot was, only the wall clock says: it may be wrong until it has been set.
+        """
+        return (self.now_us() - max(steady_us, self.booted_us())) / 1e6
+
     def wall_us(self, steady_us: int) -> int:
         """As :meth:`Timeline.wall`."""
         return self.timeline.wall(steady_us)

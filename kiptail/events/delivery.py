@@ -12,9 +12,9 @@ from kiptail.clock.own import OwnClock
 from kiptail.errors import StateError
 from kiptail.events.attribution import Outbox
 from kiptail.events.event import EventRecord
-from kiptail.events.schedule import LastRound, Schedule
 from kiptail.events.second_chance import SecondChances
 from kiptail.events.stages import Stages, Tracked
+from kiptail.events.turns import Turns
 from kiptail.events.wording import Wording
 from kiptail.events.writer import MAX_ROUNDS, Again, GivenUp, Sender, Sent
 from kiptail.flows.flow import Flow
@@ -56,7 +56,6 @@ class Notes:
             log.debug("what was delivered is not noted: %s", error)
 
 
-# More than 12 attributes: six are what a write passes through; the others say which, when and whether one is written.
 class Delivery:
     """Plans and writes the Events of tracked flows."""
 
@@ -64,24 +63,19 @@ class Delivery:
         self,
         stages: Stages,
         sender: Sender,
-        schedule: Schedule,
+        turns: Turns,
         notes: Notes,
         *,
         wording: Wording,
         give_up_after: float,
-        hold: bool,
         observe: Callable[[str, str], None],
         clock: Callable[[], float],
         own_clock: OwnClock,
         mute: Callable[[Tracked], None] = lambda tracked: None,
     ) -> None:
-        """``give_up_after`` is in seconds; ``hold``: nothing is sent for the moment.
-
-        ``mute`` decides, before each write, which of a flow's Events are left out.
-        """
-        self._stages, self.sender, self.notes = stages, sender, notes
-        self._schedule: Schedule | LastRound = schedule
-        self._wording, self.give_up_after, self._hold, self.observe = wording, give_up_after, hold, observe
+        """``give_up_after`` is in seconds; ``mute`` decides before each write which of a flow's Events are left out."""
+        self._stages, self.sender, self.turns, self.notes = stages, sender, turns, notes
+        self._wording, self.give_up_after, self.observe = wording, give_up_after, observe
         self._mute = mute
         self._clock, self._own_clock = clock, own_clock
         self.chances = SecondChances(clock)
@@ -91,8 +85,7 @@ class Delivery:
     @property
     def due(self) -> float | None:
         """When the next Event is written; None when there is none."""
-        due = self._schedule.due
-        return None if due is None or self._hold else max(due, self.sender.paused_until)
+        return self.turns.due
 
     def pending(self) -> list[tuple[Tracked, EventRecord]]:
         """Events with something to say that the API server does not have, those that were dropped first in front."""
@@ -128,30 +121,17 @@ class Delivery:
             if record.is_pending(count) and (record.writes or not tracked.held):
                 self._plan_one(record, tracked.flow)
         self._stages.reopen(tracked)
-        self.unposted = self._schedule.unposted
-
-    @property
-    def ending(self) -> bool:
-        """It is the last round."""
-        return isinstance(self._schedule, LastRound)
+        self.unposted = self.turns.unposted
 
     def last_round(self, *, retry: bool) -> None:
         """Write all that is pending at once, in its order, and plan nothing more; as :class:`LastRound`."""
-        self._hold = False
-        self._schedule = LastRound([record for _, record in self.pending()], retry=retry)
+        self.turns.last_round([record for _, record in self.pending()], retry=retry)
 
     def send_next(self) -> Tracked | None:
         """Write the Event that is due, if any is; returns its flow when that Event is settled for now."""
-        now = self._clock()
-        if self._hold or self._schedule.due is None or self._schedule.due > now:
-            return None
-        wait = self.sender.wait()
-        if wait > 0:
-            self.sender.paused_until = now + wait
-            return None
-        taken = self._schedule.take(now)
+        taken = self.turns.take()
         settled = self._take_turn(*taken) if taken is not None else None
-        self.unposted = self._schedule.unposted
+        self.unposted = self.turns.unposted
         return settled
 
     def _take_turn(self, due: float, key: tuple[int, str, str]) -> Tracked | None:
@@ -166,10 +146,7 @@ class Delivery:
         again = self._send(tracked, record)
         if again is None:
             return tracked
-        # In its old turn when the server was away: what was dropped first is posted first. A pause that the server
-        # asks for begins with its answer.
-        at = due if again.unreachable else self._clock() + again.after
-        self._schedule.again(key, at, posted=record.writes > 0, behind=not again.unreachable)
+        self.turns.again(record, due, again)
         return None
 
     def _send(self, tracked: Tracked, record: EventRecord) -> Again | None:
@@ -208,14 +185,11 @@ class Delivery:
 
     def is_too_old(self, flow: Flow) -> bool:
         """A flow's Events are worth nothing any more."""
-        # How long ago an earlier boot was, only the wall clock says: it may be wrong until it has been set.
-        since_us = max(flow.last_us, self._own_clock.booted_us())
-        return (self._own_clock.now_us() - since_us) / 1e6 > self.give_up_after
+        return self._own_clock.age_s(flow.last_us) > self.give_up_after
 
     def _plan_one(self, record: EventRecord, flow: Flow) -> None:
         wrong = record.counts(flow.count) < record.sent_count or record.tells_of_another
-        now, now_us = self._clock(), self._own_clock.now_us()
-        self._schedule.plan(record, now=now, now_us=now_us, last=flow.ended or wrong)
+        self.turns.plan(record, now_us=self._own_clock.now_us(), last=flow.ended or wrong)
 
     def _give_up(self, record: EventRecord, flow: Flow, reason: str, level: int) -> None:
         record.given_up = reason

@@ -15,8 +15,8 @@ from kiptail.errors import StateError
 from kiptail.events.event import EventStyle
 from kiptail.events.node_event import NodeEvent, node_event_body
 from kiptail.events.node_shares import NodeShares, Share
-from kiptail.events.schedule import LastRound, Schedule
 from kiptail.events.stages import Tracked
+from kiptail.events.turns import Turns
 from kiptail.events.writer import Again, GivenUp, Sender
 
 __all__ = ["NodeBook", "NodeEvents"]
@@ -47,20 +47,15 @@ class NodeEvents:
         self,
         book: NodeBook | None,
         sender: Sender,
-        schedule: Schedule,
+        turns: Turns,
         *,
         style: EventStyle,
-        hold: bool,
         anew: bool,
         clock: Callable[[], float],
         own_clock: OwnClock,
     ) -> None:
-        """Without ``book`` there are none; ``hold``: nothing is sent for the moment.
-
-        ``anew``: as for :class:`NodeShares`. Raises StateError.
-        """
-        self._book, self._sender, self._style, self._hold = book, sender, style, hold
-        self._schedule: Schedule | LastRound = schedule
+        """Without ``book`` there are none. ``anew``: as for :class:`NodeShares`. Raises StateError."""
+        self._book, self._sender, self.turns, self._style = book, sender, turns, style
         self._clock, self._own_clock = clock, own_clock
         events, shares = book.load() if book is not None else ([], [])
         self._shares = NodeShares(events, shares, style.node_name, anew=anew)
@@ -76,8 +71,8 @@ class NodeEvents:
     def due(self) -> float | None:
         """When there is something to do; None when there is nothing."""
         dues = [self._save_at] if self._changed else []
-        if self._schedule.due is not None and not self._hold:
-            dues.append(max(self._schedule.due, self._sender.paused_until, self._save_at if self._failed else 0.0))
+        if self.turns.due is not None:
+            dues.append(max(self.turns.due, self._save_at if self._failed else 0.0))
         return min(dues, default=None)
 
     def plan(self, tracked: Tracked) -> None:
@@ -100,26 +95,23 @@ class NodeEvents:
     def step(self) -> list[int]:
         """Store and write what is due, one Event at most; gives the numbers of flows that are not held any more."""
         now = self._clock()
-        sends = not self._hold and self._schedule.due is not None and self._schedule.due <= now
+        sends = self.turns.due is not None and self.turns.due <= now
         released = self._save() if self._changed and (now >= self._save_at or (sends and not self._failed)) else []
         # What an Event counts has to be stored before.
         if sends and not self._shares.changed:
-            self._send_next(now)
+            self._send_next()
         return released
 
     def last_round(self, *, retry: bool) -> None:
         """Write all that is pending at once; as :meth:`kiptail.events.delivery.Delivery.last_round`."""
-        self._hold = False
-        self._schedule = LastRound([event for event in self._shares if event.is_pending], retry=retry)
+        self.turns.last_round([event for event in self._shares if event.is_pending], retry=retry)
 
     def expire(self, give_up_after: float) -> None:
         """Give up what could not be written for so many seconds, and forget what is over."""
-        now_us = self._own_clock.now_us()
         for event in self._shares:
-            since_us = max(event.last_us, self._own_clock.booted_us())
-            if event.is_pending and (now_us - since_us) / 1e6 > give_up_after:
+            if event.is_pending and self._own_clock.age_s(event.last_us) > give_up_after:
                 self._give_up(event, "undeliverable for too long")
-        over = [event for event in self._shares.over(now_us) if event.id not in self._changed]
+        over = [event for event in self._shares.over(self._own_clock.now_us()) if event.id not in self._changed]
         if self._book is None or not over:
             return
         try:
@@ -141,19 +133,14 @@ class NodeEvents:
         self._shares.changed, self._changed, self._failed = {}, {}, False
         return released
 
-    def _send_next(self, now: float) -> None:
-        wait = self._sender.wait()
-        if wait > 0:
-            self._sender.paused_until = now + wait
-            return
-        taken = self._schedule.take(now)
+    def _send_next(self) -> None:
+        taken = self.turns.take()
         event = self._shares.get(taken[1][0]) if taken is not None else None
         if taken is None or event is None or not event.is_pending:
             return
         again = self._send(event)
         if again is not None:
-            at = taken[0] if again.unreachable else self._clock() + again.after
-            self._schedule.again(event.key, at, posted=event.writes > 0, behind=not again.unreachable)
+            self.turns.again(event, taken[0], again)
 
     def _send(self, event: NodeEvent) -> Again | None:
         """Write one; None when that is settled."""
@@ -183,4 +170,4 @@ class NodeEvents:
 
     def _plan(self, event: NodeEvent) -> None:
         if event.is_pending:
-            self._schedule.plan(event, now=self._clock(), now_us=self._own_clock.now_us())
+            self.turns.plan(event, now_us=self._own_clock.now_us())

@@ -27,6 +27,7 @@ from kiptail.events.schedule import FIRST_UPDATES, Schedule
 from kiptail.events.sorting import Sorting
 from kiptail.events.stages import Stage, Stages, Tracked
 from kiptail.events.tally import Tally
+from kiptail.events.turns import Turns
 from kiptail.events.why import reasons_of
 from kiptail.events.wording import Wording
 from kiptail.events.writer import EventSink, Sender
@@ -91,11 +92,10 @@ class Recorder:
         self.delivery = Delivery(
             self.stages,
             sender,
-            Schedule(repeat_interval, first_updates),
+            Turns(Schedule(repeat_interval, first_updates), sender, hold=hold, clock=clock),
             notes,
             wording=wording,
             give_up_after=give_up_after,
-            hold=hold,
             observe=observe,
             clock=clock,
             own_clock=own_clock,
@@ -107,9 +107,8 @@ class Recorder:
         self.node_events = NodeEvents(
             node_book,
             sender,
-            Schedule(repeat_interval, first_updates),
+            Turns(Schedule(repeat_interval, first_updates), sender, hold=hold, clock=clock),
             style=style,
-            hold=hold,
             anew=anew,
             clock=clock,
             own_clock=own_clock,
@@ -237,7 +236,7 @@ class Recorder:
             return
         self.stages.rest(tracked)
         # In the last round nothing comes in, and the next start may still learn something of those that rest.
-        if self.stages.count(Stage.RESTING) > self._most_ended and not self.delivery.ending:
+        if self.stages.count(Stage.RESTING) > self._most_ended and not self.delivery.turns.ending:
             self._drop(self.stages.first(Stage.RESTING))
 
     def _drop(self, tracked: Tracked) -> None:

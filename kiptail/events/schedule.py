@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-__all__ = ["FIRST_UPDATES", "DueQueue", "LastRound", "Schedule", "Scheduled"]
+__all__ = ["FIRST_UPDATES", "DueQueue", "Event", "LastRound", "Schedule", "Scheduled"]
 
 #: An Event's first updates follow the previous write after so many seconds, so that a first look at it shows a
 #: true count; later ones follow after the repeat interval.
@@ -68,6 +68,7 @@ class DueQueue(Generic[Key]):
         return due or 0.0, key
 
 
+#: An Event's key.
 Event = tuple[int, str, str]
 
 

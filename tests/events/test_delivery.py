@@ -14,6 +14,7 @@ from kiptail.events.delivery import Delivery, Notes
 from kiptail.events.event import EventRecord
 from kiptail.events.schedule import Schedule
 from kiptail.events.stages import Stages, Tracked
+from kiptail.events.turns import Turns
 from kiptail.events.wording import Wording
 from kiptail.events.writer import Sender
 from tests.events.test_poster import CLIENT, STYLE, WEB, EventServer, Notebook, flow
@@ -26,13 +27,15 @@ class Desk:
     def __init__(self, **options: Any) -> None:
         self.clock, self.server, self.notebook, self.stages = Clock(), EventServer(), Notebook(), Stages()
         self.writes: Counter[str] = Counter()
+        sender = Sender(self.server, paced=False, observe=self._observe, clock=self.clock)
+        hold = options.pop("hold", False)
         self.delivery = Delivery(
             self.stages,
-            Sender(self.server, paced=False, observe=self._observe, clock=self.clock),
-            Schedule(60.0, ()),
+            sender,
+            Turns(Schedule(60.0, ()), sender, hold=hold, clock=self.clock),
             Notes(self.notebook, self.clock),
             wording=Wording(STYLE, self.stages, repeat_interval=60.0),
-            **{"give_up_after": 3600.0, "hold": False, "observe": self._observe} | options,
+            **{"give_up_after": 3600.0, "observe": self._observe} | options,
             clock=self.clock,
             own_clock=own_clock(lambda: time.time() + self.clock.now, lambda: 1e9 + self.clock.now),
         )

@@ -159,7 +159,7 @@ def test_what_a_crash_may_have_kept_from_being_noted_is_written_once_more_as_it_
 
 def test_a_first_record_that_was_not_noted_is_taken_back_where_it_was_wrong() -> None:
     hand, journal = story()
-    hand.recorder.delivery._hold = True
+    hand.recorder.delivery.turns.hold = True
     hand.recorder.arrive(flow(1, count=3))
     hand.recorder.attribute_waiting()
     kept = {key: copy(record) for key, record in hand.notebook.records.items()}
@@ -182,7 +182,7 @@ def test_a_pod_that_was_wrong_is_recorded_with_no_packets_and_the_right_one_with
     """Also where the API server never heard of the first one."""
     hand, journal = story()
     hand.server.errors = [ApiError("refused")] * 20
-    hand.recorder.delivery._hold = True
+    hand.recorder.delivery.turns.hold = True
     hand.recorder.arrive(flow(1, count=3))
     hand.steps()
     hand.directory.owners["10.0.0.1"] = (HEIR,)
