@@ -17,6 +17,7 @@ from kiptail.drops.sentence import Sentence, is_withdrawn, read_sentence
 from kiptail.events.annotation import ANNOTATION, ANNOTATION_LIMIT
 from kiptail.events.endpoint import RECEIVED, SENT
 from kiptail.kube import strict_json
+from kiptail.kube.fields import mapping
 from kiptail.kube.object_names import is_name, is_namespace
 from kiptail.netfilter.protocols import icmp_name, protocol_name
 
@@ -71,13 +72,13 @@ class Row:
 
 def key_of(event: Json) -> Key:
     """Which Event it is."""
-    metadata = _mapping(event.get("metadata"))
+    metadata = mapping(event.get("metadata"))
     return (_text(metadata.get("namespace")), _text(metadata.get("name")))
 
 
 def row_of(event: Json) -> Row | None:
     """The row; None where it is not about a pod, or where its packets count for another."""
-    involved, message = _mapping(event.get("involvedObject")), _text(event.get("message"))
+    involved, message = mapping(event.get("involvedObject")), _text(event.get("message"))
     namespace, pod = involved.get("namespace"), involved.get("name")
     if involved.get("kind") != "Pod" or not is_namespace(namespace) or not is_name(pod) or is_withdrawn(message):
         return None
@@ -104,19 +105,19 @@ def row_of(event: Json) -> Row | None:
         verdict=_text(noted.get("verdict"), 40) or says.verdict,
         policy=_text(noted.get("policy"), _NAME_LIMIT) or says.policy,
         why=says.why or _isolated(noted.get("isolated_by")),
-        node=_text(noted.get("node"), _NAME_LIMIT) or _text(_mapping(event.get("source")).get("host"), _NAME_LIMIT),
+        node=_text(noted.get("node"), _NAME_LIMIT) or _text(mapping(event.get("source")).get("host"), _NAME_LIMIT),
         message=message,
     )
 
 
 def _annotation(event: Json) -> Json:
     """What the annotation says; nothing where it is not such a one, and then the text is all there is."""
-    annotations = _mapping(_mapping(event.get("metadata")).get("annotations"))
+    annotations = mapping(mapping(event.get("metadata")).get("annotations"))
     text = annotations.get(ANNOTATION)
     if not isinstance(text, str) or len(text) > ANNOTATION_LIMIT:
         return {}
     try:
-        noted = _mapping(strict_json.parse(text.encode()))
+        noted = mapping(strict_json.parse(text.encode()))
     except ValueError:  # UnicodeEncodeError is one
         return {}
     return noted if noted.get("direction") in (SENT, RECEIVED) else {}
@@ -126,7 +127,7 @@ def _peer(says: Sentence, noted: Json, *, sent: bool) -> tuple[str, str, bool]:
     """What to call the other end, its address, and whether it is a pod."""
     given = noted.get("dst" if sent else "src")
     address = (canonical(given) or "") if isinstance(given, str) else ""
-    peer = _mapping(noted.get("peer"))
+    peer = mapping(noted.get("peer"))
     kind, namespace, name = peer.get("kind"), peer.get("namespace"), peer.get("name")
     if kind == "pod" and is_namespace(namespace) and is_name(name):
         return f"{namespace}/{name}", address, True
@@ -142,7 +143,7 @@ def _peer(says: Sentence, noted: Json, *, sent: bool) -> tuple[str, str, bool]:
 
 
 def _icmp(noted: Json) -> str:
-    icmp = _mapping(noted.get("icmp"))
+    icmp = mapping(noted.get("icmp"))
     kind, code = icmp.get("type"), icmp.get("code", 0)
     return icmp_name(_text(noted.get("protocol"), 40), kind, code) if _is_byte(kind) and _is_byte(code) else ""
 
@@ -164,7 +165,7 @@ def _isolated(policies: object) -> str:
 
 def _count(event: Json) -> int:
     """Of a series of events.k8s.io, that one's. An Event that does not count was written once."""
-    for value in (_mapping(event.get("series")).get("count"), event.get("count")):
+    for value in (mapping(event.get("series")).get("count"), event.get("count")):
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             return value
     return 1
@@ -172,8 +173,8 @@ def _count(event: Json) -> int:
 
 def _times(event: Json) -> tuple[float | None, float | None]:
     """Of the first and of the last drop."""
-    created = _time(_mapping(event.get("metadata")).get("creationTimestamp"))
-    series = _mapping(event.get("series")).get("lastObservedTime")
+    created = _time(mapping(event.get("metadata")).get("creationTimestamp"))
+    series = mapping(event.get("series")).get("lastObservedTime")
     first, last, once = _time(event.get("firstTimestamp")), _time(event.get("lastTimestamp")), event.get("eventTime")
     begun = _first(first, _time(once), last, created)
     return begun, _first(_time(series), last, _time(once), begun)
@@ -192,10 +193,6 @@ def _time(value: object) -> float | None:
     except ValueError:
         return None
     return whole + float(f"0{found[2] or '.0'}")
-
-
-def _mapping(value: object) -> Json:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _text(value: object, limit: int = _TEXT_LIMIT) -> str:

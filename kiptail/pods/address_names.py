@@ -12,6 +12,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from kiptail.addresses import canonical
+from kiptail.kube.fields import elements, mapping
 from kiptail.kube.object_names import is_name, is_namespace, is_port_name
 from kiptail.pods.ranges import Network
 from kiptail.pods.traits import NamedPort
@@ -39,16 +40,16 @@ class AddressNames:
 
 def note_node(obj: Mapping[str, Any], listed: AddressNames) -> None:
     """A node's addresses, and the ranges that its pods have."""
-    name = _mapping(obj.get("metadata")).get("name")
+    name = mapping(obj.get("metadata")).get("name")
     if not is_name(name):
         return
-    for entry in map(_mapping, _list(_mapping(obj.get("status")).get("addresses"))):
+    for entry in map(mapping, _some(mapping(obj.get("status")).get("addresses"))):
         address = _address(entry.get("address"))
         if address:
             listed.names[address] = f"node/{name}"
             if entry.get("type") == "InternalIP":
                 listed.internal.append(address)
-    for text in _list(_mapping(obj.get("spec")).get("podCIDRs")):
+    for text in _some(mapping(obj.get("spec")).get("podCIDRs")):
         try:
             listed.pod_ranges.append(ip_network(text if isinstance(text, str) else ""))
         except ValueError:
@@ -57,12 +58,12 @@ def note_node(obj: Mapping[str, Any], listed: AddressNames) -> None:
 
 def note_service(obj: Mapping[str, Any], listed: AddressNames) -> None:
     """A Service's own addresses. Not ``externalIPs``: whoever may create a Service can claim any address there."""
-    metadata, spec = _mapping(obj.get("metadata")), _mapping(obj.get("spec"))
+    metadata, spec = mapping(obj.get("metadata")), mapping(obj.get("spec"))
     namespace, name = metadata.get("namespace"), metadata.get("name")
     if not (is_namespace(namespace) and is_name(name)):
         return
     ports = tuple(_ports(spec))
-    for text in _list(spec.get("clusterIPs")) or [spec.get("clusterIP")]:
+    for text in _some(spec.get("clusterIPs")) or [spec.get("clusterIP")]:
         address = _address(text)
         if address:
             listed.names[address] = f"service {namespace}/{name}"
@@ -71,7 +72,7 @@ def note_service(obj: Mapping[str, Any], listed: AddressNames) -> None:
 
 def _ports(spec: Mapping[str, Any]) -> Iterator[NamedPort]:
     """A Service's ports that have a name."""
-    for entry in map(_mapping, _list(spec.get("ports"))):
+    for entry in map(mapping, _some(spec.get("ports"))):
         name, protocol, number = entry.get("name"), entry.get("protocol") or "TCP", entry.get("port")
         if is_port_name(name, longest=LONGEST_PORT_NAME) and isinstance(protocol, str) and type(number) is int:
             yield NamedPort(sys.intern(name), sys.intern(protocol), number)
@@ -82,9 +83,6 @@ def _address(text: object) -> str:
     return (canonical(text) or "") if isinstance(text, str) else ""
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value[:MAX_ADDRESSES] if isinstance(value, list) else []
+def _some(value: object) -> list[Any]:
+    """The elements of a list that are looked at."""
+    return elements(value)[:MAX_ADDRESSES]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kiptail.addresses import canonical
+from kiptail.kube.fields import mappings
 from kiptail.pods.pod import HostPort, Pod, PodRef
 
 __all__ = ["HostPorts", "host_ports"]
@@ -27,8 +28,8 @@ def host_ports(spec: Mapping[str, Any]) -> tuple[HostPort, ...]:
 
 def _read(spec: Mapping[str, Any]) -> Iterator[HostPort]:
     left = _MOST_READ
-    for container in map(_mapping, _list(spec.get("containers"))):
-        for port in map(_mapping, _list(container.get("ports"))):
+    for container in mappings(spec.get("containers")):
+        for port in mappings(container.get("ports")):
             left -= 1
             number, protocol, given = port.get("hostPort"), port.get("protocol") or "TCP", port.get("hostIP") or ""
             if left < 0 or type(number) is not int or not 0 < number < 1 << 16 or protocol not in _PROTOCOLS:
@@ -92,11 +93,3 @@ class HostPorts:
             del self._by_node[node][key]
             if not self._by_node[node]:
                 del self._by_node[node]
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []

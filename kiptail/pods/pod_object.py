@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from kiptail.addresses import canonical
+from kiptail.kube.fields import elements, mapping, mappings
 from kiptail.kube.object_names import is_label_value, is_name, is_namespace, is_uid
 from kiptail.pods.host_ports import host_ports
 from kiptail.pods.network_status import NETWORK_STATUS, further_addresses
@@ -68,19 +69,19 @@ def reduce_pod(
     """
     if misfit(obj):
         return None
-    metadata, spec, status = (_mapping(obj.get(part)) for part in ("metadata", "spec", "status"))
+    metadata, spec, status = (mapping(obj.get(part)) for part in ("metadata", "spec", "status"))
     key, namespace, name = metadata.get("uid"), metadata.get("namespace"), metadata.get("name")
     if not (is_uid(key) and is_namespace(namespace) and is_name(name)):
         return None
     node_name = spec.get("nodeName")
-    annotations = _mapping(metadata.get("annotations"))
-    value = _mapping(metadata.get("labels")).get(label) if label else ""
+    annotations = mapping(metadata.get("annotations"))
+    value = mapping(metadata.get("labels")).get(label) if label else ""
     ready, lost = _sandbox(status)
     start = timestamp_us(status.get("startTime"))
     finished = status.get("phase") in ("Succeeded", "Failed")
     until = None
     asked = max(_deletion_asked(metadata), default=None)
-    states = [_mapping(entry.get("state")) for entry in _container_statuses(status)]
+    states = [mapping(entry.get("state")) for entry in _container_statuses(status)]
     if finished:
         until = _finished_at(status, states) or ready or start or 0
     addresses = () if spec.get("hostNetwork") is True else _addresses(status, "podIPs", "podIP")
@@ -150,22 +151,10 @@ def _annotated(annotations: Mapping[str, Any], addresses: tuple[str, ...]) -> tu
     return shown, blank
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _mappings(value: object) -> Iterator[Mapping[str, Any]]:
-    return map(_mapping, _list(value))
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
 def _addresses(status: Mapping[str, Any], plural: str, single: str) -> tuple[str, ...]:
     """Canonical addresses of ``podIPs``/``podIP`` or ``hostIPs``/``hostIP``; older servers send only the latter."""
-    entries = _list(status.get(plural))[:MAX_ADDRESSES]
-    return tuple(_canonical([*(entry.get("ip") for entry in _mappings(entries)), status.get(single)]))
+    entries = elements(status.get(plural))[:MAX_ADDRESSES]
+    return tuple(_canonical([*(entry.get("ip") for entry in mappings(entries)), status.get(single)]))
 
 
 def _canonical(texts: Iterable[object]) -> KeysView[str]:
@@ -183,7 +172,7 @@ def _sandbox(status: Mapping[str, Any]) -> tuple[int | None, int | None]:
 
     After a node's reboot the same UID and startTime can have another address; this condition then is the truth.
     """
-    for condition in _mappings(status.get("conditions")):
+    for condition in mappings(status.get("conditions")):
         if condition.get("type") == "PodReadyToStartContainers":
             changed_us = timestamp_us(condition.get("lastTransitionTime"))
             match condition.get("status"):
@@ -197,25 +186,25 @@ def _sandbox(status: Mapping[str, Any]) -> tuple[int | None, int | None]:
 def _container_statuses(status: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Of init containers (sidecars are among them), ephemeral ones and the others."""
     for field in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"):
-        yield from _mappings(status.get(field))
+        yield from mappings(status.get(field))
 
 
 def _container_times(states: Iterable[Mapping[str, Any]]) -> list[int]:
-    running = [_mapping(state.get("running")).get("startedAt") for state in states]
-    return _times([*running, *(_mapping(state.get("terminated")).get("finishedAt") for state in states)])
+    running = [mapping(state.get("running")).get("startedAt") for state in states]
+    return _times([*running, *(mapping(state.get("terminated")).get("finishedAt") for state in states)])
 
 
 def _running_since(status: Mapping[str, Any], which: str) -> int | None:
     """The earliest start of the containers' latest runs (``state``), or of the runs before those (``lastState``)."""
-    states = [_mapping(entry.get(which)) for entry in _container_statuses(status)]
-    runs = [_mapping(state.get(run)) for state in states for run in ("running", "terminated")]
+    states = [mapping(entry.get(which)) for entry in _container_statuses(status)]
+    runs = [mapping(state.get(run)) for state in states for run in ("running", "terminated")]
     return min(_times(run.get("startedAt") for run in runs), default=None)
 
 
 def _stopped_at(states: Sequence[Mapping[str, Any]]) -> int | None:
     """When the last container ended, if the object tells that of each that had begun."""
     begun = [state for state in states if "waiting" not in state]
-    ends = _times(_mapping(state.get("terminated")).get("finishedAt") for state in begun)
+    ends = _times(mapping(state.get("terminated")).get("finishedAt") for state in begun)
     return max(ends) if begun and len(ends) == len(begun) else None
 
 
@@ -228,8 +217,8 @@ def _finished_at(status: Mapping[str, Any], states: Sequence[Mapping[str, Any]])
     stopped = _stopped_at(states)
     if stopped is not None:
         return stopped
-    ends = _times(_mapping(state.get("terminated")).get("finishedAt") for state in states)
-    ends += _times(condition.get("lastTransitionTime") for condition in _mappings(status.get("conditions")))
+    ends = _times(mapping(state.get("terminated")).get("finishedAt") for state in states)
+    ends += _times(condition.get("lastTransitionTime") for condition in mappings(status.get("conditions")))
     return max(ends, default=None)
 
 
@@ -248,11 +237,11 @@ def _probe_ports(spec: Mapping[str, Any]) -> tuple[int, ...]:
     """The ports of its containers' probes, those given by the name of a container's port included."""
     ports: list[int] = []
     for field in ("containers", "initContainers"):
-        for container in _mappings(spec.get(field)):
+        for container in mappings(spec.get(field)):
             named = {entry.get("name"): entry.get("containerPort") for entry in _named_ports(container)}
             for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
                 for action in ("httpGet", "tcpSocket", "grpc"):
-                    port = _mapping(_mapping(container.get(probe)).get(action)).get("port")
+                    port = mapping(mapping(container.get(probe)).get(action)).get("port")
                     number = named.get(port) if isinstance(port, str) else port
                     if type(number) is int and 0 < number < 65_536:
                         ports.append(number)
@@ -260,4 +249,4 @@ def _probe_ports(spec: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _named_ports(container: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    return (entry for entry in _mappings(container.get("ports")) if isinstance(entry.get("name"), str))
+    return (entry for entry in mappings(container.get("ports")) if isinstance(entry.get("name"), str))

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from kiptail.kube.fields import elements, mapping
 from kiptail.kube.object_names import is_name
 
 __all__ = ["HASH_LABEL", "is_scheduled", "made_from", "short_kind", "workload_of"]
@@ -41,14 +42,14 @@ def workload_of(pod: Mapping[str, Any]) -> str:
 
     The object may be anything: what is not as it should be is not looked at.
     """
-    metadata = _mapping(pod.get("metadata"))
+    metadata = mapping(pod.get("metadata"))
     name = metadata.get("name")
     bare = f"pod/{name}" if is_name(name) else ""
     owner = _controller(metadata.get("ownerReferences"))
     kind, made_by = owner.get("kind"), owner.get("name")
     if not (is_name(made_by) and isinstance(kind, str) and _KIND.fullmatch(kind)) or kind in _NO_WORKLOADS:
         return bare
-    suffix = _mapping(metadata.get("labels")).get(HASH_LABEL)
+    suffix = mapping(metadata.get("labels")).get(HASH_LABEL)
     kind, made_by = made_from(kind, made_by, suffix if isinstance(suffix, str) else "")
     return f"{short_kind(kind)}/{made_by}"
 
@@ -75,9 +76,5 @@ def short_kind(kind: str) -> str:
 
 def _controller(references: object) -> Mapping[str, Any]:
     """The owner that manages the pod; empty where none does."""
-    owners = references[:_MOST_OWNERS] if isinstance(references, list) else []
-    return next((owner for owner in map(_mapping, owners) if owner.get("controller") is True), {})
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    owners = elements(references)[:_MOST_OWNERS]
+    return next((owner for owner in map(mapping, owners) if owner.get("controller") is True), {})
