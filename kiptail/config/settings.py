@@ -98,7 +98,7 @@ class Settings:
     event_component: str
     #: Host (no brackets) and port (0: any free one) of the metrics server; None: no metrics.
     metrics_address: tuple[str, int] | None
-    #: By what drops of pods are told apart in metrics.
+    #: By what drops of pods are distinguished in metrics.
     metrics_labels: MetricsLabels
     #: Log each drop that counts.
     log_drops: bool

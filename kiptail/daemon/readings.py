@@ -86,7 +86,8 @@ class Readings:
             yield Reading("kiptail_drops_muted", text, value, {"reason": reason})
         for kind, value in self._tally.items():
             text = "Drops that a pod sent or was to receive, by its namespace and the peer's; each side by itself."
-            labels = {name: label for name, label in kind._asdict().items() if label}  # workloads, where they are told
+            # Workloads only where they are wanted.
+            labels = {name: label for name, label in kind._asdict().items() if label}
             yield Reading("kiptail_pod_drops", text, value, labels)
         for end in ENDS:
             text = "Drops that a folded Event counts, by the end that it is posted to."

@@ -14,7 +14,7 @@ from kiptail.events.stages import Tracked
 
 __all__ = ["Alike"]
 
-#: What a number of other pods is told in; more than a few begins with 3.
+#: The steps in which a number of other pods is said; more than a few begins with 3.
 _STEPS = (2, 5, 10, *STEPS)
 #: Of a pod that nothing made there are no others.
 _BARE = "pod/"

@@ -19,9 +19,9 @@ __all__ = ["PATIENCE", "Awaiting", "LateNames", "Looked"]
 
 log = logging.getLogger(__name__)
 
-#: So long a flow's Events wait for a name, or for news of a pod that has just started, in seconds …
+#: How long a flow's Events wait for a name, or for changes of a pod that has just started, in seconds.
 PATIENCE = 2.0
-#: … and so long while no such news can arrive.
+#: The same while no changes of pods can arrive.
 PATIENCE_WHILE_BLIND = 60.0
 #: How often flows that wait are looked at again, in seconds.
 _LOOK_INTERVAL = 0.1
@@ -160,7 +160,7 @@ class Awaiting:
     # -- looking --------------------------------------------------------------------------------------------
 
     def look_again(self) -> None:
-        """The index or a name has news."""
+        """The index or a name has an answer."""
         self._look_at = 0.0
 
     def look(self, *, final: bool = False, leave: bool = False) -> Iterator[Looked]:

@@ -97,7 +97,7 @@ class EventRecord:
     withdrawn: bool = False
     #: A write of it was begun: the API server may have it.
     tried: bool = False
-    #: What the last flow record in the journal told, "" = there is none, and with which count: events.flow_record.
+    #: What the last flow record in the journal said, "" = there is none, and with which count: events.flow_record.
     recorded: str = ""
     recorded_count: int = 0
     #: Of how many other pods of its workload the text says that they fare alike, and since when, in steady time.

@@ -27,7 +27,7 @@ class Explaining:
         self._waiting: dict[int, Tracked] = {}
         #: Those that are held back, by until when; also some that are not any more.
         self._held: DueQueue[int] = DueQueue()
-        #: When those that wait are looked at; None until there is news.
+        #: When those that wait are looked at; None until there are answers.
         self._look_at: float | None = None
         self._not_before = 0.0
 

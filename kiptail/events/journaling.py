@@ -159,8 +159,8 @@ class Journaling:
         """Write what is next of a series; False when it was not taken."""
         stretch = next_stretch(record, tracked.flow)
         if stretch is not None:
-            told = fields(stretch, record, tracked, self._style, wall_us=self._own_clock.wall_us)
-            if not self._taken(sink, told):
+            record_fields = fields(stretch, record, tracked, self._style, wall_us=self._own_clock.wall_us)
+            if not self._taken(sink, record_fields):
                 return False
             record.recorded, record.recorded_count = stretch.value, record.counts(tracked.flow.count)
             record.recorded_unnoted = False
@@ -169,9 +169,9 @@ class Journaling:
         self.plan(tracked)
         return True
 
-    def _taken(self, sink: RecordSink, told: Mapping[str, str]) -> bool:
+    def _taken(self, sink: RecordSink, record_fields: Mapping[str, str]) -> bool:
         try:
-            sink.write(told)
+            sink.write(record_fields)
         except OSError as error:
             # Not logged before it is over: a line in the log would wait for the same journal.
             self._trouble.begins(str(error))

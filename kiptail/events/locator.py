@@ -72,7 +72,7 @@ class Locator:
             claimed = self._claimed(address, when)
             if claimed is not None:
                 return claimed
-            # While no news arrives it is not certain of any address that no status has it.
+            # While no changes of pods arrive it is not certain of any address that no status has it.
             awaited = not self._owners.current()
             if awaited and patient:
                 return None

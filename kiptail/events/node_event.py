@@ -1,4 +1,4 @@
-"""Drops that concern no pod at all: which of them are told together on the Node, and in which words (pure).
+"""Drops that concern no pod at all: which of them are counted together on the Node, and in which words (pure).
 
 Source: the Kubernetes type core/v1 Event. The kubelet's Events of its Node have the node's name as the UID, too, and
 ``kubectl describe node`` shows these.
@@ -59,7 +59,7 @@ class Subject(NamedTuple):
     port: int | None
 
 
-#: What everything else is told as, once there are too many.
+#: What everything else is counted as, once there are too many.
 ELSE = Subject("", "", "", reply=False, protocol="", port=None)
 
 
@@ -113,9 +113,9 @@ class NodeEvent:
 
 
 def subject_of(tracked: Tracked, node_name: str) -> Subject | None:
-    """What the drops of a flow whose ends are decided are told as on the Node; None where a pod is at an end.
+    """What the drops of a flow whose ends are decided are counted as on the Node; None where a pod is at an end.
 
-    None also where they are to be left out. So that each drop is told once, that flow tells it which reports the
+    None also where they are to be left out. So that each drop counts once, it counts with the flow which reports the
     node's end, or the receiver's where the node passes packets on. A folded flow counts at the node's own end only: at
     another, pods may be among its many peers.
     """

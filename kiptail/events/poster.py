@@ -90,7 +90,7 @@ class Poster:
         self._recorder.settled_us = settled_us
 
     def wake(self) -> None:
-        """The index or a name has news."""
+        """The index or a name has an answer."""
         with self._wakeup:
             self._inbox.answered = True
             self._wakeup.notify()

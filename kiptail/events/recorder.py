@@ -189,8 +189,8 @@ class Recorder:
     def step(self) -> None:
         """Do what is due, and write one Event at most."""
         self.attribute_waiting()
-        for told in self.journaling.write_due():
-            self._retire(told)
+        for written in self.journaling.write_due():
+            self._retire(written)
         self.send_next()
         self.delivery.notes.write_if_due()
         self._expire()

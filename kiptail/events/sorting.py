@@ -30,7 +30,7 @@ class Sorting:
             self.counting.count(tracked)
 
     def answered(self, flows: Iterable[Tracked]) -> Iterator[Tracked]:
-        """Take in whether namespaces opted out that were asked; gives those of the flows for which that is news."""
+        """Take in whether namespaces opted out that were asked; gives those of the flows for which that is a change."""
         namespaces = self._muting.answered()
         for tracked in list(flows) if namespaces else ():
             pods = (pod for endpoint in tracked.endpoints.values() for pod in endpoint.pods)

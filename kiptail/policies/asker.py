@@ -135,7 +135,7 @@ class Asker:
     def labels(self, namespace: str) -> Mapping[str, str] | Missing:
         """The labels of a namespace."""
         if not self._explains_by_labels:
-            # Nobody was told that the right is missing, for without it only opt-outs are not known.
+            # That the right is missing was not logged, for without it only opt-outs are not known.
             with self._changed:
                 self._explains_by_labels = True
                 self._silent.pop(_NAMESPACES, None)

@@ -32,7 +32,7 @@ _BARS, WIDTH, HEIGHT = 100, 1_000, 160
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400)
 #: Of more packets than these there are half as many, or the numbers by bars would take more than 5 MB of page.
 _MANY_PACKETS = 2_000_000
-#: Where fewer bars than these could be told apart by flow, more are drawn that cannot.
+#: Where fewer bars than these could be distinguished by flow, more are drawn that cannot.
 _LEAST_BARS = 12
 #: Times below the chart, at most, and how far from its ends at least, in % of its width.
 _TICKS, _MARGIN = 6, 4
